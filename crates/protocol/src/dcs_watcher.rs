@@ -1,0 +1,69 @@
+//! Commands for the DCS watcher, which owns the lease, the request connection and the reading of the cluster.
+
+use actix::Message;
+use pgherd_types::{DcsWrite, Instant, LeaseGrant, Refused, StatusKey};
+
+/// The lease was renewed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Renewed {
+    /// etcd's promise; another lease id than before means that the old lease was lost and a new one granted.
+    pub grant: LeaseGrant,
+    /// Keepalive **and** the comparison LEASE(`leader`) = own both succeeded, in this order.
+    pub leader_proven: bool,
+}
+
+/// Keep the lease alive, or get one if there is none. With `prove_leader` the answer is `Ok` only if the leader key
+/// hangs on this very lease: `Refused::LeaseGone` when the lease is lost, `Refused::Compare` when the key is not ours.
+/// Served before everything else.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "Result<Renewed, Refused>")]
+pub struct RenewLease {
+    /// Prove the leader key too.
+    pub prove_leader: bool,
+    /// Give up by then.
+    pub deadline: Instant,
+}
+
+/// Take the leader key on our lease if nobody has it (and, when the `sync` key is used, if that is unchanged).
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "Result<LeaseGrant, Refused>")]
+pub struct AcquireLease {
+    /// Give up by then.
+    pub deadline: Instant,
+}
+
+/// Write `status` and remove the leader key in one transaction, if it hangs on our lease.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "Result<(), Refused>")]
+pub struct ReleaseLease {
+    /// The last position, for those who race next; `None` leaves `status` alone.
+    pub status: Option<StatusKey>,
+    /// Give up by then.
+    pub deadline: Instant,
+}
+
+/// One guarded write.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "Result<(), Refused>")]
+pub struct WriteKey {
+    /// What.
+    pub write: DcsWrite,
+    /// Give up by then.
+    pub deadline: Instant,
+}
+
+/// From the watch connection: something under the prefix changed. A hint to read again, never a proof.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct KeysChanged {
+    /// etcd's revision of the change.
+    pub revision: i64,
+}
+
+/// From the watch connection: it ended and is being opened again; changes may have been missed.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct LinkLost {
+    /// Why.
+    pub why: String,
+}

@@ -1,0 +1,36 @@
+//! Commands for the PostgreSQL operator, the only one that touches the server's processes and files.
+
+use actix::Message;
+use pgherd_types::{Instant, Operation, OperationId};
+
+/// An operation is already running.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Busy(pub OperationId);
+
+/// Begin an operation. Its end comes as `OperationFinished`, after a new look at PostgreSQL was reported.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "Result<(), Busy>")]
+pub struct StartOperation {
+    /// Chosen by the coordinator; grows.
+    pub id: OperationId,
+    /// What.
+    pub operation: Operation,
+    /// For operations that need the leader lock: nothing that could make PostgreSQL writable may begin after this.
+    pub fence: Option<Instant>,
+}
+
+/// The lease was proven again: the running operation may go on until then.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct ExtendFence(pub Instant);
+
+/// Give up the running operation, if it is this one, as soon as that leaves nothing half done.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct CancelOperation(pub OperationId);
+
+/// The dynamic configuration changed: the text of the `config` key (a JSON object). Configuration files are written
+/// and PostgreSQL is reloaded if they changed.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct ConfigChanged(pub String);

@@ -1,0 +1,86 @@
+//! The cluster as etcd describes it.
+
+use crate::{HistoryRow, LeaseId, Lsn, Member, MemberName, SystemId, Timeline};
+use std::collections::BTreeMap;
+
+/// The `initialize` key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Initialize {
+    /// Empty value: some node is bootstrapping. The lease is ours if we are that node; Patroni attaches none.
+    InProgress {
+        /// The lease the key hangs on.
+        lease: Option<LeaseId>,
+    },
+    /// The system identifier every member must have.
+    Done(SystemId),
+    /// Neither empty nor a system identifier.
+    Garbage,
+}
+
+/// The `leader` key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeaderKey {
+    /// The member it names.
+    pub name: MemberName,
+    /// The lease it hangs on; `None` means that nobody renews it and it never lapses.
+    pub lease: Option<LeaseId>,
+}
+
+/// The `status` key.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StatusKey {
+    /// Last known position of the leader; zero when unknown.
+    pub optime: Lsn,
+    /// Slot name to position.
+    pub slots: BTreeMap<String, Lsn>,
+    /// Slots of members that are gone, kept for a while.
+    pub retain_slots: Vec<String>,
+}
+
+/// The `config` key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigKey {
+    /// Revision of its last change.
+    pub mod_revision: i64,
+    /// The text, valid JSON object or not.
+    pub text: String,
+    /// Is it a JSON object?
+    pub valid: bool,
+}
+
+/// Everything under the cluster's prefix, read at one revision.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Cluster {
+    /// etcd's revision of this reading.
+    pub revision: i64,
+    /// `initialize`.
+    pub initialize: Option<Initialize>,
+    /// `leader`.
+    pub leader: Option<LeaderKey>,
+    /// `members/*`, by name.
+    pub members: BTreeMap<MemberName, Member>,
+    /// `status`.
+    pub status: StatusKey,
+    /// `history`: `None` when absent or garbage.
+    pub history: Option<Vec<HistoryRow>>,
+    /// `timeline`, our own key: the highest number any leader of ours ever reserved for a promotion.
+    pub timeline_reserved: Option<Timeline>,
+    /// `config`.
+    pub config: Option<ConfigKey>,
+}
+
+impl Cluster {
+    /// The member that leads, if its key exists too.
+    pub fn leader_member(&self) -> Option<&Member> {
+        self.members.get(&self.leader.as_ref()?.name)
+    }
+    /// The highest timeline the cluster is known to have used: from `history` and from reservations.
+    pub fn latest_timeline(&self) -> Option<Timeline> {
+        let from_history = self.history.as_ref().map(|rows| rows.last().map_or(Timeline(1), |r| r.timeline.next()));
+        from_history.max(self.timeline_reserved)
+    }
+    /// Is every member one of ours (so that our lower minima may apply)?
+    pub fn all_members_are_ours(&self) -> bool {
+        self.members.values().all(|m| m.doc.pgherd.is_some())
+    }
+}

@@ -1,0 +1,40 @@
+//! The nouns of pgherd: what one node can know about a cluster. Nothing here decides, waits, reads a clock or talks to
+//! anything; every other package builds on these.
+//!
+//! Reading order: `instant`, `lsn`, `timeline`, then `cluster` (what etcd says), `postgres` (what this node's server
+//! says), `operation` (what may be done to it) and `node_status` (what the node tells others).
+
+pub mod cluster;
+pub mod instant;
+pub mod lease;
+pub mod lsn;
+pub mod member;
+pub mod node_status;
+pub mod operation;
+pub mod peer;
+pub mod postgres;
+pub mod settings;
+pub mod slot;
+pub mod tags;
+pub mod timeline;
+pub mod writes;
+
+pub use cluster::{Cluster, ConfigKey, Initialize, LeaderKey, StatusKey};
+pub use instant::{Instant, Now, WallTime};
+pub use lease::{FenceOrder, LeaseGrant, LeaseId};
+pub use lsn::Lsn;
+pub use member::{Member, MemberDoc, MemberName, Role};
+pub use operation::{Operation, OperationEnd, OperationId, StopMode, Upstream};
+pub use peer::{PeerAnswer, PeerReport, PeerSaid, PeerToAsk};
+pub use postgres::{ControlData, DataDirectory, PostgresState, RunningServer, Server, ServerPhase, SystemId};
+pub use settings::Settings;
+pub use slot::SlotTarget;
+pub use tags::Tags;
+pub use timeline::{HistoryRow, Timeline};
+pub use writes::{DcsWrite, Refused};
+
+/// The Patroni version whose wire behaviour this agent keeps; written to the member key and to REST answers, because
+/// tools compare it (spec/rest-api.md 5).
+pub const COMPATIBLE_VERSION: &str = "4.1.4";
+/// The product's own version.
+pub const PRODUCT_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,253 @@
+//! What one look at this node's PostgreSQL found.
+
+use crate::{Instant, Lsn, Timeline, WallTime};
+use serde::Serialize;
+use std::fmt;
+
+/// PostgreSQL's database system identifier.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(transparent)]
+pub struct SystemId(pub u64);
+
+impl fmt::Display for SystemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// `Database cluster state` of pg_control.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum ControlState {
+    /// `starting up`.
+    StartingUp,
+    /// `shut down`: a primary, stopped in order.
+    ShutDown,
+    /// `shut down in recovery`: a standby, stopped in order.
+    ShutDownInRecovery,
+    /// `shutting down`.
+    ShuttingDown,
+    /// `in crash recovery`.
+    InCrashRecovery,
+    /// `in archive recovery`.
+    InArchiveRecovery,
+    /// `in production`.
+    InProduction,
+}
+
+/// What the control file and the data directory say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ControlData {
+    /// The cluster the data belongs to.
+    pub system_id: SystemId,
+    /// Its state.
+    pub state: ControlState,
+    /// `Latest checkpoint location`.
+    pub checkpoint_lsn: Lsn,
+    /// `Latest checkpoint's TimeLineID`.
+    pub checkpoint_timeline: Timeline,
+    /// `Minimum recovery ending location`; zero when none.
+    pub min_recovery_lsn: Lsn,
+    /// `Min recovery ending loc's timeline`; zero when none.
+    pub min_recovery_timeline: Timeline,
+    /// `standby.signal` or `recovery.signal` exists: the server will start in recovery.
+    pub standby_signal: bool,
+    /// Where the WAL on disk ends (first position without a valid record): only for a stopped server without a standby
+    /// signal, and only once it was found out.
+    pub wal_end: Option<Lsn>,
+    /// PostgreSQL's major version, `15`.
+    pub major_version: u32,
+}
+
+/// The data directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DataDirectory {
+    /// Missing, or nothing of PostgreSQL in it: may be created.
+    Empty,
+    /// Something is there that cannot be read or used; the text says what and what helps.
+    Unusable(String),
+    /// A PostgreSQL data directory.
+    Present(ControlData),
+}
+
+/// State of one standby connection as its primary sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct WalSender {
+    /// Login role.
+    pub usename: String,
+    /// The standby's name.
+    pub application_name: String,
+    /// Its address.
+    pub client_addr: Option<String>,
+    /// `streaming`, `catchup`, …
+    pub state: String,
+    /// `async`, `sync`, `quorum`, `potential`.
+    pub sync_state: String,
+    /// Its priority among synchronous standbys.
+    pub sync_priority: i32,
+}
+
+/// A replication slot as seen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SeenSlot {
+    /// Its name.
+    pub name: String,
+    /// `physical` (true) or `logical`.
+    pub physical: bool,
+    /// A consumer is connected.
+    pub active: bool,
+    /// Oldest WAL kept for it.
+    pub restart_lsn: Option<Lsn>,
+}
+
+/// A server that answers SQL.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RunningServer {
+    /// `pg_is_in_recovery()`.
+    pub in_recovery: bool,
+    /// Its timeline: of the current WAL on a primary, of the receiver (else the control file) on a standby.
+    pub timeline: Option<Timeline>,
+    /// Primary: flushed WAL position. Standby: zero.
+    pub flushed: Lsn,
+    /// Standby: end of what was received (and written); zero when nothing was.
+    pub received: Lsn,
+    /// Standby: end of what was replayed.
+    pub replayed: Lsn,
+    /// Commit time of the last replayed transaction, in PostgreSQL's text form.
+    pub replayed_timestamp: Option<String>,
+    /// Replay is paused.
+    pub replay_paused: bool,
+    /// The WAL receiver is streaming.
+    pub streaming: bool,
+    /// The last position the WAL receiver heard of from its sender.
+    pub latest_end: Option<Lsn>,
+    /// A restore command is set.
+    pub restore_command: bool,
+    /// `host` and `port` of `primary_conninfo`; `None` when it names nobody.
+    pub upstream: Option<(String, u16)>,
+    /// Replication slots (not temporary ones).
+    pub slots: Vec<SeenSlot>,
+    /// Standby connections.
+    pub walsenders: Vec<WalSender>,
+    /// In PostgreSQL's text form.
+    pub postmaster_start_time: String,
+    /// e.g. `150018`.
+    pub server_version: u32,
+    /// A setting waits for a restart.
+    pub pending_restart: bool,
+}
+
+impl RunningServer {
+    /// The position that counts in a race: flushed on a primary, else the larger of received and replayed.
+    pub fn position(&self) -> Lsn {
+        if self.in_recovery { self.received.max(self.replayed) } else { self.flushed }
+    }
+    /// `streaming`, `in archive recovery` or nothing (spec/postgres-control.md 3).
+    pub fn replication_state(&self) -> Option<&'static str> {
+        match (self.in_recovery, self.streaming, self.restore_command) {
+            (true, true, _) => Some("streaming"),
+            (true, false, true) => Some("in archive recovery"),
+            _ => None,
+        }
+    }
+}
+
+/// The server process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Server {
+    /// No postmaster and no backend of this data directory is alive.
+    Stopped,
+    /// The postmaster is gone but backends of this data directory are alive: they may still acknowledge commits.
+    Orphaned,
+    /// A postmaster is alive but does not accept connections yet.
+    Starting,
+    /// A postmaster is alive and refuses connections because it is going down.
+    Stopping,
+    /// A postmaster is alive but gave no answer in time; the text says what was tried.
+    Unresponsive(String),
+    /// It answers.
+    Running(RunningServer),
+}
+
+/// One look.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PostgresState {
+    /// Read before the look began, so it is never younger than the facts.
+    pub looked_at: Instant,
+    /// The same on the wall clock.
+    pub wall: WallTime,
+    /// The directory.
+    pub data: DataDirectory,
+    /// The process.
+    pub server: Server,
+}
+
+impl PostgresState {
+    /// The server, if it answers.
+    pub fn running(&self) -> Option<&RunningServer> {
+        match &self.server {
+            Server::Running(r) => Some(r),
+            _ => None,
+        }
+    }
+    /// The control data, if there are any.
+    pub fn control(&self) -> Option<&ControlData> {
+        match &self.data {
+            DataDirectory::Present(c) => Some(c),
+            _ => None,
+        }
+    }
+    /// Could a client's commit succeed here now or in a moment? (A server that did not answer may well be primary.)
+    pub fn may_be_writable(&self) -> bool {
+        match &self.server {
+            Server::Stopped => false,
+            Server::Running(r) => !r.in_recovery,
+            Server::Orphaned | Server::Starting | Server::Stopping | Server::Unresponsive(_) => {
+                !self.control().is_some_and(|c| c.standby_signal)
+            }
+        }
+    }
+}
+
+/// The state text shown to users, with its frozen metric index (spec/postgres-control.md 1).
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum ServerPhase {
+    /// initdb runs.
+    InitializingNewCluster,
+    /// initdb failed.
+    InitdbFailed,
+    /// A clone is made.
+    CreatingReplica,
+    /// Accepts connections.
+    Running,
+    /// Starts.
+    Starting,
+    /// Gone before it was ready.
+    StartFailed,
+    /// Stops.
+    Stopping,
+    /// Not running.
+    #[default]
+    Stopped,
+    /// Could not be stopped.
+    StopFailed,
+    /// Gone without being asked.
+    Crashed,
+}
+
+impl ServerPhase {
+    /// The text on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InitializingNewCluster => "initializing new cluster",
+            Self::InitdbFailed => "initdb failed",
+            Self::CreatingReplica => "creating replica",
+            Self::Running => "running",
+            Self::Starting => "starting",
+            Self::StartFailed => "start failed",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::StopFailed => "stop failed",
+            Self::Crashed => "crashed",
+        }
+    }
+}

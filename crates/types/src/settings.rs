@@ -1,0 +1,45 @@
+//! The typed part of the dynamic configuration that decisions depend on.
+
+use std::time::Duration;
+
+/// Cluster-wide settings, already checked and corrected.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Lease time to live.
+    pub ttl: Duration,
+    /// How long the coordinator waits at most between two looks at the world.
+    pub loop_wait: Duration,
+    /// How long one DCS step may take.
+    pub retry_timeout: Duration,
+    /// A replica that lags more than this behind the last known leader position does not lead, in bytes.
+    pub maximum_lag_on_failover: u64,
+    /// How long a starting primary may take before it gives up the lock.
+    pub primary_start_timeout: Duration,
+    /// How long the slot of an absent member is kept.
+    pub member_slots_ttl: Duration,
+    /// `postgresql.use_slots`.
+    pub use_slots: bool,
+    /// Rows kept in `history`; 0 keeps all.
+    pub max_timelines_history: usize,
+    /// Maintenance mode.
+    pub pause: bool,
+    /// Demote after `retry_timeout` without the DCS (as Patroni does) instead of at the fence deadline.
+    pub dcs_outage_demote_early: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(30),
+            loop_wait: Duration::from_secs(10),
+            retry_timeout: Duration::from_secs(10),
+            maximum_lag_on_failover: 1_048_576,
+            primary_start_timeout: Duration::from_secs(300),
+            member_slots_ttl: Duration::from_secs(1800),
+            use_slots: true,
+            max_timelines_history: 0,
+            pause: false,
+            dcs_outage_demote_early: false,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The writes a node asks of the DCS, each with its guard named. `docs/dcs-layout.md` has the keys.
+
+use crate::{HistoryRow, MemberDoc, StatusKey, SystemId, Timeline};
+
+/// One guarded write. "Own lease" means: in the same transaction LEASE(`leader`) is compared with our lease.
+#[derive(Clone, PartialEq, Debug)]
+pub enum DcsWrite {
+    /// `initialize` = `""` on our lease, if it does not exist: the right to bootstrap, gone when we are.
+    ClaimInitialize,
+    /// `initialize` = system id without a lease, if it is `""` and on our lease.
+    FinishInitialize(SystemId),
+    /// Remove `initialize`, if it is `""` and on our lease: a bootstrap failed.
+    DropInitialize,
+    /// `initialize` = system id, if it does not exist: existing data is adopted.
+    AdoptInitialize(SystemId),
+    /// `members/<me>` on our lease.
+    Member(Box<MemberDoc>),
+    /// `status`; own lease.
+    Status(StatusKey),
+    /// `history`; own lease.
+    History(Vec<HistoryRow>),
+    /// `timeline`; own lease, and the key unchanged since the view that chose the number (`None`: absent).
+    ReserveTimeline {
+        /// The number.
+        timeline: Timeline,
+        /// What the view said before.
+        seen: Option<Timeline>,
+    },
+    /// `config` = this JSON text, if it does not exist or is not a JSON object; own lease.
+    Config(String),
+}
+
+impl DcsWrite {
+    /// The key, for messages.
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::ClaimInitialize | Self::FinishInitialize(_) | Self::DropInitialize | Self::AdoptInitialize(_) => {
+                "initialize"
+            }
+            Self::Member(_) => "members",
+            Self::Status(_) => "status",
+            Self::History(_) => "history",
+            Self::ReserveTimeline { .. } => "timeline",
+            Self::Config(_) => "config",
+        }
+    }
+}
+
+/// Why a request to the DCS did not do what was asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// The comparison failed: somebody else was first, or the key is not ours. Certain.
+    Compare,
+    /// The lease does not exist any more. Certain.
+    LeaseGone,
+    /// etcd answered with an error that is not about reachability (permission, space, …). Nothing was written.
+    Denied(String),
+    /// No usable answer in time; whether it took effect is not known, and reading back did not settle it.
+    Unreachable(String),
+}
