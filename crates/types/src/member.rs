@@ -119,6 +119,18 @@ pub struct MemberDoc {
 }
 
 impl MemberDoc {
+    /// Host and port of `conn_url`; the port is 5432 if the URL has none.
+    pub fn endpoint(&self) -> Option<(String, u16)> {
+        let url = self.conn_url.as_deref()?;
+        let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"))?;
+        let authority = rest.split(['/', '?']).next()?.rsplit('@').next()?;
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
+            _ => (authority, 5432),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        (!host.is_empty()).then(|| (host.to_owned(), port))
+    }
     /// The same document without what changes with every write to the database.
     pub fn without_positions(&self) -> Self {
         Self { xlog_location: None, receive_lsn: None, replay_lsn: None, ..self.clone() }
@@ -139,6 +151,18 @@ pub struct Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn endpoints_are_read_from_connection_urls() {
+        let of = |url: &str| MemberDoc { conn_url: Some(url.into()), ..MemberDoc::default() }.endpoint();
+        assert_eq!(of("postgres://10.0.0.1:5433/postgres"), Some(("10.0.0.1".into(), 5433)));
+        assert_eq!(of("postgresql://db.example/x"), Some(("db.example".into(), 5432)));
+        assert_eq!(of("postgres://[::1]:5434/x?y=z"), Some(("::1".into(), 5434)));
+        assert_eq!(of("postgres://[::1]/x"), Some(("::1".into(), 5432)));
+        for bad in ["", "http://a:1/", "postgres://", "postgres://a:99999/x"] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn slot_names_follow_the_rule() {

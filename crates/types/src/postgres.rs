@@ -1,6 +1,6 @@
 //! What one look at this node's PostgreSQL found.
 
-use crate::{Instant, Lsn, Timeline, WallTime};
+use crate::{HistoryRow, Instant, Lsn, Timeline, WallTime};
 use serde::Serialize;
 use std::fmt;
 
@@ -104,6 +104,9 @@ pub struct SeenSlot {
 pub struct RunningServer {
     /// `pg_is_in_recovery()`.
     pub in_recovery: bool,
+    /// Primary: the rows of its timeline's history file (ancestors, oldest first; `at` and `new_leader` unset); empty on
+    /// timeline 1 and on a standby.
+    pub history: Vec<HistoryRow>,
     /// Its timeline: of the current WAL on a primary, of the receiver (else the control file) on a standby.
     pub timeline: Option<Timeline>,
     /// Primary: flushed WAL position. Standby: zero.

@@ -1,0 +1,80 @@
+//! The one function.
+
+use crate::rules::{bootstrap, busy, dcs_unreachable, fence, follow, lead, race, recover, shutdown, trouble};
+use crate::situation::Situation;
+use crate::{Action, Decision, Reason, View, upkeep};
+use pgherd_types::{Instant, Now, Operation, OperationId};
+use std::time::Duration;
+
+/// A rule's answer: what to do about the role, why, and when to look again at the latest.
+#[derive(Debug)]
+pub struct Verdict {
+    /// What.
+    pub role: Action,
+    /// Why.
+    pub because: Reason,
+    /// When again, if earlier than the usual time.
+    pub again_at: Option<Instant>,
+}
+
+impl Verdict {
+    /// Do nothing.
+    pub fn hold(because: Reason) -> Self {
+        Self { role: Action::Hold, because, again_at: None }
+    }
+    /// Do nothing, and look again then.
+    pub fn hold_until(because: Reason, at: Instant) -> Self {
+        Self { role: Action::Hold, because, again_at: Some(at) }
+    }
+    /// Do this.
+    pub fn act(role: Action, because: Reason) -> Self {
+        Self { role, because, again_at: None }
+    }
+    /// Begin an operation; one that needs the lock is given the fence of the lock.
+    pub fn start(view: &View, now: Instant, operation: Operation, because: Reason) -> Self {
+        let fence = match view.lock(now) {
+            crate::Lock::Held { until } if operation.needs_lock() => Some(until),
+            _ => None,
+        };
+        let id = OperationId(view.last_operation + 1);
+        Self::act(Action::Start { id, operation, fence }, because)
+    }
+}
+
+/// Decide what to do now. Same view and time, same decision.
+pub fn decide(view: &View, now: Now) -> Decision {
+    let at = now.mono;
+    let verdict = match Situation::of(view, at) {
+        Situation::Unfenced => fence::unfenced(view, at),
+        Situation::Leaving => shutdown::leaving(view, at),
+        Situation::Busy(running) => busy::busy(view, running, at),
+        Situation::NothingKnown => Verdict::hold(Reason::NothingKnown),
+        Situation::Orphaned => fence::orphaned(view, at),
+        Situation::Unusable(why) => trouble::unusable(view, why, at),
+        Situation::NoCluster => Verdict::hold(Reason::WaitingForDcs),
+        Situation::Empty(cluster) => bootstrap::empty(view, cluster, at),
+        Situation::Foreign { ours, key } => Verdict::hold(Reason::ForeignData { ours, key }),
+        Situation::Unregistered(cluster, control) => bootstrap::unregistered(view, cluster, control, at),
+        Situation::Down(cluster, control) => recover::down(view, cluster, control, at),
+        Situation::NotServing(server) => trouble::not_serving(server),
+        Situation::KeyVanished => lead::key_vanished(view, at),
+        Situation::Leading(cluster, running) => lead::leading(view, cluster, running, at),
+        Situation::Elected(cluster, running) => lead::elected(view, cluster, running, at),
+        Situation::Blind => dcs_unreachable::blind(),
+        Situation::Race(cluster, running) => race::race(view, cluster, running, at),
+        Situation::Following(cluster, running) => follow::follow(view, cluster, running, at),
+    };
+    finish(view, now, verdict)
+}
+
+fn finish(view: &View, now: Now, verdict: Verdict) -> Decision {
+    let (upkeep, upkeep_at) = upkeep::owed(view, now, &verdict);
+    let fence_at = match view.lock(now.mono) {
+        crate::Lock::Held { until } | crate::Lock::Vanished { until } => Some(until),
+        crate::Lock::No => None,
+    };
+    let usual = now.mono + view.settings.loop_wait;
+    let earliest = now.mono + Duration::from_millis(1);
+    let decide_again_at = [verdict.again_at, upkeep_at, fence_at].into_iter().flatten().fold(usual, Instant::min).max(earliest);
+    Decision { role: verdict.role, upkeep, because: verdict.because, decide_again_at }
+}

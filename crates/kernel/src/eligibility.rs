@@ -1,0 +1,64 @@
+//! Who comes first among candidates (spec/ha.md 9.2). Positions are compared by timeline first, then by LSN: a standby
+//! that stayed on an older timeline is behind, however much WAL it wrote there.
+
+use crate::{Reason, View};
+use pgherd_types::{Instant, Lsn, MemberName, PeerAnswer, PeerReport, PeerSaid, RunningServer, Timeline};
+use std::cmp::Ordering;
+
+/// This node's place among those who answered.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Rank {
+    /// Nobody comes before it.
+    First,
+    /// Somebody does, or must not be overruled.
+    NotFirst(Reason),
+    /// This peer's answer is older than the loss of the leader: it may have received more since.
+    Undecided(MemberName),
+}
+
+/// Rank this node. Answers about positions that were looked up before `stale_before` do not settle anything.
+pub fn rank(view: &View, running: &RunningServer, reports: &[PeerReport], stale_before: Instant) -> Rank {
+    let ours = (running.timeline, running.position());
+    let mut undecided = None;
+    for PeerReport { name, answer } in reports {
+        let PeerAnswer::Said(said) = answer else { continue };
+        if said.is_primary {
+            return Rank::NotFirst(Reason::PrimaryStillAlive { peer: name.clone() });
+        }
+        if !counts(said) {
+            continue;
+        }
+        if let Some(because) = comes_before(view, ours, name, said) {
+            return Rank::NotFirst(because);
+        }
+        if said.looked_at < stale_before {
+            undecided = Some(name.clone());
+        }
+    }
+    undecided.map_or(Rank::First, Rank::Undecided)
+}
+
+/// A peer that may not lead, or does not know its position, neither blocks nor votes.
+fn counts(said: &PeerSaid) -> bool {
+    said.priority > 0 && !said.watchdog_failed && !said.position.is_zero()
+}
+
+fn comes_before(view: &View, ours: (Option<Timeline>, Lsn), peer: &MemberName, said: &PeerSaid) -> Option<Reason> {
+    let theirs = (said.timeline, said.position);
+    match compare(theirs, ours) {
+        Ordering::Greater => Some(Reason::PeerAhead { peer: peer.clone(), theirs, ours }),
+        Ordering::Equal if said.priority > view.me.tags.priority() => Some(Reason::PeerPreferred {
+            peer: peer.clone(),
+            theirs: said.priority,
+            ours: view.me.tags.priority(),
+        }),
+        Ordering::Equal | Ordering::Less => None,
+    }
+}
+
+fn compare(a: (Option<Timeline>, Lsn), b: (Option<Timeline>, Lsn)) -> Ordering {
+    match (a.0, b.0) {
+        (Some(x), Some(y)) => x.cmp(&y).then(a.1.cmp(&b.1)),
+        _ => a.1.cmp(&b.1),
+    }
+}

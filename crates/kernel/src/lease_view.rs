@@ -1,0 +1,159 @@
+//! What this node may believe about its lease. **All lease arithmetic lives here.**
+//!
+//! etcd promises that a lease lives until `sent_at + ttl`, counted from before the renewal left. We rely on it until
+//! `stop_at = sent_at + ttl - margin`; then PostgreSQL is stopped immediately, at `kill_at = stop_at + margin / 2` every
+//! process of it is killed, and the other half of the margin is for the kill itself, for scheduling and for clock drift.
+
+use pgherd_types::{FenceOrder, Instant, LeaseGrant};
+use std::time::Duration;
+
+/// The default margin: a tenth of the ttl, at least a second, never half of the ttl or more.
+pub fn margin_ms(ttl_ms: u64) -> u64 {
+    (ttl_ms / 10).max(1000).min(ttl_ms.saturating_sub(1) / 2)
+}
+
+/// A proof that the leader key hung on our lease.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Proof {
+    /// The promise.
+    pub grant: LeaseGrant,
+    /// When the proof was complete. A reading of the cluster says something about it only if it was begun later.
+    pub known_at: Instant,
+}
+
+/// How the leader lock stands.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Lock {
+    /// Ours, to be relied upon until then.
+    Held {
+        /// The fence deadline.
+        until: Instant,
+    },
+    /// It was ours and the lease lives, but the key was removed: it may be taken again until then.
+    Vanished {
+        /// The fence deadline of the last proof.
+        until: Instant,
+    },
+    /// Not ours, or no longer to be relied upon.
+    No,
+}
+
+/// The lease as this node knows it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LeaseView {
+    /// The last promise for our lease; `None` when we have none.
+    pub current: Option<LeaseGrant>,
+    /// The last proof of leadership; gone when it was disproved.
+    pub leader: Option<Proof>,
+    /// The key was seen to be absent since the last proof.
+    pub vanished: bool,
+    /// When leadership was disproved while it had been relied upon.
+    pub lost_at: Option<Instant>,
+    /// Overrides the margin; the simulator plants a wrong one with it.
+    pub margin_override_ms: Option<u64>,
+}
+
+impl LeaseView {
+    fn margin(&self, grant: &LeaseGrant) -> Duration {
+        Duration::from_millis(self.margin_override_ms.unwrap_or_else(|| margin_ms(grant.ttl_ms)))
+    }
+    /// From then on the promise is not relied upon.
+    pub fn stop_at(&self, grant: &LeaseGrant) -> Instant {
+        (grant.sent_at + Duration::from_millis(grant.ttl_ms)).minus(self.margin(grant))
+    }
+    /// How the lock stands.
+    pub fn lock(&self, now: Instant) -> Lock {
+        match self.leader {
+            Some(proof) if now < self.stop_at(&proof.grant) => {
+                let until = self.stop_at(&proof.grant);
+                if self.vanished { Lock::Vanished { until } } else { Lock::Held { until } }
+            }
+            _ => Lock::No,
+        }
+    }
+    /// When the next renewal is due: so often that two more fit in before the deadline, and not less often than
+    /// `loop_wait`.
+    pub fn renewal_due_at(&self, loop_wait: Duration) -> Option<Instant> {
+        let grant = self.current?;
+        let usable = Duration::from_millis(grant.ttl_ms).saturating_sub(self.margin(&grant));
+        Some(grant.sent_at + loop_wait.min(usable * 2 / 5))
+    }
+    /// Leadership is disproved, for certain.
+    pub fn lose(&mut self, now: Instant) {
+        if self.leader.is_some() {
+            self.lost_at = Some(now);
+        }
+        self.leader = None;
+        self.vanished = false;
+    }
+    /// Leadership is proved.
+    pub fn prove(&mut self, grant: LeaseGrant, now: Instant) {
+        self.current = Some(grant);
+        self.leader = Some(Proof { grant, known_at: now });
+        self.vanished = false;
+        self.lost_at = None;
+    }
+    /// The order for the fence thread while PostgreSQL is or may become writable. Without any proof it is at once.
+    pub fn fence_order(&self, now: Instant) -> FenceOrder {
+        let Some(grant) = self.leader.map(|p| p.grant).or(self.current) else {
+            let at = self.lost_at.unwrap_or(now);
+            return FenceOrder::Armed { lease: pgherd_types::LeaseId(0), stop_at: at, kill_at: at + Duration::from_millis(500) };
+        };
+        let stop_at = if self.leader.is_some() { self.stop_at(&grant) } else { self.lost_at.unwrap_or(now) };
+        FenceOrder::Armed { lease: grant.lease, stop_at, kill_at: stop_at + self.margin(&grant) / 2 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgherd_types::LeaseId;
+
+    fn grant(sent_ms: u64, ttl_ms: u64) -> LeaseGrant {
+        LeaseGrant { lease: LeaseId(7), sent_at: Instant::from_millis(sent_ms), ttl_ms }
+    }
+
+    #[test]
+    fn the_margin_is_a_tenth_at_least_a_second_and_less_than_half() {
+        for (ttl, margin) in [(30_000, 3_000), (20_000, 2_000), (10_000, 1_000), (3_000, 1_000), (2_000, 999), (1_000, 499)] {
+            assert_eq!(margin_ms(ttl), margin, "ttl {ttl}");
+        }
+    }
+
+    #[test]
+    fn the_lock_is_relied_upon_until_the_margin_and_not_a_millisecond_longer() {
+        let mut lease = LeaseView::default();
+        lease.prove(grant(1_000, 30_000), Instant::from_millis(1_400));
+        let until = Instant::from_millis(28_000);
+        assert_eq!(lease.lock(Instant::from_millis(27_999)), Lock::Held { until });
+        assert_eq!(lease.lock(until), Lock::No);
+        lease.vanished = true;
+        assert_eq!(lease.lock(Instant::from_millis(5_000)), Lock::Vanished { until });
+    }
+
+    #[test]
+    fn the_kill_comes_half_a_margin_after_the_stop_and_before_the_lease_can_lapse() {
+        let mut lease = LeaseView::default();
+        lease.prove(grant(0, 3_000), Instant::from_millis(10));
+        let FenceOrder::Armed { stop_at, kill_at, .. } = lease.fence_order(Instant::from_millis(20)) else { panic!() };
+        assert_eq!((stop_at, kill_at), (Instant::from_millis(2_000), Instant::from_millis(2_500)));
+    }
+
+    #[test]
+    fn a_disproved_leader_is_fenced_at_once() {
+        let mut lease = LeaseView::default();
+        lease.prove(grant(0, 30_000), Instant::from_millis(10));
+        lease.lose(Instant::from_millis(5_000));
+        let FenceOrder::Armed { stop_at, .. } = lease.fence_order(Instant::from_millis(6_000)) else { panic!() };
+        assert_eq!(stop_at, Instant::from_millis(5_000));
+        assert_eq!(lease.lock(Instant::from_millis(5_000)), Lock::No);
+    }
+
+    #[test]
+    fn renewals_leave_room_for_two_more() {
+        let mut lease = LeaseView { current: Some(grant(0, 30_000)), ..LeaseView::default() };
+        assert_eq!(lease.renewal_due_at(Duration::from_secs(10)), Some(Instant::from_millis(10_000)));
+        lease.current = Some(grant(0, 3_000));
+        assert_eq!(lease.renewal_due_at(Duration::from_secs(1)), Some(Instant::from_millis(800)));
+    }
+}

@@ -1,0 +1,192 @@
+//! Why a decision was made: what is logged, shown by REST and explained. Texts that Patroni's users know are kept
+//! (spec/ha.md); the others say what is wrong and what helps.
+
+use crate::view::Diverged;
+use pgherd_types::{Lsn, MemberName, SystemId, Timeline};
+use std::fmt;
+
+/// A reason.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "the name and the sentence below say it")]
+pub enum Reason {
+    NothingKnown,
+    WaitingForDcs,
+    DcsNotAccessible,
+    OperationInProgress { name: &'static str, renewed: bool },
+    LockLostDuring { name: &'static str },
+    StartupNotNeeded { name: &'static str },
+    // fencing
+    FencedLeaseRanOut,
+    FencedLockLost,
+    FencedWithoutLock { leader: Option<MemberName> },
+    OrphanedBackends,
+    TakingVanishedKeyAgain,
+    // leading
+    LeaderWithLock { me: MemberName },
+    LeaderHoldsWithoutDcs { me: MemberName, left_s: u64 },
+    LeaderWithForeignInitialize { ours: SystemId, key: SystemId },
+    PromotedByLock { timeline: Timeline },
+    ReservingTimeline { timeline: Timeline },
+    DemotedEarly,
+    // race
+    NotAllowedToPromote,
+    AwaitingOwnPosition,
+    AskingPeers,
+    AwaitingPeerPosition { peer: MemberName },
+    PrimaryStillAlive { peer: MemberName },
+    PeerAhead { peer: MemberName, theirs: (Option<Timeline>, Lsn), ours: (Option<Timeline>, Lsn) },
+    PeerPreferred { peer: MemberName, theirs: i32, ours: i32 },
+    LagTooLarge { lag_bytes: u64, limit_bytes: u64 },
+    Acquiring,
+    AcquireRefused,
+    // follow
+    Following { me: MemberName, leader: MemberName },
+    ChangingUpstream { leader: MemberName },
+    LeaderKeyWithoutMember { leader: MemberName },
+    LeaderKeyWithoutLease { leader: MemberName },
+    LeaderKeyNamesUsButIsNotOurs { me: MemberName },
+    Diverged(Diverged),
+    DivergenceUnknown { why: &'static str },
+    // bootstrap
+    WaitingForLeaderToBootstrap,
+    BootstrapRace,
+    Bootstrapping,
+    BootstrapFailed,
+    FinishingBootstrap,
+    Cloning { from: MemberName, is_leader: bool },
+    AdoptingData,
+    DataUnusable { why: String },
+    ForeignData { ours: SystemId, key: SystemId },
+    InitializeIsGarbage,
+    DataEmptyWhileLeading,
+    // recover
+    StartingPrimaryAfterFailure,
+    StartingReadOnlyWithLock,
+    StartingAsSecondary,
+    StartFailedReleasing,
+    WaitingBeforeRetry { what: &'static str, failures: u32 },
+    StillStarting,
+    StillStopping,
+    Unresponsive { why: String },
+    // shutdown
+    ShuttingDown { step: &'static str },
+}
+
+impl Reason {
+    /// The stable name.
+    pub fn id(&self) -> String {
+        let text = format!("{self:?}");
+        text.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_owned()
+    }
+}
+
+fn at((timeline, lsn): &(Option<Timeline>, Lsn)) -> String {
+    match timeline {
+        Some(timeline) => format!("{lsn} on timeline {timeline}"),
+        None => lsn.to_string(),
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NothingKnown => f.write_str("waiting for the first look at PostgreSQL"),
+            Self::WaitingForDcs => f.write_str("waiting for the first answer of the DCS"),
+            Self::DcsNotAccessible => f.write_str("DCS is not accessible"),
+            Self::OperationInProgress { name, renewed: true } => write!(f, "updated leader lock during {name}"),
+            Self::OperationInProgress { name, renewed: false } => write!(f, "{name} in progress"),
+            Self::LockLostDuring { name } => write!(f, "lost leader lock during {name}"),
+            Self::StartupNotNeeded { name } => write!(f, "giving up {name}: it is not needed any more"),
+            Self::FencedLeaseRanOut => {
+                f.write_str("demoting self because DCS is not accessible and I was a leader: the lease can no longer be relied upon")
+            }
+            Self::FencedLockLost => f.write_str("demoted self because failed to update leader lock in DCS"),
+            Self::FencedWithoutLock { leader: Some(leader) } => {
+                write!(f, "demoting self because I do not have the lock and I was a leader; the lock is held by {leader}")
+            }
+            Self::FencedWithoutLock { leader: None } => {
+                f.write_str("demoting self because I do not have the lock and I was a leader")
+            }
+            Self::OrphanedBackends => f.write_str("postmaster is gone but backends are alive: ending them before anything else"),
+            Self::TakingVanishedKeyAgain => f.write_str("the leader key was removed by somebody while my lease lives: taking it again"),
+            Self::LeaderWithLock { me } => write!(f, "no action. I am ({me}), the leader with the lock"),
+            Self::LeaderHoldsWithoutDcs { me, left_s } => {
+                write!(f, "DCS is not accessible; I am ({me}), the leader, and may go on for {left_s} more seconds")
+            }
+            Self::LeaderWithForeignInitialize { ours, key } => write!(
+                f,
+                "the initialize key holds system ID {key}, this cluster's is {ours}; I go on as the leader. If the key is wrong, correct it"
+            ),
+            Self::PromotedByLock { timeline } => {
+                write!(f, "promoted self to leader by acquiring session lock, to timeline {timeline}")
+            }
+            Self::ReservingTimeline { timeline } => write!(f, "reserving timeline {timeline} before promotion"),
+            Self::DemotedEarly => f.write_str("demoting self because DCS is not accessible and I was a leader"),
+            Self::NotAllowedToPromote => f.write_str("following a different leader because I am not allowed to promote"),
+            Self::AwaitingOwnPosition => f.write_str("leader race: looking at my own position"),
+            Self::AskingPeers => f.write_str("leader race: asking the other members for their positions"),
+            Self::AwaitingPeerPosition { peer } => {
+                write!(f, "leader race: {peer} has not looked at its position since the leader was lost; asking again")
+            }
+            Self::PrimaryStillAlive { peer } => write!(f, "Primary ({peer}) is still alive"),
+            Self::PeerAhead { peer, theirs, ours } => write!(
+                f,
+                "following a different leader because i am not the healthiest node: Wal position of {peer} ({}) is ahead of my wal position ({})",
+                at(theirs),
+                at(ours)
+            ),
+            Self::PeerPreferred { peer, theirs, ours } => write!(
+                f,
+                "following a different leader because i am not the healthiest node: {peer} has equally tolerable WAL position and priority {theirs}, while this node has priority {ours}"
+            ),
+            Self::LagTooLarge { lag_bytes, limit_bytes } => {
+                write!(f, "My wal position exceeds maximum replication lag: {lag_bytes} bytes, maximum_lag_on_failover is {limit_bytes}")
+            }
+            Self::Acquiring => f.write_str("leader race: I am the healthiest node, acquiring the lock"),
+            Self::AcquireRefused => f.write_str("following new leader after trying and failing to obtain lock"),
+            Self::Following { me, leader } => {
+                write!(f, "no action. I am ({me}), a secondary, and following a leader ({leader})")
+            }
+            Self::ChangingUpstream { leader } => write!(f, "changing primary_conninfo to follow {leader}"),
+            Self::LeaderKeyWithoutMember { leader } => write!(
+                f,
+                "the leader key names {leader}, but no such member exists. If it is a leftover, remove the key: etcdctl del <namespace>/<scope>/leader"
+            ),
+            Self::LeaderKeyWithoutLease { leader } => write!(
+                f,
+                "the leader key names {leader} without a lease and will never lapse. If it is a leftover, remove the key: etcdctl del <namespace>/<scope>/leader"
+            ),
+            Self::LeaderKeyNamesUsButIsNotOurs { me } => {
+                write!(f, "the leader key names {me} under a lease that is not mine; waiting until it lapses")
+            }
+            Self::Diverged(found) => f.write_str(&found.text),
+            Self::DivergenceUnknown { why } => write!(f, "not starting the former primary yet: {why}"),
+            Self::WaitingForLeaderToBootstrap => f.write_str("waiting for leader to bootstrap"),
+            Self::BootstrapRace => f.write_str("trying to get the right to bootstrap a new cluster"),
+            Self::Bootstrapping => f.write_str("trying to bootstrap a new cluster"),
+            Self::BootstrapFailed => f.write_str("removing initialize key after failed attempt to bootstrap the cluster"),
+            Self::FinishingBootstrap => f.write_str("initialized a new cluster"),
+            Self::Cloning { from, is_leader: true } => write!(f, "trying to bootstrap from leader '{from}'"),
+            Self::Cloning { from, is_leader: false } => write!(f, "trying to bootstrap from replica '{from}'"),
+            Self::AdoptingData => f.write_str("no initialize key in DCS: registering the system ID of the existing data"),
+            Self::DataUnusable { why } => write!(f, "data directory is not accessible: {why}"),
+            Self::ForeignData { ours, key } => write!(
+                f,
+                "system ID mismatch, this node belongs to a different cluster: {key} (initialize key) != {ours} (data directory); nothing is started or changed"
+            ),
+            Self::InitializeIsGarbage => {
+                f.write_str("the initialize key is neither empty nor a system ID: correct it, or remove it if this is the right data")
+            }
+            Self::DataEmptyWhileLeading => f.write_str("released leader key voluntarily as data dir empty and currently leader"),
+            Self::StartingPrimaryAfterFailure => f.write_str("starting primary after failure"),
+            Self::StartingReadOnlyWithLock => f.write_str("starting as readonly because i had the session lock"),
+            Self::StartingAsSecondary => f.write_str("starting as a secondary"),
+            Self::StartFailedReleasing => f.write_str("removed leader key after trying and failing to start postgres"),
+            Self::WaitingBeforeRetry { what, failures } => write!(f, "{what} failed {failures} times; waiting before the next attempt"),
+            Self::StillStarting => f.write_str("PostgreSQL is still starting up"),
+            Self::StillStopping => f.write_str("PostgreSQL is still stopping"),
+            Self::Unresponsive { why } => write!(f, "PostgreSQL does not answer: {why}"),
+            Self::ShuttingDown { step } => write!(f, "shutting down: {step}"),
+        }
+    }
+}

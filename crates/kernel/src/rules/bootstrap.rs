@@ -1,0 +1,100 @@
+//! No data, or data that the DCS does not know yet: clone, or make a new cluster, or wait (spec/ha.md 6).
+
+use crate::decide::Verdict;
+use crate::rules::{failed, release_once, start_unless_failing, write_once};
+use crate::{Reason, View};
+use pgherd_types::{Cluster, ControlData, DcsWrite, Initialize, Instant, Member, Operation, Server, Upstream};
+
+/// The data directory is empty.
+pub fn empty(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
+    if view.leads(now) || view.key_is_ours() {
+        return release_once(view, now, None, Reason::DataEmptyWhileLeading);
+    }
+    if view.dcs_lost_since.is_some() {
+        return Verdict::hold(Reason::DcsNotAccessible);
+    }
+    match (&cluster.leader, &cluster.initialize) {
+        (Some(leader), _) if leader.name == view.me.name => {
+            Verdict::hold(Reason::LeaderKeyNamesUsButIsNotOurs { me: view.me.name.clone() })
+        }
+        (Some(_), Some(Initialize::Done(_))) => clone(view, cluster, now),
+        (None, None) if view.me.can_bootstrap && view.me.tags.may_lead() => claim(view, now),
+        (None, Some(Initialize::InProgress { lease })) if lease.is_some() && *lease == view.lease.current.map(|g| g.lease) => {
+            bootstrap(view, now)
+        }
+        _ => Verdict::hold(Reason::WaitingForLeaderToBootstrap),
+    }
+}
+
+fn claim(view: &View, now: Instant) -> Verdict {
+    if view.lease.current.is_none() {
+        return Verdict::hold(Reason::BootstrapRace);
+    }
+    if let Some((failures, until)) = crate::rules::backoff(view, &Operation::Bootstrap)
+        && now < until
+    {
+        return Verdict::hold_until(Reason::WaitingBeforeRetry { what: "bootstrap", failures }, until);
+    }
+    write_once(view, now, DcsWrite::ClaimInitialize, Reason::BootstrapRace)
+}
+
+/// The right to bootstrap is ours. After a failure it is given back, so that another node may try.
+fn bootstrap(view: &View, now: Instant) -> Verdict {
+    let just_failed = failed(view, |o| *o == Operation::Bootstrap)
+        && crate::rules::backoff(view, &Operation::Bootstrap).is_some_and(|(_, until)| now < until);
+    if just_failed {
+        return write_once(view, now, DcsWrite::DropInitialize, Reason::BootstrapFailed);
+    }
+    Verdict::start(view, now, Operation::Bootstrap, Reason::Bootstrapping)
+}
+
+fn clone(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
+    let Some((from, is_leader)) = source(view, cluster) else {
+        return Verdict::hold(Reason::WaitingForLeaderToBootstrap);
+    };
+    let because = Reason::Cloning { from: from.member.clone(), is_leader };
+    start_unless_failing(view, now, Operation::Clone { from }, because)
+}
+
+/// A random running replica with the tag `clonefrom`, else the leader; after a failure the next of them.
+fn source(view: &View, cluster: &Cluster) -> Option<(Upstream, bool)> {
+    let leader = cluster.leader.as_ref().map(|l| &l.name);
+    let usable = |m: &&Member| m.doc.tags.clonefrom && m.doc.state == "running" && m.name != view.me.name && Some(&m.name) != leader;
+    let mut sources: Vec<(Upstream, bool)> =
+        cluster.members.values().filter(usable).filter_map(upstream_of).map(|u| (u, false)).collect();
+    if !sources.is_empty() {
+        let turn = view.dice as usize % sources.len();
+        sources.rotate_left(turn);
+    }
+    sources.extend(cluster.leader_member().and_then(upstream_of).map(|u| (u, true)));
+    let failures = view.ended.as_ref().filter(|e| matches!(e.operation, Operation::Clone { .. })).map_or(0, |e| e.failures);
+    let count = sources.len();
+    sources.into_iter().nth(failures as usize % count.max(1))
+}
+
+/// Where a member can be reached.
+pub fn upstream_of(member: &Member) -> Option<Upstream> {
+    let (host, port) = member.doc.endpoint()?;
+    Some(Upstream { member: member.name.clone(), host, port })
+}
+
+/// There are data, nobody leads, and `initialize` is absent or empty.
+pub fn unregistered(view: &View, cluster: &Cluster, control: &ControlData, now: Instant) -> Verdict {
+    if view.lease.current.is_none() {
+        return Verdict::hold(Reason::WaitingForDcs);
+    }
+    match &cluster.initialize {
+        None => {
+            let stopped_or_primary = view.postgres.get().is_some_and(|p| p.server == Server::Stopped && !control.standby_signal);
+            if stopped_or_primary || view.postgres.get().is_some_and(|p| p.running().is_some()) {
+                write_once(view, now, DcsWrite::AdoptInitialize(control.system_id), Reason::AdoptingData)
+            } else {
+                Verdict::hold(Reason::WaitingForLeaderToBootstrap)
+            }
+        }
+        Some(Initialize::InProgress { lease }) if *lease == view.lease.current.map(|g| g.lease) => {
+            write_once(view, now, DcsWrite::FinishInitialize(control.system_id), Reason::FinishingBootstrap)
+        }
+        Some(_) => Verdict::hold(Reason::WaitingForLeaderToBootstrap),
+    }
+}

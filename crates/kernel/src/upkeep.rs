@@ -1,0 +1,261 @@
+//! What is owed beside the decision about the role: renewal, the member key, the leader's keys, a look, slots.
+
+use crate::asked::Ask;
+use crate::decide::Verdict;
+use crate::{Action, Reason, Upkeep, View, history, slots};
+use pgherd_types::{
+    COMPATIBLE_VERSION, DcsWrite, Initialize, Instant, MemberDoc, Now, Operation, OperationEnd, PRODUCT_VERSION, Role,
+    RunningServer, Server, ServerPhase, StatusKey,
+};
+use std::time::Duration;
+
+/// What is owed now, and when something will be owed next.
+pub fn owed(view: &View, now: Now, verdict: &Verdict) -> (Upkeep, Option<Instant>) {
+    let mut owed = Owed { view, now: now.mono, upkeep: Upkeep::default(), next: None };
+    if verdict.role == Action::Exit {
+        return (owed.upkeep, None);
+    }
+    owed.renewal(&verdict.role);
+    owed.look(&verdict.because);
+    if owed.view.lease.current.is_some() && owed.view.cluster.get().is_some() {
+        owed.member(&verdict.because);
+        owed.leaders_keys();
+    }
+    owed.slots();
+    (owed.upkeep, owed.next)
+}
+
+struct Owed<'v> {
+    view: &'v View,
+    now: Instant,
+    upkeep: Upkeep,
+    next: Option<Instant>,
+}
+
+impl Owed<'_> {
+    fn wake(&mut self, at: Instant) {
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+
+    fn renewal(&mut self, role: &Action) {
+        let view = self.view;
+        let lock_request = matches!(role, Action::Acquire | Action::Release(_))
+            || view.asked.lock_request_pending(self.now, view.settings.retry_timeout);
+        let leads = view.leads(self.now);
+        let unproven = view.key_is_ours() && !leads;
+        let mut due = view.lease.renewal_due_at(view.settings.loop_wait).unwrap_or(self.now);
+        if unproven {
+            due = self.now;
+        }
+        if let Some(ask) = &view.asked.renew {
+            due = due.max(self.renewal_gap(ask));
+        }
+        if due > self.now {
+            self.wake(due);
+        } else if !lock_request && !view.released {
+            self.upkeep.renew = Some(leads || view.key_is_ours());
+        }
+    }
+
+    /// Not before the pending one is answered or lost; after a failure soon, but not at once.
+    fn renewal_gap(&self, ask: &Ask<bool>) -> Instant {
+        match ask.answer {
+            None => ask.at + self.view.settings.retry_timeout + crate::asked::ANSWER_GRACE,
+            Some((at, true)) => at,
+            Some((at, false)) => at + (self.view.settings.ttl / 15).clamp(Duration::from_millis(100), Duration::from_secs(1)),
+        }
+    }
+
+    /// A race needs our position as of after the loss of the leader.
+    fn look(&mut self, because: &Reason) {
+        let asked_lately = self.view.asked.look.is_some_and(|at| self.now < at + Duration::from_secs(1));
+        match because {
+            Reason::AwaitingOwnPosition if !asked_lately => self.upkeep.look = true,
+            Reason::AwaitingOwnPosition => self.wake(self.now + Duration::from_millis(500)),
+            _ => {}
+        }
+    }
+
+    fn member(&mut self, because: &Reason) {
+        let view = self.view;
+        let Some(cluster) = view.cluster.get() else { return };
+        let Some(doc) = member_doc(view, because, self.now) else { return };
+        let in_place = cluster.members.get(&view.me.name).filter(|m| m.lease == view.lease.current.map(|g| g.lease));
+        let asked = view.asked.writes.get("members");
+        let last = asked.and_then(|ask| match (&ask.what, ask.answer) {
+            (DcsWrite::Member(doc), Some((_, true))) => Some((doc.as_ref(), ask.at)),
+            _ => None,
+        });
+        if let (Some(_), Some((last, at))) = (in_place, last) {
+            if *last == doc {
+                return;
+            }
+            let due = at + view.settings.loop_wait;
+            if last.without_positions() == doc.without_positions() && self.now < due {
+                return self.wake(due);
+            }
+        }
+        self.write(DcsWrite::Member(Box::new(doc)));
+    }
+
+    /// Ask for a write unless an answer is pending, a refusal is recent, or the very same was just granted.
+    fn write(&mut self, write: DcsWrite) {
+        let asked = self.view.asked.writes.get(write.key());
+        if let Some(until) = asked.and_then(|ask| ask.blocked_until(self.now, self.view.settings.retry_timeout)) {
+            return self.wake(until);
+        }
+        if let Some(granted_at) = asked.and_then(|ask| ask.granted(&write)) {
+            let shown_by = granted_at + Duration::from_secs(1);
+            if self.now < shown_by || self.view.cluster.when().is_none_or(|read_at| read_at < granted_at) {
+                return self.wake(shown_by.max(self.now + Duration::from_millis(100)));
+            }
+        }
+        self.upkeep.writes.push(write);
+    }
+
+    /// The keys that only a primary with the lock writes.
+    fn leaders_keys(&mut self) {
+        let view = self.view;
+        let running = view.postgres.get().and_then(|p| p.running()).filter(|r| !r.in_recovery);
+        let (Some(cluster), Some(running)) = (view.cluster.get(), running) else { return };
+        if !view.leads(self.now) || view.dcs_lost_since.is_some() {
+            return;
+        }
+        self.status(&cluster.status, running);
+        if let Some(rows) = history::owed(view, cluster, running) {
+            self.write(DcsWrite::History(rows));
+        }
+        if let (None, Some(ours)) = (&cluster.initialize, view.system_id()) {
+            self.write(DcsWrite::AdoptInitialize(ours));
+        }
+        if !cluster.config.as_ref().is_some_and(|config| config.valid) {
+            match view.asked.config.as_ref().and_then(|ask| ask.blocked_until(self.now, view.settings.retry_timeout)) {
+                Some(until) => self.wake(until),
+                None => self.upkeep.repair_config = true,
+            }
+        }
+    }
+
+    fn status(&mut self, known: &StatusKey, running: &RunningServer) {
+        let mut status = StatusKey { optime: running.flushed, slots: Default::default(), retain_slots: known.retain_slots.clone() };
+        status.slots.extend(running.slots.iter().filter_map(|s| Some((s.name.clone(), s.restart_lsn?))));
+        status.slots.insert(self.view.me.name.slot_name(), running.flushed);
+        let ask = self.view.asked.writes.get("status");
+        let due = ask.map_or(self.now, |ask| ask.at + self.view.settings.loop_wait);
+        if status == *known {
+            return;
+        }
+        if self.now < due { self.wake(due) } else { self.write(DcsWrite::Status(status)) }
+    }
+
+    fn slots(&mut self) {
+        let view = self.view;
+        let running = view.postgres.get().and_then(|p| p.running());
+        let (Some(cluster), Some(running), Some(looked_at)) = (view.cluster.get(), running, view.postgres.when()) else { return };
+        if view.operation.is_some() || (!running.in_recovery && !view.leads(self.now)) {
+            return;
+        }
+        let Some(target) = slots::plan(view, cluster, running, self.now) else { return };
+        if !slots::differs(&target, running) {
+            return;
+        }
+        if let Some((_, ask)) = &view.asked.slots {
+            if let Some(until) = ask.blocked_until(self.now, Duration::from_secs(5)) {
+                return self.wake(until);
+            }
+            if ask.granted(&target).is_some_and(|at| looked_at < at) {
+                return; // done; the next look will show it
+            }
+        }
+        self.upkeep.slots = Some((self.next_round(), target));
+    }
+
+    /// A round's number is used once; a probe decided in the same turn has the next one.
+    fn next_round(&self) -> u64 {
+        self.view.last_round + 2
+    }
+}
+
+/// What the member key should say.
+fn member_doc(view: &View, because: &Reason, now: Instant) -> Option<MemberDoc> {
+    let postgres = view.postgres.get()?;
+    let running = postgres.running();
+    let standby = running.filter(|r| r.in_recovery);
+    let position = |lsn: pgherd_types::Lsn| (!lsn.is_zero()).then_some(lsn);
+    Some(MemberDoc {
+        conn_url: Some(view.me.conn_url.clone()),
+        api_url: Some(view.me.api_url.clone()),
+        state: phase(view).as_str().to_owned(),
+        role: Some(role(view, now)),
+        version: Some(COMPATIBLE_VERSION.to_owned()),
+        pgherd: Some(PRODUCT_VERSION.to_owned()),
+        tags: view.me.tags.clone(),
+        xlog_location: running.and_then(|r| position(r.position())),
+        receive_lsn: standby.and_then(|r| position(r.received)),
+        replay_lsn: standby.and_then(|r| position(r.replayed)),
+        replication_state: running.and_then(|r| r.replication_state()).map(str::to_owned),
+        timeline: running.and_then(|r| r.timeline),
+        pending_restart: running.is_some_and(|r| r.pending_restart),
+        trouble: trouble(because),
+    })
+}
+
+/// The reasons that an operator must know of from `list`, because only a person can mend them.
+fn trouble(because: &Reason) -> Option<String> {
+    match because {
+        Reason::Diverged(_) | Reason::ForeignData { .. } | Reason::DataUnusable { .. } | Reason::InitializeIsGarbage => {
+            Some(because.to_string())
+        }
+        _ => None,
+    }
+}
+
+/// The role to show.
+pub fn role(view: &View, now: Instant) -> Role {
+    let Some(postgres) = view.postgres.get() else { return Role::Uninitialized };
+    let Some(control) = postgres.control() else { return Role::Uninitialized };
+    match &postgres.server {
+        Server::Running(r) if !r.in_recovery => Role::Primary,
+        _ if control.standby_signal => Role::Replica,
+        _ if view.leads(now) => Role::Primary,
+        _ => Role::Demoted,
+    }
+}
+
+/// The state to show.
+pub fn phase(view: &View) -> ServerPhase {
+    let failed = |kind: fn(&Operation) -> bool| crate::rules::failed(view, kind);
+    match view.operation.as_ref().map(|running| &running.operation) {
+        Some(Operation::Bootstrap) => return ServerPhase::InitializingNewCluster,
+        Some(Operation::Clone { .. }) => return ServerPhase::CreatingReplica,
+        Some(Operation::StartPrimary | Operation::StartReplica { .. }) => return ServerPhase::Starting,
+        Some(Operation::Stop { .. }) => return ServerPhase::Stopping,
+        Some(Operation::Promote { .. } | Operation::Follow { .. }) | None => {}
+    }
+    match view.postgres.get().map(|p| &p.server) {
+        Some(Server::Running(_)) => ServerPhase::Running,
+        Some(Server::Starting | Server::Unresponsive(_)) => ServerPhase::Starting,
+        Some(Server::Stopping) => ServerPhase::Stopping,
+        Some(Server::Orphaned) => ServerPhase::Crashed,
+        Some(Server::Stopped) if view.crashed => ServerPhase::Crashed,
+        Some(Server::Stopped) if failed(|o| matches!(o, Operation::StartPrimary | Operation::StartReplica { .. })) => {
+            ServerPhase::StartFailed
+        }
+        Some(Server::Stopped) if failed(|o| matches!(o, Operation::Bootstrap)) => ServerPhase::InitdbFailed,
+        Some(Server::Stopped) | None => ServerPhase::Stopped,
+    }
+}
+
+/// Is `initialize` a foreign cluster's (for display)?
+pub fn initialize_mismatch(view: &View) -> bool {
+    let key = view.cluster.get().and_then(|c| c.initialize.as_ref());
+    matches!((key, view.system_id()), (Some(Initialize::Done(key)), Some(ours)) if *key != ours)
+}
+
+/// Did the last operation end badly, and how (for display)?
+pub fn last_failure(view: &View) -> Option<&str> {
+    match &view.ended.as_ref()?.end {
+        OperationEnd::Failed(why) => Some(why),
+        OperationEnd::Done | OperationEnd::Cancelled | OperationEnd::TooLate => None,
+    }
+}
