@@ -1,2 +1,13 @@
-//! The pgherd binary.
-fn main() {}
+//! The pgherd binary: parses the command line, runs the command, returns its exit code.
+
+use std::process::ExitCode;
+
+mod cli;
+mod logging;
+mod panics;
+mod settings;
+mod wire;
+
+fn main() -> ExitCode {
+    cli::main()
+}

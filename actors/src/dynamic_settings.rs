@@ -1,0 +1,337 @@
+//! From the dynamic configuration (the JSON text of the `config` key, or `bootstrap.dcs`) to the typed settings that
+//! decisions depend on. Whatever the text holds, usable settings come out: a key with a value of the wrong type keeps
+//! what was in force before and is reported, bad timings are corrected and reported.
+
+use pgherd_types::Settings;
+use serde_json::{Map, Value};
+use std::fmt;
+use std::time::Duration;
+
+/// Usable settings, and what is wrong with the text they came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Checked {
+    /// The settings.
+    pub settings: Settings,
+    /// One sentence each, beginning with the key.
+    pub warnings: Vec<String>,
+}
+
+/// The text is not a JSON object; the previous settings stay in force.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotAnObject(pub String);
+
+impl fmt::Display for NotAnObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the dynamic configuration is not a JSON object: {}", self.0)
+    }
+}
+
+impl std::error::Error for NotAnObject {}
+
+/// Longer times are mistakes; it also keeps sums of times far from overflow.
+const SECONDS_MAX: u64 = 10_000_000;
+
+/// Keys that are part of the format and that this agent does not act on yet; `off` values need no warning.
+const LATER: &[&str] = &[
+    "maximum_lag_on_syncnode",
+    "primary_stop_timeout",
+    "master_stop_timeout",
+    "primary_race_backoff",
+    "synchronous_mode",
+    "synchronous_mode_strict",
+    "synchronous_node_count",
+    "failsafe_mode",
+    "check_timeline",
+    "slots",
+    "permanent_slots",
+    "permanent_replication_slots",
+    "ignore_slots",
+    "standby_cluster",
+];
+
+/// Reads `text`. `all_ours` says that no member of another kind is in the cluster, so that our lower minima apply.
+pub fn read(text: &str, previous: &Settings, all_ours: bool) -> Result<Checked, NotAnObject> {
+    let map = match serde_json::from_str(text) {
+        Ok(Value::Object(map)) => map,
+        Ok(_) => return Err(NotAnObject("it is valid JSON of another kind".to_owned())),
+        Err(e) => return Err(NotAnObject(e.to_string())),
+    };
+    let mut reader = Reader { map, known: Vec::new(), warnings: Vec::new() };
+    let default = Settings::default();
+    let mut settings = Settings {
+        ttl: reader.seconds(&["ttl"], default.ttl, previous.ttl),
+        loop_wait: reader.seconds(&["loop_wait"], default.loop_wait, previous.loop_wait),
+        retry_timeout: reader.seconds(&["retry_timeout"], default.retry_timeout, previous.retry_timeout),
+        maximum_lag_on_failover: reader.whole(
+            "maximum_lag_on_failover",
+            default.maximum_lag_on_failover,
+            previous.maximum_lag_on_failover,
+        ),
+        primary_start_timeout: reader.seconds(
+            &["primary_start_timeout", "master_start_timeout"],
+            default.primary_start_timeout,
+            previous.primary_start_timeout,
+        ),
+        member_slots_ttl: reader.seconds(&["member_slots_ttl"], default.member_slots_ttl, previous.member_slots_ttl),
+        use_slots: reader.use_slots(default.use_slots, previous.use_slots),
+        max_timelines_history: reader.history_rows(previous.max_timelines_history),
+        pause: reader.flag("pause", default.pause, previous.pause),
+        dcs_outage_demote_early: reader.demote_early(previous.dcs_outage_demote_early),
+    };
+    reader.report_the_rest();
+    correct_timings(&mut settings, all_ours, &mut reader.warnings);
+    Ok(Checked { settings, warnings: reader.warnings })
+}
+
+struct Reader {
+    map: Map<String, Value>,
+    known: Vec<&'static str>,
+    warnings: Vec<String>,
+}
+
+impl Reader {
+    fn get(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        self.map.get(key).filter(|v| !v.is_null()).cloned()
+    }
+
+    /// The value if it is there and right, the default if it is absent, what was before if it is wrong.
+    fn read<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        previous: T,
+        needs: &str,
+        parse: fn(&Value) -> Option<T>,
+    ) -> T {
+        match self.get(key) {
+            None => default,
+            Some(value) => parse(&value).unwrap_or_else(|| {
+                self.warnings.push(format!("{key}: must be {needs}; the value in force before is kept"));
+                previous
+            }),
+        }
+    }
+
+    /// The first of the names that is there counts.
+    fn seconds(&mut self, names: &[&'static str], default: Duration, previous: Duration) -> Duration {
+        let there = names.iter().find(|name| self.map.get(**name).is_some_and(|v| !v.is_null()));
+        let chosen = there.copied().unwrap_or(names[0]);
+        self.known.extend(names);
+        self.read(chosen, default, previous, "a number of seconds", duration)
+    }
+
+    fn whole(&mut self, key: &'static str, default: u64, previous: u64) -> u64 {
+        self.read(key, default, previous, "a whole number of bytes", whole)
+    }
+
+    fn flag(&mut self, key: &'static str, default: bool, previous: bool) -> bool {
+        self.read(key, default, previous, "true or false", flag)
+    }
+
+    fn history_rows(&mut self, previous: usize) -> usize {
+        self.read("max_timelines_history", 0, previous, "a whole number", |v| usize::try_from(whole(v)?).ok())
+    }
+
+    fn demote_early(&mut self, previous: bool) -> bool {
+        self.read("dcs_outage_demote", false, previous, "retry_timeout or fence", |v| match v.as_str()? {
+            "retry_timeout" => Some(true),
+            "fence" => Some(false),
+            _ => None,
+        })
+    }
+
+    fn use_slots(&mut self, default: bool, previous: bool) -> bool {
+        let section = match self.get("postgresql") {
+            None => return default,
+            Some(Value::Object(section)) => section,
+            Some(_) => {
+                self.warnings.push("postgresql: must be a map; ignored".to_owned());
+                return previous;
+            }
+        };
+        match section.get("use_slots").filter(|v| !v.is_null()) {
+            None => default,
+            Some(value) => flag(value).unwrap_or_else(|| {
+                self.warnings
+                    .push("postgresql.use_slots: must be true or false; the value in force before is kept".to_owned());
+                previous
+            }),
+        }
+    }
+
+    fn report_the_rest(&mut self) {
+        for (key, value) in &self.map {
+            let empty = value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty);
+            let off = value.is_null() || empty || flag(value) == Some(false);
+            match LATER.contains(&key.as_str()) {
+                true if !off => self.warnings.push(format!("{key}: is not supported yet and has no effect")),
+                false if !self.known.contains(&key.as_str()) => {
+                    self.warnings.push(format!("{key}: unknown key, ignored"));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A number, also as text, rounded when it is a fraction; not negative.
+fn whole(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64().or_else(|| rounded(number.as_f64()?)),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+fn rounded(number: f64) -> Option<u64> {
+    // 2^53: beyond it a fraction says nothing any more.
+    (number.is_finite() && (0.0..9_007_199_254_740_992.0).contains(&number)).then_some(number.round() as u64)
+}
+
+/// Seconds as a number, or a number with a unit: `30min`.
+fn duration(value: &Value) -> Option<Duration> {
+    let seconds = match value {
+        Value::String(text) if whole(value).is_none() => with_unit(text.trim())?,
+        other => whole(other)?,
+    };
+    (seconds <= SECONDS_MAX).then(|| Duration::from_secs(seconds))
+}
+
+fn with_unit(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
+    let factor = match text[digits..].trim() {
+        "ms" => return Some(number / 1000),
+        "s" => 1,
+        "min" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+fn flag(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(flag) => Some(*flag),
+        Value::Number(number) => match number.as_u64()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        },
+        Value::String(text) => match text.to_ascii_lowercase().as_str() {
+            "on" | "true" | "yes" | "1" => Some(true),
+            "off" | "false" | "no" | "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Minima, then `loop_wait + 2*retry_timeout <= ttl` (spec/ha.md 1): a leader must have time for a second try.
+fn correct_timings(settings: &mut Settings, all_ours: bool, warnings: &mut Vec<String>) {
+    let (ttl_min, retry_min) = if all_ours { (3, 1) } else { (20, 3) };
+    raise("ttl", &mut settings.ttl, ttl_min, warnings);
+    raise("loop_wait", &mut settings.loop_wait, 1, warnings);
+    raise("retry_timeout", &mut settings.retry_timeout, retry_min, warnings);
+    let (ttl, loop_wait, retry) =
+        (settings.ttl.as_secs(), settings.loop_wait.as_secs(), settings.retry_timeout.as_secs());
+    if loop_wait + 2 * retry <= ttl {
+        return;
+    }
+    if 1 + 2 * retry > ttl {
+        settings.loop_wait = Duration::from_secs(1);
+        settings.retry_timeout = Duration::from_secs((ttl - 1) / 2);
+    } else {
+        settings.loop_wait = Duration::from_secs(ttl - 2 * retry);
+    }
+    warnings.push(format!(
+        "Violated the rule \"loop_wait + 2*retry_timeout <= ttl\", where ttl={ttl}: loop_wait={loop_wait} and \
+         retry_timeout={retry} are used as loop_wait={} and retry_timeout={}",
+        settings.loop_wait.as_secs(),
+        settings.retry_timeout.as_secs()
+    ));
+}
+
+fn raise(key: &str, value: &mut Duration, min_s: u64, warnings: &mut Vec<String>) {
+    if value.as_secs() < min_s {
+        warnings.push(format!("{key}={} is below the minimum and is used as {min_s}", value.as_secs()));
+        *value = Duration::from_secs(min_s);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timings(text: &str, all_ours: bool) -> (u64, u64, u64, usize) {
+        let checked = read(text, &Settings::default(), all_ours).unwrap();
+        let s = &checked.settings;
+        (s.ttl.as_secs(), s.loop_wait.as_secs(), s.retry_timeout.as_secs(), checked.warnings.len())
+    }
+
+    #[test]
+    fn timings_follow_the_rule() {
+        assert_eq!(timings("{}", true), (30, 10, 10, 0));
+        assert_eq!(timings(r#"{"ttl":3,"loop_wait":1,"retry_timeout":1}"#, true), (3, 1, 1, 0));
+        assert_eq!(timings(r#"{"ttl":3,"loop_wait":1,"retry_timeout":1}"#, false), (20, 1, 3, 2));
+        assert_eq!(timings(r#"{"ttl":0,"loop_wait":0,"retry_timeout":0}"#, true), (3, 1, 1, 3));
+        assert_eq!(timings(r#"{"ttl":20,"loop_wait":10,"retry_timeout":8}"#, true), (20, 4, 8, 1));
+        assert_eq!(timings(r#"{"ttl":20,"loop_wait":10,"retry_timeout":10}"#, true), (20, 1, 9, 1));
+        assert_eq!(timings(r#"{"ttl":"30","loop_wait":10.4,"retry_timeout":"10"}"#, true), (30, 10, 10, 0));
+    }
+
+    #[test]
+    fn a_wrong_value_keeps_what_was_before() {
+        let previous =
+            Settings { ttl: Duration::from_secs(60), pause: true, maximum_lag_on_failover: 7, ..Settings::default() };
+        let text = r#"{"ttl":[1],"loop_wait":10,"pause":"perhaps","maximum_lag_on_failover":"1MB","postgresql":{"use_slots":"x"}}"#;
+        let checked = read(text, &previous, true).unwrap();
+        assert_eq!(checked.settings.ttl, Duration::from_secs(60));
+        assert!(checked.settings.pause);
+        assert_eq!(checked.settings.maximum_lag_on_failover, 7);
+        assert!(checked.settings.use_slots);
+        assert_eq!(checked.warnings.len(), 4, "{:?}", checked.warnings);
+        assert!(checked.warnings[0].starts_with("ttl: must be a number of seconds"), "{:?}", checked.warnings);
+    }
+
+    #[test]
+    fn an_absent_or_null_key_has_its_default() {
+        let previous = Settings { ttl: Duration::from_secs(60), pause: true, ..Settings::default() };
+        assert_eq!(read(r#"{"pause":null}"#, &previous, true).unwrap().settings, Settings::default());
+    }
+
+    #[test]
+    fn old_names_units_and_our_own_key() {
+        let text = r#"{"master_start_timeout":20,"member_slots_ttl":"2h","dcs_outage_demote":"retry_timeout",
+            "max_timelines_history":"5","pause":"on","postgresql":{"use_slots":false,"parameters":{}}}"#;
+        let checked = read(text, &Settings::default(), true).unwrap();
+        assert_eq!(checked.settings.primary_start_timeout, Duration::from_secs(20));
+        assert_eq!(checked.settings.member_slots_ttl, Duration::from_secs(7200));
+        assert!(checked.settings.dcs_outage_demote_early && checked.settings.pause && !checked.settings.use_slots);
+        assert_eq!(checked.settings.max_timelines_history, 5);
+        assert!(checked.warnings.is_empty(), "{:?}", checked.warnings);
+    }
+
+    #[test]
+    fn unknown_and_unsupported_keys_are_reported() {
+        let text = r#"{"ttll":30,"synchronous_mode":true,"failsafe_mode":false,"slots":{}}"#;
+        let warnings = read(text, &Settings::default(), true).unwrap().warnings;
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings.contains(&"ttll: unknown key, ignored".to_owned()), "{warnings:?}");
+    }
+
+    #[test]
+    fn nothing_makes_it_panic() {
+        let deep = "[".repeat(100_000);
+        for text in ["", "null", "[]", "{", "\u{0}", "1e999", deep.as_str()] {
+            assert!(read(text, &Settings::default(), true).is_err(), "{text:.20}");
+        }
+        let extreme = r#"{"ttl":1e300,"loop_wait":-1,"retry_timeout":18446744073709551615,"member_slots_ttl":"9999999999999999999d",
+            "maximum_lag_on_failover":-5,"max_timelines_history":1.5e17,"primary_start_timeout":"é1min","dcs_outage_demote":{}}"#;
+        let checked = read(extreme, &Settings::default(), false).unwrap();
+        assert_eq!(checked.settings, Settings::default());
+        assert_eq!(checked.warnings.len(), 8, "{:?}", checked.warnings);
+    }
+}

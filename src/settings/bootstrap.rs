@@ -1,0 +1,117 @@
+//! `bootstrap`: how a new cluster is made; without effect once the cluster exists.
+
+use super::error::SettingsError;
+use super::secret::Secret;
+use super::section::Section;
+use pgherd_actors::dynamic_settings;
+use pgherd_types::Settings;
+use serde_json::Value;
+
+/// A role made in a new cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BootstrapUser {
+    /// Its name.
+    pub name: String,
+    /// Its password; `None` when it logs in by other means.
+    pub password: Option<Secret>,
+    /// Words for CREATE ROLE, such as `createdb`.
+    pub options: Vec<String>,
+}
+
+/// How a new cluster is made.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Bootstrap {
+    /// The first dynamic configuration, a JSON object as text.
+    pub dcs: String,
+    /// Options for initdb, `--name` or `--name=value`.
+    pub initdb: Vec<String>,
+    /// Lines appended to `pg_hba.conf` after initdb when `postgresql.pg_hba` is not set.
+    pub pg_hba: Vec<String>,
+    /// Roles to make.
+    pub users: Vec<BootstrapUser>,
+}
+
+/// Options that the agent sets itself, or that would break what it relies on.
+const INITDB_OWN: &[&str] = &["pgdata", "nosync", "pwfile", "sync-only", "version", "username"];
+
+/// Reads the section.
+pub fn read(section: Section) -> Result<Bootstrap, SettingsError> {
+    let bootstrap = Bootstrap {
+        dcs: dcs(&section)?,
+        initdb: options(&section, "initdb", INITDB_OWN)?,
+        pg_hba: section.texts("pg_hba")?.unwrap_or_default(),
+        users: users(&section)?,
+    };
+    if let Some(method) = section.text("method")?.filter(|method| method != "initdb") {
+        return Err(section.error("method", format!("only initdb is supported yet, not {method}")));
+    }
+    section.without_effect_yet(&["post_bootstrap", "post_init"]);
+    section.finish();
+    Ok(bootstrap)
+}
+
+fn dcs(section: &Section) -> Result<String, SettingsError> {
+    let text = match section.raw("dcs") {
+        None => "{}".to_owned(),
+        Some(map @ Value::Object(_)) => map.to_string(),
+        Some(_) => return Err(section.error("dcs", "must be a map of settings")),
+    };
+    let checked =
+        dynamic_settings::read(&text, &Settings::default(), true).map_err(|e| section.error("dcs", e.to_string()))?;
+    for warning in checked.warnings {
+        section.warn("dcs", &warning);
+    }
+    Ok(text)
+}
+
+/// Options of a PostgreSQL program: a list of names and one-entry maps, or one map. Those in `own` are left out with a
+/// warning.
+pub fn options(section: &Section, key: &str, own: &[&str]) -> Result<Vec<String>, SettingsError> {
+    let wrong = || section.error(key, "must be a list of option names and one-entry maps `name: value`");
+    let mut pairs: Vec<(&str, Option<&Value>)> = Vec::new();
+    match section.raw(key) {
+        None => {}
+        Some(Value::Object(map)) => pairs.extend(map.iter().map(|(name, value)| (name.as_str(), Some(value)))),
+        Some(Value::Array(items)) => {
+            for item in items {
+                match item {
+                    Value::String(name) => pairs.push((name, None)),
+                    Value::Object(map) if map.len() == 1 => {
+                        pairs.extend(map.iter().map(|(name, value)| (name.as_str(), Some(value))));
+                    }
+                    _ => return Err(wrong()),
+                }
+            }
+        }
+        Some(_) => return Err(wrong()),
+    }
+    let mut options = Vec::new();
+    for (name, value) in pairs {
+        if own.contains(&name) {
+            section.warn(key, &format!("the option {name} is set by the agent and ignored here"));
+            continue;
+        }
+        match value {
+            None | Some(Value::Bool(true)) => options.push(format!("--{name}")),
+            Some(Value::Bool(false) | Value::Null) => {}
+            Some(value) => options.push(format!("--{name}={}", section.scalar(key, value)?)),
+        }
+    }
+    Ok(options)
+}
+
+fn users(section: &Section) -> Result<Vec<BootstrapUser>, SettingsError> {
+    let all = section.section("users")?;
+    let mut users = Vec::new();
+    for (name, value) in all.entries() {
+        if !value.is_object() {
+            return Err(all.error(name, "must be a map with password and options"));
+        }
+        let user = all.section(name)?;
+        let password = user.text("password")?.map(Secret::new);
+        let options = user.texts("options")?.unwrap_or_default();
+        user.finish();
+        users.push(BootstrapUser { name: name.clone(), password, options });
+    }
+    Ok(users)
+}

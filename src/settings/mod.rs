@@ -1,0 +1,78 @@
+//! The node's settings: Patroni's YAML files and `PATRONI_*` environment variables, layered with `config`, then read into
+//! plain typed data. Everything that is wrong is found here, before anything is touched: errors name the place and the
+//! key, and what only looks wrong (an unknown key) becomes a warning.
+//!
+//! Reading order: `load` below, `node` (the result), `section` (how keys are read), `files` and `environment` (layers),
+//! `yaml` and `scalar` (what a YAML text means).
+
+pub mod address;
+pub mod bootstrap;
+pub mod environment;
+pub mod error;
+pub mod etcd3;
+pub mod files;
+pub mod log;
+pub mod node;
+pub mod postgresql;
+pub mod restapi;
+pub mod scalar;
+pub mod secret;
+pub mod section;
+pub mod tags;
+pub mod yaml;
+
+pub use error::SettingsError;
+pub use node::NodeSettings;
+
+use config::{Config, Map, Value, ValueKind};
+use section::Reading;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Usable settings and what looks like a mistake in them.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: NodeSettings,
+    /// One line each, naming place and key.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the file or directory at `path` and the given environment variables over it.
+pub fn load(path: &Path, variables: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, SettingsError> {
+    let mut warnings = Vec::new();
+    let files = files::read(path, &mut warnings)?;
+    let environment = environment::read(variables, &mut warnings)?;
+
+    let mut origins = HashMap::new();
+    for entries in files.iter().map(|file| &file.entries).chain([&environment.entries]) {
+        note_origins("", entries, &mut origins);
+    }
+    let name = path.display().to_string();
+    let unusable = |e: config::ConfigError| SettingsError::at(&name, e.to_string());
+    let layers = files.into_iter().fold(Config::builder(), |layers, file| layers.add_source(file));
+    let tree = layers.add_source(environment).build().map_err(unusable)?;
+    let tree: serde_json::Value = tree.try_deserialize().map_err(unusable)?;
+    let Some(map) = tree.as_object() else {
+        return Err(SettingsError::at(&name, "not a map of settings at the top level"));
+    };
+    let reading = Reading { file: name, origins, warnings: warnings.into() };
+    let settings = node::read(&reading, map)?;
+    Ok(Loaded { settings, warnings: reading.warnings.into_inner() })
+}
+
+/// Remembers for every dotted path the file and line, or the variable, that set it.
+fn note_origins(path: &str, entries: &Map<String, Value>, origins: &mut HashMap<String, String>) {
+    for (key, value) in entries {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        if let ValueKind::Table(entries) = &value.kind {
+            note_origins(&path, entries, origins);
+        }
+        if let Some(origin) = value.origin() {
+            origins.insert(path, origin.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Everything a node needs to know to run, as plain data.
+
+use super::bootstrap::{self, Bootstrap};
+use super::error::SettingsError;
+use super::etcd3::{self, Etcd3};
+use super::log::{self, Log};
+use super::postgresql::{self, Postgresql};
+use super::restapi::{self, RestApi};
+use super::section::{Reading, Section};
+use super::tags;
+use pgherd_types::{MemberName, Tags};
+use serde_json::{Map, Value};
+
+/// One node's settings.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NodeSettings {
+    /// The cluster's name.
+    pub scope: String,
+    /// This member's name.
+    pub name: MemberName,
+    /// Under which path the cluster's keys live: begins with `/`, does not end with it.
+    pub namespace: String,
+    /// The API server.
+    pub restapi: RestApi,
+    /// The DCS.
+    pub etcd3: Etcd3,
+    /// How a new cluster is made.
+    pub bootstrap: Bootstrap,
+    /// The PostgreSQL server.
+    pub postgresql: Postgresql,
+    /// This member's tags.
+    pub tags: Tags,
+    /// The log.
+    pub log: Log,
+    /// The watchdog device; read, not used yet.
+    pub watchdog: Watchdog,
+}
+
+/// When a watchdog device is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WatchdogMode {
+    /// Never.
+    Off,
+    /// If there is one.
+    Automatic,
+    /// No leader without one.
+    Required,
+}
+
+/// The watchdog device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Watchdog {
+    /// When it is used.
+    pub mode: WatchdogMode,
+    /// Its file.
+    pub device: String,
+    /// Seconds between the end of the lease and its firing; -1 is half the ttl.
+    pub safety_margin: i64,
+}
+
+/// Keys of other stores: a node with only such a section cannot run yet.
+const OTHER_STORES: &[&str] = &["etcd", "consul", "zookeeper", "exhibitor", "kubernetes", "raft"];
+
+/// Reads the whole tree.
+pub fn read(reading: &Reading, map: &Map<String, Value>) -> Result<NodeSettings, SettingsError> {
+    let root = Section::root(reading, map);
+    let scope = key_part(&root, "scope")?;
+    let name = key_part(&root, "name")?;
+    if name == "__patroni_strict_sync_replica_placeholder__" {
+        return Err(root.error("name", "this name is reserved"));
+    }
+    stores(&root)?;
+    let settings = NodeSettings {
+        scope,
+        name: MemberName(name),
+        namespace: namespace(&root)?,
+        restapi: restapi::read(root.section("restapi")?)?,
+        etcd3: etcd3::read(root.section("etcd3")?)?,
+        bootstrap: bootstrap::read(root.section("bootstrap")?)?,
+        postgresql: postgresql::read(root.section("postgresql")?)?,
+        tags: tags::read(root.section("tags")?)?,
+        log: log::read(root.section("log")?)?,
+        watchdog: watchdog(root.section("watchdog")?)?,
+    };
+    ctl(root.section("ctl")?);
+    root.without_effect_yet(&["thread_pool_size", "thread_stack_size", "citus"]);
+    root.finish();
+    Ok(settings)
+}
+
+/// A name that becomes one part of a DCS key.
+fn key_part(root: &Section, key: &str) -> Result<String, SettingsError> {
+    let text = root.required_text(key)?;
+    if text.contains('/') || text.chars().any(char::is_control) {
+        return Err(root.error(key, "must not contain `/` or control characters: it becomes part of a key in etcd"));
+    }
+    Ok(text)
+}
+
+fn namespace(root: &Section) -> Result<String, SettingsError> {
+    let text = root.text("namespace")?.unwrap_or_else(|| "/service".to_owned());
+    let trimmed = text.trim_matches('/');
+    Ok(if trimmed.is_empty() { String::new() } else { format!("/{trimmed}") })
+}
+
+/// The only store so far is etcd v3; a file for another one must not start a node that knows nobody.
+fn stores(root: &Section) -> Result<(), SettingsError> {
+    let has_etcd3 = root.raw("etcd3").is_some();
+    for store in OTHER_STORES.iter().filter(|store| root.raw(store).is_some()) {
+        let what = match *store {
+            "etcd" => "etcd's v2 protocol is not supported yet; name the same hosts under etcd3",
+            _ => "this store is not supported yet; use etcd3",
+        };
+        if !has_etcd3 {
+            return Err(root.error(store, what));
+        }
+        root.warn(store, &format!("ignored because etcd3 is there too: {what}"));
+    }
+    Ok(())
+}
+
+fn watchdog(section: Section) -> Result<Watchdog, SettingsError> {
+    let mode = match section.raw("mode") {
+        None => WatchdogMode::Automatic,
+        Some(Value::Bool(false)) => WatchdogMode::Off,
+        Some(_) => match section.text("mode")?.unwrap_or_default().as_str() {
+            "off" => WatchdogMode::Off,
+            "automatic" => WatchdogMode::Automatic,
+            "required" => WatchdogMode::Required,
+            other => return Err(section.error("mode", format!("must be off, automatic or required, not {other}"))),
+        },
+    };
+    if mode == WatchdogMode::Required {
+        section.warn("mode", "is not supported yet: this node would lead without a watchdog");
+    }
+    let device = section.text("device")?.unwrap_or_else(|| "/dev/watchdog".to_owned());
+    let safety_margin = section.integer("safety_margin")?.unwrap_or(5);
+    section.without_effect_yet(&["driver"]);
+    section.finish();
+    Ok(Watchdog { mode, device, safety_margin })
+}
+
+/// The section of the command-line client; nothing of it is used yet, and its keys are no mistakes.
+fn ctl(section: Section) {
+    for key in ["authentication", "insecure", "cacert", "certfile", "keyfile", "keyfile_password"] {
+        section.raw(key);
+    }
+    section.finish();
+}

@@ -1,0 +1,230 @@
+//! `postgresql`: the server this node runs.
+
+use super::address::{HostPort, host_port};
+use super::bootstrap::options;
+use super::error::SettingsError;
+use super::restapi::connect_address;
+use super::secret::Secret;
+use super::section::Section;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How to log in to PostgreSQL.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DatabaseLogin {
+    /// The role.
+    pub username: String,
+    /// Its password; `None` when PostgreSQL asks for none.
+    pub password: Option<Secret>,
+}
+
+/// The programs, as looked up in `bin_dir` or the PATH.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Programs {
+    /// `initdb`.
+    pub initdb: String,
+    /// `pg_controldata`.
+    pub pg_controldata: String,
+    /// `pg_basebackup`.
+    pub pg_basebackup: String,
+    /// `postgres`.
+    pub postgres: String,
+    /// `pg_rewind`.
+    pub pg_rewind: String,
+}
+
+/// The server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Postgresql {
+    /// `listen_addresses`, as PostgreSQL wants it.
+    pub listen_addresses: String,
+    /// `port`.
+    pub port: u16,
+    /// How others reach it.
+    pub connect_address: HostPort,
+    /// The data directory, absolute.
+    pub data_dir: PathBuf,
+    /// Where the configuration files are, absolute; by default the data directory.
+    pub config_dir: PathBuf,
+    /// Where the programs are; `None` searches the PATH.
+    pub bin_dir: Option<PathBuf>,
+    /// What they are called.
+    pub programs: Programs,
+    /// The password file the agent writes for replication.
+    pub pgpass: PathBuf,
+    /// The database the agent connects to.
+    pub database: String,
+    /// The superuser.
+    pub superuser: DatabaseLogin,
+    /// The role standbys stream as.
+    pub replication: DatabaseLogin,
+    /// The role pg_rewind uses; by default the superuser.
+    pub rewind: DatabaseLogin,
+    /// PostgreSQL settings, in order; `on` and `off` for true and false.
+    pub parameters: Vec<(String, String)>,
+    /// The whole `pg_hba.conf`; `None` leaves the file alone.
+    pub pg_hba: Option<Vec<String>>,
+    /// The whole `pg_ident.conf`; `None` leaves the file alone.
+    pub pg_ident: Option<Vec<String>>,
+    /// Options for pg_basebackup, `--name` or `--name=value`.
+    pub basebackup: Vec<String>,
+    /// The agent connects through the unix socket.
+    pub use_unix_socket: bool,
+    /// How long a start or stop may take before it is reported as late.
+    pub pg_ctl_timeout: Duration,
+}
+
+/// Options of pg_basebackup that the agent sets itself.
+const BASEBACKUP_OWN: &[&str] = &[
+    "pgdata",
+    "format",
+    "wal-method",
+    "xlog-method",
+    "gzip",
+    "compress",
+    "version",
+    "dbname",
+    "host",
+    "port",
+    "username",
+    "password",
+];
+
+/// Keys of other agents without effect yet. `use_slots` is read from the dynamic configuration only.
+const LATER: &[&str] = &[
+    "proxy_address",
+    "parameters_primary",
+    "parameters_replica",
+    "parameters_standby_leader",
+    "pg_hba_primary",
+    "pg_hba_replica",
+    "pg_hba_standby_leader",
+    "pg_ident_primary",
+    "pg_ident_replica",
+    "pg_ident_standby_leader",
+    "custom_conf",
+    "recovery_conf",
+    "callbacks",
+    "create_replica_methods",
+    "create_replica_method",
+    "use_pg_rewind",
+    "rewind",
+    "remove_data_directory_on_rewind_failure",
+    "remove_data_directory_on_diverged_timelines",
+    "use_unix_socket_repl",
+    "pre_promote",
+    "before_stop",
+    "krbsrvname",
+    "config_base_name",
+];
+
+/// Reads the section.
+pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
+    let (listen_addresses, first) = listen(&section)?;
+    let data_dir = absolute(&section, "data_dir", section.required_text("data_dir")?)?;
+    let logins = section.section("authentication")?;
+    let superuser = login(&logins, "superuser")?.ok_or_else(|| logins.missing("superuser"))?;
+    let postgresql = Postgresql {
+        listen_addresses,
+        port: first.port,
+        connect_address: connect_address(&section, &first, Some(5432))?,
+        config_dir: match section.text("config_dir")? {
+            Some(path) => absolute(&section, "config_dir", path)?,
+            None => data_dir.clone(),
+        },
+        data_dir,
+        bin_dir: section
+            .text("bin_dir")?
+            .filter(|d| !d.is_empty())
+            .map(|d| absolute(&section, "bin_dir", d))
+            .transpose()?,
+        programs: programs(section.section("bin_name")?)?,
+        pgpass: pgpass(&section)?,
+        database: section.text("database")?.unwrap_or_else(|| "postgres".to_owned()),
+        replication: login(&logins, "replication")?.ok_or_else(|| logins.missing("replication"))?,
+        rewind: login(&logins, "rewind")?.unwrap_or_else(|| superuser.clone()),
+        superuser,
+        parameters: section.parameters("parameters")?,
+        pg_hba: section.texts("pg_hba")?,
+        pg_ident: section.texts("pg_ident")?,
+        basebackup: options(&section, "basebackup", BASEBACKUP_OWN)?,
+        use_unix_socket: section.flag("use_unix_socket")?.unwrap_or(false),
+        pg_ctl_timeout: timeout(&section)?,
+    };
+    if section.raw("use_slots").is_some() {
+        section.warn("use_slots", "has no effect here: it is a dynamic setting (bootstrap.dcs.postgresql.use_slots)");
+    }
+    logins.finish();
+    section.without_effect_yet(LATER);
+    section.finish();
+    Ok(postgresql)
+}
+
+/// `h1,h2:port`: all the addresses, and the first with the port.
+fn listen(section: &Section) -> Result<(String, HostPort), SettingsError> {
+    let text = section.required_text("listen")?;
+    let wrong = |what: String| section.error("listen", what);
+    let (others, last) = text.rsplit_once(',').map_or((None, text.as_str()), |(o, l)| (Some(o), l));
+    let last = host_port(last, Some(5432)).map_err(wrong)?;
+    let mut hosts: Vec<String> = others.into_iter().flat_map(|o| o.split(',')).map(|h| h.trim().to_owned()).collect();
+    hosts.push(last.host);
+    for host in &mut hosts {
+        *host = host.trim_matches(['[', ']']).to_owned();
+        if host.is_empty() {
+            *host = "*".to_owned();
+        }
+    }
+    let first = HostPort { host: hosts.first().cloned().unwrap_or_default(), port: last.port };
+    Ok((hosts.join(","), first))
+}
+
+fn absolute(section: &Section, key: &str, path: String) -> Result<PathBuf, SettingsError> {
+    std::path::absolute(path).map_err(|e| section.error(key, format!("cannot be made an absolute path: {e}")))
+}
+
+fn pgpass(section: &Section) -> Result<PathBuf, SettingsError> {
+    match section.text("pgpass")? {
+        Some(path) => absolute(section, "pgpass", path),
+        None => std::env::home_dir()
+            .map(|home| home.join("pgpass"))
+            .ok_or_else(|| section.error("pgpass", "missing, but needed because this user has no home directory")),
+    }
+}
+
+fn login(logins: &Section, who: &str) -> Result<Option<DatabaseLogin>, SettingsError> {
+    let login = logins.section(who)?;
+    if !login.exists() {
+        return Ok(None);
+    }
+    let username = login.required_text("username")?;
+    let password = login.text("password")?.map(Secret::new);
+    login.without_effect_yet(&["sslmode", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir"]);
+    login.without_effect_yet(&["gssencmode", "channel_binding", "sslnegotiation"]);
+    login.finish();
+    Ok(Some(DatabaseLogin { username, password }))
+}
+
+fn programs(names: Section) -> Result<Programs, SettingsError> {
+    let name = |key: &str| Ok(names.text(key)?.unwrap_or_else(|| key.to_owned()));
+    let programs = Programs {
+        initdb: name("initdb")?,
+        pg_controldata: name("pg_controldata")?,
+        pg_basebackup: name("pg_basebackup")?,
+        postgres: name("postgres")?,
+        pg_rewind: name("pg_rewind")?,
+    };
+    for unused in ["pg_ctl", "pg_isready"] {
+        names.raw(unused);
+    }
+    names.finish();
+    Ok(programs)
+}
+
+fn timeout(section: &Section) -> Result<Duration, SettingsError> {
+    let key = "pg_ctl_timeout";
+    match section.integer(key)? {
+        None => Ok(Duration::from_secs(60)),
+        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds.unsigned_abs())),
+        Some(_) => Err(section.error(key, "must be between 1 and 86400 seconds")),
+    }
+}

@@ -1,0 +1,193 @@
+//! The settings as a whole: a good file, and everything that can be wrong with one.
+
+use super::*;
+use crate::settings::node::WatchdogMode;
+use std::path::PathBuf;
+
+const GOOD: &str = r#"
+scope: demo
+name: pg1
+restapi: {listen: "0.0.0.0:8008", connect_address: "10.0.0.1:8008"}
+etcd3: {hosts: "10.0.0.1, http://10.0.0.2:2380"}
+bootstrap:
+  dcs: {ttl: 3, loop_wait: 1, retry_timeout: 1, postgresql: {use_slots: yes}}
+  initdb: [data-checksums, encoding: UTF8, pwfile: /x]
+  users: {app: {password: secret1, options: [createdb]}}
+postgresql:
+  listen: "127.0.0.1,10.0.0.1:5433"
+  data_dir: /data
+  authentication:
+    superuser: {username: postgres, password: secret2}
+    replication: {username: repl, password: 0123}
+  parameters: {wal_log_hints: on, max_connections: 50, pg_stat_statements.track: all}
+  pg_hba: [host all all all md5]
+tags: {nofailover: false, clonefrom: true, zone: b, weight: 1.5}
+watchdog: {mode: off}
+"#;
+
+/// A directory of its own for each test, removed at its end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("pgherd-settings-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn load_text(text: &str) -> Result<Loaded, SettingsError> {
+    let directory = Directory::new();
+    load(&directory.write("pg.yml", text), [])
+}
+
+/// The error's line without the directory.
+fn error_of(text: &str) -> String {
+    let line = load_text(text).unwrap_err().to_string();
+    assert!(!line.contains('\n'), "{line}");
+    line[line.find("pg.yml").unwrap_or(0)..].to_owned()
+}
+
+#[test]
+fn a_good_file_gives_typed_settings() {
+    let loaded = load_text(GOOD).unwrap();
+    let s = &loaded.settings;
+    assert_eq!((s.scope.as_str(), s.name.as_str(), s.namespace.as_str()), ("demo", "pg1", "/service"));
+    assert_eq!(s.restapi.api_url(), "http://10.0.0.1:8008/patroni");
+    assert_eq!(s.etcd3.endpoints, ["http://10.0.0.1:2379", "http://10.0.0.2:2380"]);
+    assert_eq!(s.bootstrap.dcs, r#"{"ttl":3,"loop_wait":1,"retry_timeout":1,"postgresql":{"use_slots":true}}"#);
+    assert_eq!(s.bootstrap.initdb, ["--data-checksums", "--encoding=UTF8"]);
+    assert_eq!(s.bootstrap.users[0].options, ["createdb"]);
+    let p = &s.postgresql;
+    assert_eq!((p.listen_addresses.as_str(), p.port), ("127.0.0.1,10.0.0.1", 5433));
+    assert_eq!(p.connect_address.to_string(), "127.0.0.1:5433");
+    assert_eq!(p.config_dir, PathBuf::from("/data"));
+    assert_eq!(p.superuser, p.rewind);
+    assert_eq!(p.replication.password.as_ref().unwrap().expose(), "83");
+    let parameters: Vec<_> = p.parameters.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    assert_eq!(parameters, ["wal_log_hints=on", "max_connections=50", "pg_stat_statements.track=all"]);
+    let tags: Vec<_> = s.tags.shown.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    assert_eq!(tags, ["clonefrom=true", "zone=\"b\"", "weight=1.5"]);
+    assert_eq!(s.watchdog.mode, WatchdogMode::Off);
+    assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
+    assert!(loaded.warnings.iter().any(|w| w.contains("replication.password: is a number")), "{:?}", loaded.warnings);
+    assert!(!format!("{s:?}").contains("secret"), "passwords must not be shown");
+}
+
+#[test]
+fn every_needed_key_is_missed_by_name() {
+    for (key, text) in [
+        ("scope", "scope: demo\n"),
+        ("name", "name: pg1\n"),
+        ("restapi.listen", "listen: \"0.0.0.0:8008\", "),
+        ("restapi.connect_address", ", connect_address: \"10.0.0.1:8008\""),
+        ("etcd3.hosts", "hosts: \"10.0.0.1, http://10.0.0.2:2380\""),
+        ("postgresql.listen", "  listen: \"127.0.0.1,10.0.0.1:5433\"\n"),
+        ("postgresql.data_dir", "  data_dir: /data\n"),
+        ("postgresql.authentication.superuser", "    superuser: {username: postgres, password: secret2}\n"),
+        ("postgresql.authentication.replication", "    replication: {username: repl, password: 0123}\n"),
+        ("postgresql.authentication.replication.username", "username: repl, "),
+    ] {
+        let without = GOOD.replacen(text, "", 1);
+        assert_ne!(without, GOOD, "{key}");
+        let error = error_of(&without);
+        assert!(error.contains(&format!(": {key}: missing, but needed")), "{key}: {error}");
+    }
+}
+
+#[test]
+fn wrong_types_name_file_line_and_key() {
+    for (good, bad, error) in [
+        ("name: pg1", "name: [pg1]", "pg.yml:3: name: must be text, not a list"),
+        ("name: pg1", "name: a/b", "pg.yml:3: name: must not contain `/`"),
+        ("data_dir: /data", "data_dir: {a: 1}", "pg.yml:12: postgresql.data_dir: must be text, not a map"),
+        ("listen: \"0.0.0.0:8008\"", "listen: 8008", "pg.yml:4: restapi.listen: must be host:port"),
+        ("  pg_hba: [host all all all md5]", "  pg_hba: x", "pg.yml:17: postgresql.pg_hba: must be a list, not text"),
+        ("{nofailover: false", "{nofailover: maybe", "pg.yml:18: tags.nofailover: must be true or false, not text"),
+        ("tags: {", "tags: [{", "pg.yml:"),
+        ("mode: off", "mode: on", "pg.yml:19: watchdog.mode: must be text, not true or false"),
+        (
+            "max_connections: 50",
+            "max_connections: [5]",
+            "postgresql.parameters.max_connections: must be a single value",
+        ),
+        ("etcd3: {", "etcd: {", "pg.yml:5: etcd: etcd's v2 protocol is not supported yet"),
+        ("dcs: {ttl: 3", "dcs: [3], x: {ttl: 3", "pg.yml:"),
+    ] {
+        let text = GOOD.replacen(good, bad, 1);
+        assert_ne!(text, GOOD, "{bad}");
+        assert!(error_of(&text).contains(error), "{}", error_of(&text));
+    }
+}
+
+#[test]
+fn unusable_files_are_refused_with_one_line() {
+    let directory = Directory::new();
+    let error = |path: PathBuf| load(&path, []).unwrap_err().to_string();
+    assert!(error(directory.0.join("nope.yml")).contains("nope.yml: no such file or directory"));
+    assert!(error(directory.0.clone()).contains("has no *.yml"));
+    assert!(error(directory.write("a.yml", "")).contains("a.yml: the file is empty"));
+    assert!(error(directory.write("b.yml", "- x")).contains("b.yml: not a map"));
+    assert!(error(directory.write("c.yml", "a: 1\nb: {\nc: ]")).contains("c.yml:3: not valid YAML: "));
+    assert!(error(directory.write("d.yml", b"a: \xff")).contains("d.yml: not UTF-8"));
+    assert!(error(directory.write("e.yml", vec![b' '; 2 << 20])).contains("e.yml: larger than"));
+    assert!(error(PathBuf::from("/dev/null")).contains("/dev/null: neither a file nor a directory"));
+}
+
+#[test]
+fn unknown_keys_are_named_with_their_path() {
+    let text = GOOD.replacen("data_dir: /data", "data_dir: /data\n  datadir: /x", 1)
+        + "lgo: {a: 1}\npostgresql.port: 5\nlog: {level: debug, dir: /x}\n";
+    let warnings = load_text(&text).unwrap().warnings.join("\n");
+    for part in [
+        "pg.yml:13: postgresql.datadir: unknown key, ignored",
+        "pg.yml:21: lgo: unknown key, ignored",
+        "pg.yml: postgresql.port: unknown key, ignored; write nested keys as nested maps",
+        "log.dir: is not supported yet and has no effect",
+    ] {
+        assert!(warnings.contains(part), "{part} is not in\n{warnings}");
+    }
+    let text = GOOD.replacen("dcs: {ttl: 3", "dcs: {tttl: 3", 1);
+    let warnings = load_text(&text).unwrap().warnings.join("\n");
+    assert!(warnings.contains("bootstrap.dcs: tttl: unknown key"), "{warnings}");
+}
+
+#[test]
+fn the_environment_counts_over_the_file() {
+    let directory = Directory::new();
+    let file = directory.write("pg.yml", GOOD);
+    let set = |name: &str, text: &str| [(name.to_owned(), text.to_owned())];
+    let loaded = load(&file, set("PATRONI_SUPERUSER_PASSWORD", "0123")).unwrap();
+    assert_eq!(loaded.settings.postgresql.superuser.username, "postgres");
+    assert_eq!(loaded.settings.postgresql.superuser.password.unwrap().expose(), "0123");
+    let error = load(&file, set("PATRONI_RESTAPI_LISTEN", "nowhere")).unwrap_err().to_string();
+    assert!(error.starts_with("PATRONI_RESTAPI_LISTEN: restapi.listen: must be host:port"), "{error}");
+}
+
+#[test]
+fn a_directory_is_merged_in_the_order_of_names() {
+    let directory = Directory::new();
+    directory.write("10.yml", GOOD);
+    directory
+        .write("20.yaml", "name: pg2\nbootstrap: {users: null}\npostgresql: {parameters: {max_connections: 70}}\n");
+    directory.write("30.txt", "not: [read");
+    let s = load(&directory.0, []).unwrap().settings;
+    assert_eq!(s.name.as_str(), "pg2");
+    assert!(s.bootstrap.users.is_empty());
+    assert_eq!(s.postgresql.parameters[1], ("max_connections".to_owned(), "70".to_owned()));
+    directory.write("40.yml", "");
+    assert!(load(&directory.0, []).unwrap_err().to_string().contains("40.yml: the file is empty"));
+}
