@@ -67,3 +67,16 @@ pub struct LinkLost {
     /// Why.
     pub why: String,
 }
+
+/// The settings that keep the watcher's time changed. A changed ttl is in force from the next lease on, which is
+/// granted at the next renewal that does not prove the leader key, or when the present lease is lost.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct ChangeTimes {
+    /// Time to live of the lease.
+    pub ttl: std::time::Duration,
+    /// How often the cluster is told to the coordinator at least.
+    pub loop_wait: std::time::Duration,
+    /// How long one step may take.
+    pub retry_timeout: std::time::Duration,
+}

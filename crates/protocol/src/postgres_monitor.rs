@@ -6,3 +6,11 @@ use actix::Message;
 #[derive(Message, Clone, Copy, Debug)]
 #[rtype(result = "()")]
 pub struct LookNow;
+
+/// Look at least this often from now on.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct ChangeSchedule {
+    /// `loop_wait`.
+    pub every: std::time::Duration,
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ReasonText {
     /// Stable name, `LeaderWithLock`.
-    pub id: &'static str,
+    pub id: String,
     /// The sentence that is logged.
     pub text: String,
 }

@@ -25,12 +25,12 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, now: Instan
     if cluster.initialize == Some(Initialize::Garbage) {
         return Verdict::hold(Reason::InitializeIsGarbage);
     }
-    if let Some(lag) = lag_too_large(view, cluster, running) {
-        return Verdict::hold_until(lag, now + ANSWERS_LAST);
-    }
     let lost_at = view.leaderless_since.unwrap_or(now);
     if view.postgres.when().is_none_or(|looked_at| looked_at < lost_at) {
         return Verdict::hold(Reason::AwaitingOwnPosition);
+    }
+    if let Some(lag) = lag_too_large(view, cluster, running) {
+        return Verdict::hold_until(lag, now + ANSWERS_LAST);
     }
     if peers_to_ask(view, cluster).is_empty() {
         return acquire_once(view, now, Reason::Acquiring);

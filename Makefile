@@ -1,0 +1,35 @@
+# `make test` is the whole suite; `make demo` shows a cluster at work. Neither needs root once the packages are there.
+CARGO ?= cargo
+SEEDS ?= 20000
+
+.PHONY: all build deps test explore demo bench lint clean
+
+all: build
+
+build:
+	$(CARGO) build --release --bin pgherd
+
+deps:
+	sh scripts/install-deps
+
+test: deps
+	$(CARGO) test --workspace
+	$(MAKE) --no-print-directory explore
+
+# The simulator over many seeds; prints what happened and fails if something never did.
+explore:
+	$(CARGO) run -q -p pgherd-sim --bin explore -- --seeds $(SEEDS)
+
+demo: deps build
+	sh scripts/demo
+
+bench: deps build
+	sh bench/run
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,190 @@
+//! The coordinator: the only caller of the kernel in production, and the owner of its view.
+//!
+//! Every handler is one line: a turn. A turn applies the fact, decides, has the decision judged, tells the fence,
+//! publishes, sets the alarm and sends. It never waits: no disk, no SQL, no HTTP on this thread; answers to what it
+//! sends come back as facts.
+
+mod config;
+mod dispatch;
+mod publish;
+
+pub use config::ConfigTree;
+pub use dispatch::Links;
+
+use crate::fence_keeper::FenceHandle;
+use actix::prelude::*;
+use arc_swap::ArcSwap;
+use pgherd_kernel::{Decision, Observation, Reason, View, decide, invariants};
+use pgherd_protocol::coordinator::*;
+use pgherd_types::{Instant, NodeStatus, Now};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// See the module.
+pub struct Coordinator {
+    view: View,
+    scope: String,
+    links: Links,
+    fence: FenceHandle,
+    status: Arc<ArcSwap<NodeStatus>>,
+    config: ConfigTree,
+    alarm: Option<SpawnHandle>,
+    said: Option<(String, Instant)>,
+    dcs_last_seen: pgherd_types::WallTime,
+    done: Option<oneshot::Sender<()>>,
+}
+
+/// What a coordinator is made of.
+pub struct CoordinatorParts {
+    /// The view to begin with.
+    pub view: View,
+    /// The cluster's name.
+    pub scope: String,
+    /// Where commands go.
+    pub links: Links,
+    /// The fence.
+    pub fence: FenceHandle,
+    /// Where the status is published.
+    pub status: Arc<ArcSwap<NodeStatus>>,
+    /// The dynamic configuration.
+    pub config: ConfigTree,
+    /// Told when everything is left in order and the process may end.
+    pub done: oneshot::Sender<()>,
+}
+
+impl Coordinator {
+    /// A coordinator that begins to turn when it is started.
+    pub fn new(parts: CoordinatorParts) -> Self {
+        let CoordinatorParts { view, scope, links, fence, status, config, done } = parts;
+        let dcs_last_seen = pgherd_types::WallTime(0);
+        Self { view, scope, links, fence, status, config, alarm: None, said: None, dcs_last_seen, done: Some(done) }
+    }
+
+    /// A fact: apply it and decide.
+    fn turn(&mut self, fact: Observation, ctx: &mut Context<Self>) {
+        let now = pgherd_clock::now();
+        self.before(&fact, now);
+        self.view.apply(fact, now);
+        self.configure(ctx);
+        self.act(now, ctx);
+    }
+
+    fn before(&mut self, fact: &Observation, now: Now) {
+        match fact {
+            Observation::Cluster { .. } | Observation::LeaseRenewed { .. } => self.dcs_last_seen = now.wall,
+            Observation::OperationFinished { end: pgherd_types::OperationEnd::Failed(why), .. } => {
+                let what = self.view.operation.as_ref().map_or("operation", |running| running.operation.name());
+                log::error!("{what} failed: {why}");
+            }
+            _ => {}
+        }
+    }
+
+    /// A changed `config` key changes settings before it changes decisions.
+    fn configure(&mut self, ctx: &mut Context<Self>) {
+        let Some(cluster) = self.view.cluster.get().cloned() else { return };
+        if let Some(settings) = self.config.observe(&cluster, &self.view.settings) {
+            self.links.configure(&settings, self.config.text(), ctx);
+            self.view.apply(Observation::Settings(settings), pgherd_clock::now());
+        }
+    }
+
+    fn act(&mut self, now: Now, ctx: &mut Context<Self>) {
+        let decision = self.judged(decide(&self.view, now), now);
+        self.view.dispatched(&decision, now);
+        self.fence.order(self.view.fence_order(now.mono), self.view.lease.leader.map(|proof| proof.grant));
+        self.say(&decision.because, now.mono);
+        self.publish(&decision, now);
+        self.set_alarm(decision.decide_again_at, now.mono, ctx);
+        self.dispatch(decision, now, ctx);
+    }
+
+    fn judged(&self, decision: Decision, now: Now) -> Decision {
+        match invariants::check(&self.view, &decision, now) {
+            Ok(()) => decision,
+            Err(breach) => {
+                log::error!(target: "critical", "invariant {} would be broken by {}; doing the safe thing instead", breach.id, breach.what);
+                debug_assert!(false, "invariant {}: {}", breach.id, breach.what);
+                invariants::safe_instead(&self.view, decision, &breach)
+            }
+        }
+    }
+
+    /// One status line whenever the reason changes, and at least every `loop_wait`.
+    fn say(&mut self, because: &Reason, now: Instant) {
+        let id = because.id();
+        let due = self.said.as_ref().is_none_or(|(said, at)| *said != id || now.since(*at) >= self.view.settings.loop_wait);
+        if !due {
+            return;
+        }
+        log::log!(severity(because), "{because}");
+        self.said = Some((id, now));
+    }
+
+    fn set_alarm(&mut self, at: Instant, now: Instant, ctx: &mut Context<Self>) {
+        if let Some(alarm) = self.alarm.take() {
+            ctx.cancel_future(alarm);
+        }
+        // timers stand still while the machine is suspended, the boot clock does not: wake at least once a second
+        // where that matters is the fence thread's business; here the usual wait is enough
+        let wait = now.until(at).max(Duration::from_millis(1));
+        self.alarm = Some(ctx.run_later(wait, |coordinator, ctx| coordinator.act(pgherd_clock::now(), ctx)));
+    }
+
+    fn finish(&mut self) {
+        self.fence.forget();
+        if let Some(done) = self.done.take() {
+            let _ = done.send(());
+        }
+    }
+}
+
+fn severity(because: &Reason) -> log::Level {
+    match because {
+        Reason::Diverged(_) | Reason::ForeignData { .. } | Reason::DataUnusable { .. } | Reason::InitializeIsGarbage => {
+            log::Level::Error
+        }
+        Reason::FencedLeaseRanOut
+        | Reason::FencedLockLost
+        | Reason::FencedWithoutLock { .. }
+        | Reason::OrphanedBackends
+        | Reason::LeaderWithForeignInitialize { .. }
+        | Reason::LeaderKeyWithoutMember { .. }
+        | Reason::LeaderKeyWithoutLease { .. }
+        | Reason::DcsNotAccessible
+        | Reason::LeaderHoldsWithoutDcs { .. }
+        | Reason::TakingVanishedKeyAgain => log::Level::Warn,
+        _ => log::Level::Info,
+    }
+}
+
+impl Actor for Coordinator {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(crate::tell::MAILBOX_CAPACITY);
+        self.act(pgherd_clock::now(), ctx);
+    }
+}
+
+macro_rules! facts {
+    ($($message:ident => |$m:ident| $fact:expr;)*) => {$(
+        impl Handler<$message> for Coordinator {
+            type Result = ();
+            fn handle(&mut self, $m: $message, ctx: &mut Self::Context) {
+                self.turn($fact, ctx);
+            }
+        }
+    )*};
+}
+
+facts! {
+    ClusterObserved => |m| Observation::Cluster { cluster: m.cluster, read_at: m.read_at };
+    DcsLost => |m| Observation::DcsLost { since: m.since };
+    PostgresObserved => |m| Observation::Postgres(m.0);
+    OperationFinished => |m| Observation::OperationFinished { id: m.id, end: m.end };
+    PeersProbed => |m| Observation::Peers { round: m.round, reports: m.reports };
+    SlotsAligned => |m| Observation::SlotsAligned { round: m.round, ok: m.result.is_ok() };
+    SettingsChanged => |m| Observation::Settings(m.0);
+    ShutdownRequested => |_m| Observation::ShutdownRequested;
+}

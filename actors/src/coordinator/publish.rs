@@ -1,0 +1,38 @@
+//! Publishing what this node says of itself. Claims carry their expiry; readers compare it with the clock.
+
+use super::Coordinator;
+use pgherd_kernel::{Decision, Lock, upkeep};
+use pgherd_types::node_status::ReasonText;
+use pgherd_types::{NodeStatus, Now, ServerPhase};
+use std::sync::Arc;
+
+impl Coordinator {
+    pub(super) fn publish(&self, decision: &Decision, now: Now) {
+        let view = &self.view;
+        let postgres = view.postgres.get().cloned();
+        let cluster = view.cluster.get().cloned().zip(view.cluster.when());
+        // only a leader that is not on its way down says so
+        let leader_until = match view.lock(now.mono) {
+            Lock::Held { until } if upkeep::phase(view) != ServerPhase::Stopping => Some(until),
+            _ => None,
+        };
+        let timeline = postgres.as_ref().and_then(|p| p.running()?.timeline.or(p.control().map(|c| c.checkpoint_timeline)));
+        self.status.store(Arc::new(NodeStatus {
+            name: view.me.name.clone(),
+            scope: self.scope.clone(),
+            tags: view.me.tags.clone(),
+            role: upkeep::role(view, now.mono),
+            phase: upkeep::phase(view),
+            leader_until,
+            turned_at: now.mono,
+            postgres,
+            cluster,
+            dcs_last_seen: self.dcs_last_seen,
+            dcs_lost_since: view.dcs_lost_since,
+            settings: view.settings.clone(),
+            system_id: view.system_id(),
+            timeline,
+            reason: ReasonText { id: decision.because.id(), text: decision.because.to_string() },
+        }));
+    }
+}
