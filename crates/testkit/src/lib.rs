@@ -1,1 +1,5 @@
 //! (to be written)
+
+pub mod etcd;
+pub mod eventually;
+pub mod proxy;

@@ -1,0 +1,108 @@
+//! The lease: grant, and renewal with or without proof of the leader key.
+
+use super::Etcd3;
+use super::client::Failure;
+use super::settle::{Pauses, parse};
+use super::wire::{EtcdError, Framed, LeaseReply, Txn};
+use pgherd_clock::boottime;
+use pgherd_types::{Instant, LeaseGrant, LeaseId, Refused};
+use serde_json::json;
+use std::time::Duration;
+
+impl Etcd3 {
+    /// A grant whose answer was lost leaves a lease behind that holds no key and lapses by itself.
+    pub(super) async fn grant_lease(&self, ttl: Duration, deadline: Instant) -> Result<LeaseGrant, Refused> {
+        let ttl_s = ttl.as_millis().div_ceil(1000).max(1).to_string();
+        let body = json!({"TTL": ttl_s, "ID": "0"}).to_string();
+        let mut pauses = Pauses::default();
+        loop {
+            let sent_at = boottime();
+            match self.grant_once(&body, deadline).await {
+                Ok((id, ttl_ms)) => return Ok(LeaseGrant { lease: LeaseId(id), sent_at, ttl_ms }),
+                Err(Failure::NoAnswer { .. }) if pauses.pause_before(deadline).await => {}
+                Err(failure) => return Err(failure.refused()),
+            }
+        }
+    }
+
+    async fn grant_once(&self, body: &str, deadline: Instant) -> Result<(i64, u64), Failure> {
+        let reply = self.client.call("/lease/grant", body, deadline).await?;
+        let reply: LeaseReply = parse(&reply)?;
+        self.client.saw_revision(reply.header.revision);
+        match u64::try_from(reply.ttl_s) {
+            Ok(ttl_s) if reply.id != 0 && ttl_s > 0 => Ok((reply.id, ttl_s * 1000)),
+            _ => Err(Failure::NoAnswer { why: "etcd granted a lease without id or ttl".into(), maybe_done: true }),
+        }
+    }
+
+    pub(super) async fn renew_lease(
+        &self,
+        lease: LeaseId,
+        prove_leader: bool,
+        deadline: Instant,
+    ) -> Result<LeaseGrant, Refused> {
+        let mut pauses = Pauses::default();
+        loop {
+            // Before the round leaves, so that the promise is never counted from a later moment than etcd's.
+            let sent_at = boottime();
+            let renewed = match self.keepalive(lease, deadline).await {
+                Ok(Some(ttl_ms)) => Ok(LeaseGrant { lease, sent_at, ttl_ms }),
+                Ok(None) if !prove_leader => return Err(Refused::LeaseGone),
+                Ok(None) => Err(self.really_gone(lease, deadline).await?),
+                Err(failure) => Err(failure),
+            };
+            match renewed {
+                Ok(grant) if prove_leader => return self.prove_leader(lease, deadline).await.map(|()| grant),
+                Ok(grant) => return Ok(grant),
+                Err(Failure::NoAnswer { .. }) if pauses.pause_before(deadline).await => {}
+                Err(failure) => return Err(failure.refused()),
+            }
+        }
+    }
+
+    /// The granted time to live in milliseconds; `None` when the lease is gone.
+    async fn keepalive(&self, lease: LeaseId, deadline: Instant) -> Result<Option<u64>, Failure> {
+        let body = json!({"ID": lease.0.to_string()}).to_string();
+        let reply = match self.client.call("/lease/keepalive", &body, deadline).await {
+            Err(Failure::Explicit(e)) if e.lease_gone() => return Ok(None),
+            other => other?,
+        };
+        let frame: Framed<LeaseReply> = parse(&reply)?;
+        match frame {
+            Framed { result: Some(reply), .. } => {
+                self.client.saw_revision(reply.header.revision);
+                Ok(u64::try_from(reply.ttl_s).ok().filter(|ttl_s| *ttl_s > 0).map(|ttl_s| ttl_s * 1000))
+            }
+            Framed { error: Some(error), .. } => Err(Failure::Explicit(EtcdError::from_frame(&error))),
+            Framed { .. } => {
+                Err(Failure::NoAnswer { why: "etcd answered a keepalive with nothing".into(), maybe_done: true })
+            }
+        }
+    }
+
+    /// An etcd leader that was elected a moment ago may not know a fresh lease yet. If the leader key still hangs on
+    /// it, it lives (keys go in the same step as their lease): that is a failure to try again, not a loss.
+    async fn really_gone(&self, lease: LeaseId, deadline: Instant) -> Result<Failure, Refused> {
+        let seen = self.look(&self.layout.key("leader"), false, deadline).await.map_err(Failure::refused)?;
+        if !seen.leader_on(lease) {
+            return Err(Refused::LeaseGone);
+        }
+        let why = "etcd does not know the lease yet on which it has the leader key".to_owned();
+        Ok(Failure::NoAnswer { why, maybe_done: true })
+    }
+
+    /// One read-only transaction: LEASE(`leader`) = ours.
+    async fn prove_leader(&self, lease: LeaseId, deadline: Instant) -> Result<(), Refused> {
+        let leader = self.layout.key("leader");
+        let proof = Txn::new().if_lease(&leader, lease).read(&leader);
+        let mut pauses = Pauses::default();
+        loop {
+            match self.txn(&proof, deadline).await {
+                Ok((reply, _)) if reply.succeeded => return Ok(()),
+                Ok(_) => return Err(Refused::Compare),
+                Err(Failure::NoAnswer { .. }) if pauses.pause_before(deadline).await => {}
+                Err(failure) => return Err(failure.refused()),
+            }
+        }
+    }
+}

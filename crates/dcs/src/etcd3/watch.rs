@@ -1,0 +1,176 @@
+//! The watch: one long answer on a connection of its own, decoded as it comes.
+
+use super::Etcd3;
+use super::wire::{EtcdError, Framed, WatchFrame, watch_body};
+use crate::port::{Answer, Watch, WatchEnded, WatchEvent};
+use futures_util::{Stream, StreamExt};
+use pgherd_clock::left_until;
+use pgherd_types::Instant;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::time::Duration;
+
+const FRAME_LIMIT_BYTES: usize = 16 << 20;
+type Chunks = Pin<Box<dyn Stream<Item = Result<Vec<u8>, String>>>>;
+
+struct EtcdWatch {
+    chunks: Chunks,
+    lines: Lines,
+    frames: VecDeque<Framed<WatchFrame>>,
+    created_at: i64,
+}
+
+impl Watch for EtcdWatch {
+    fn created_at(&self) -> i64 {
+        self.created_at
+    }
+    fn next(&mut self) -> Answer<'_, Result<WatchEvent, WatchEnded>> {
+        Box::pin(async move {
+            loop {
+                let frame = self.frame().await?;
+                if !frame.events.is_empty() {
+                    return Ok(WatchEvent { revision: frame.header.revision });
+                }
+            }
+        })
+    }
+}
+
+impl EtcdWatch {
+    /// The next frame that does not end the watch.
+    async fn frame(&mut self) -> Result<WatchFrame, WatchEnded> {
+        loop {
+            match self.frames.pop_front() {
+                Some(Framed { error: Some(error), .. }) => {
+                    return Err(WatchEnded::Canceled(EtcdError::from_frame(&error).message));
+                }
+                Some(Framed { result: Some(frame), .. }) if frame.canceled => return Err(ended(frame)),
+                Some(Framed { result: Some(frame), .. }) => return Ok(frame),
+                Some(Framed { .. }) => {}
+                None => self.read_chunk().await?,
+            }
+        }
+    }
+
+    async fn read_chunk(&mut self) -> Result<(), WatchEnded> {
+        let chunk = match self.chunks.next().await {
+            Some(Ok(chunk)) => chunk,
+            Some(Err(why)) => return Err(WatchEnded::Broken(format!("the watch connection broke: {why}"))),
+            None => return self.last_words(),
+        };
+        for line in self.lines.feed(&chunk)? {
+            self.frames.extend(frames(&line)?);
+        }
+        Ok(())
+    }
+
+    /// An error at the end of a stream comes without a line end.
+    fn last_words(&mut self) -> Result<(), WatchEnded> {
+        let rest = std::mem::take(&mut self.lines.rest);
+        self.frames.extend(frames(&rest)?);
+        match self.frames.is_empty() {
+            true => Err(WatchEnded::Broken("etcd closed the watch connection".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The server leaves the connection open after it canceled a watch.
+fn ended(frame: WatchFrame) -> WatchEnded {
+    match frame.compact_revision {
+        0 => WatchEnded::Canceled(frame.cancel_reason),
+        oldest => WatchEnded::Compacted { oldest },
+    }
+}
+
+/// All frames of one line (normally one).
+fn frames(line: &[u8]) -> Result<Vec<Framed<WatchFrame>>, WatchEnded> {
+    serde_json::Deserializer::from_slice(line)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .map_err(|e| WatchEnded::Broken(format!("etcd's watch answer makes no sense: {e}")))
+}
+
+/// Cuts a stream of bytes into lines, however they are spread over chunks.
+#[derive(Default)]
+struct Lines {
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    fn feed(&mut self, chunk: &[u8]) -> Result<Vec<Vec<u8>>, WatchEnded> {
+        let mut lines = Vec::new();
+        let mut parts = chunk.split(|b| *b == b'\n').peekable();
+        while let Some(part) = parts.next() {
+            if self.rest.len() + part.len() > FRAME_LIMIT_BYTES {
+                return Err(WatchEnded::Broken(format!("a watch event is larger than {FRAME_LIMIT_BYTES} bytes")));
+            }
+            self.rest.extend_from_slice(part);
+            if parts.peek().is_some() {
+                lines.push(std::mem::take(&mut self.rest));
+            }
+        }
+        Ok(lines)
+    }
+}
+
+impl Etcd3 {
+    /// Asks the endpoints one after the other; each gets its share of the time.
+    pub(super) async fn open_watch(&self, after: Option<i64>, deadline: Instant) -> Result<Box<dyn Watch>, WatchEnded> {
+        let endpoints: Vec<usize> = self.client.order().collect();
+        let mut ended = WatchEnded::Broken("no time was left to open a watch".into());
+        for (done, endpoint) in endpoints.iter().enumerate() {
+            let share = left_until(deadline) / u32::try_from(endpoints.len() - done).unwrap_or(u32::MAX);
+            let url = self.client.url(*endpoint);
+            ended = match tokio::time::timeout(share, self.watch_at(*endpoint, after)).await {
+                Ok(Ok(watch)) => return Ok(Box::new(watch)),
+                Ok(Err(WatchEnded::Broken(why))) => WatchEnded::Broken(format!("{url}: {why}")),
+                Ok(Err(other)) => return Err(other),
+                Err(_) => WatchEnded::Broken(format!("{url}: no watch within {share:?}")),
+            };
+        }
+        Err(ended)
+    }
+
+    async fn watch_at(&self, endpoint: usize, after: Option<i64>) -> Result<EtcdWatch, WatchEnded> {
+        let start = after.map(|revision| revision + 1);
+        let body = watch_body(self.layout.prefix(), &self.layout.range_end(), start);
+        // With this header a member without a leader ends the watch instead of staying silent for ever.
+        let request = self.client.stream_request(endpoint, "/watch").insert_header(("Grpc-Metadata-hasleader", "true"));
+        let response = request.send_body(body).await.map_err(|e| WatchEnded::Broken(e.to_string()))?;
+        let status = response.status();
+        let chunks = response.map(|chunk| chunk.map(|c| c.to_vec()).map_err(|e| e.to_string()));
+        let mut watch =
+            EtcdWatch { chunks: Box::pin(chunks), lines: Lines::default(), frames: VecDeque::new(), created_at: 0 };
+        if !status.is_success() {
+            return Err(WatchEnded::Broken(watch.refusal(status.as_u16()).await));
+        }
+        let created = watch.created().await?;
+        match after {
+            Some(seen) if created < seen => Err(WatchEnded::WentBack { revision: created }),
+            _ => Ok(watch),
+        }
+    }
+}
+
+impl EtcdWatch {
+    async fn created(&mut self) -> Result<i64, WatchEnded> {
+        let frame = self.frame().await?;
+        if !frame.created {
+            return Err(WatchEnded::Broken("etcd did not confirm the watch".into()));
+        }
+        self.created_at = frame.header.revision;
+        Ok(self.created_at)
+    }
+    /// The message of a watch that was not even begun.
+    async fn refusal(&mut self, status: u16) -> String {
+        let body = tokio::time::timeout(Duration::from_secs(1), self.chunks.next()).await;
+        match body {
+            Ok(Some(Ok(body))) => match EtcdError::parse(&body) {
+                Some(e) => e.message,
+                None => format!("HTTP status {status}"),
+            },
+            _ => format!("HTTP status {status}"),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! JSON of the gateway: requests out, answers in. 64-bit numbers are text on the wire, defaults are left out, bytes are
+//! base64, and errors come in four shapes.
+
+use crate::codec::KeyValue;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use pgherd_types::LeaseId;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+
+pub(super) fn b64(bytes: impl AsRef<[u8]>) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// A transaction: all comparisons hold, or nothing is done.
+#[derive(Clone, Default)]
+pub(super) struct Txn {
+    compare: Vec<Value>,
+    then: Vec<Value>,
+    otherwise: Vec<Value>,
+}
+
+impl Txn {
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// The key hangs on this lease.
+    pub fn if_lease(mut self, key: &str, lease: LeaseId) -> Self {
+        self.compare.push(json!({"target": "LEASE", "key": b64(key), "lease": lease.0.to_string()}));
+        self
+    }
+    /// The key was created at this revision; 0: it does not exist.
+    pub fn if_created(mut self, key: &str, revision: i64) -> Self {
+        self.compare.push(json!({"target": "CREATE", "key": b64(key), "create_revision": revision.to_string()}));
+        self
+    }
+    /// The key was last changed at this revision; 0: it does not exist.
+    pub fn if_modified(mut self, key: &str, revision: i64) -> Self {
+        self.compare.push(json!({"target": "MOD", "key": b64(key), "mod_revision": revision.to_string()}));
+        self
+    }
+    /// The key exists and holds this value.
+    pub fn if_value(mut self, key: &str, value: &[u8]) -> Self {
+        self.compare.push(json!({"target": "VALUE", "key": b64(key), "value": b64(value)}));
+        self
+    }
+    pub fn put(mut self, key: &str, value: &[u8], lease: Option<LeaseId>) -> Self {
+        let lease = lease.map_or(0, |l| l.0).to_string();
+        self.then.push(json!({"request_put": {"key": b64(key), "value": b64(value), "lease": lease}}));
+        self
+    }
+    pub fn delete(mut self, key: &str) -> Self {
+        self.then.push(json!({"request_delete_range": {"key": b64(key)}}));
+        self
+    }
+    /// Reads the key, whatever the comparisons say. etcd serves a transaction without any (linearizable) read or
+    /// write from local memory, stale or not: a transaction that only compares must read something too.
+    pub fn read(mut self, key: &str) -> Self {
+        let range = json!({"request_range": {"key": b64(key)}});
+        self.then.push(range.clone());
+        self.otherwise.push(range);
+        self
+    }
+    pub fn body(&self) -> String {
+        json!({"compare": self.compare, "success": self.then, "failure": self.otherwise}).to_string()
+    }
+}
+
+pub(super) fn range_body(from: &str, end: &[u8]) -> String {
+    json!({"key": b64(from), "range_end": b64(end)}).to_string()
+}
+
+pub(super) fn watch_body(from: &str, end: &[u8], start_revision: Option<i64>) -> String {
+    let start = start_revision.unwrap_or(0).to_string();
+    json!({"create_request": {"key": b64(from), "range_end": b64(end), "start_revision": start}}).to_string()
+}
+
+fn int64<'de, D: Deserializer<'de>>(d: D) -> Result<i64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Text(String),
+        Plain(i64),
+    }
+    match Number::deserialize(d)? {
+        Number::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        Number::Plain(number) => Ok(number),
+    }
+}
+
+fn bytes<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
+    STANDARD.decode(String::deserialize(d)?).map_err(serde::de::Error::custom)
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+pub(super) struct Header {
+    #[serde(deserialize_with = "int64")]
+    pub revision: i64,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+struct WireKey {
+    #[serde(deserialize_with = "bytes")]
+    key: Vec<u8>,
+    #[serde(deserialize_with = "bytes")]
+    value: Vec<u8>,
+    #[serde(deserialize_with = "int64")]
+    create_revision: i64,
+    #[serde(deserialize_with = "int64")]
+    mod_revision: i64,
+    #[serde(deserialize_with = "int64")]
+    lease: i64,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+pub(super) struct RangeReply {
+    pub header: Header,
+    kvs: Vec<WireKey>,
+}
+
+impl RangeReply {
+    pub fn keys(self) -> Vec<KeyValue> {
+        let plain = |k: WireKey| KeyValue {
+            key: k.key,
+            value: k.value,
+            create_revision: k.create_revision,
+            mod_revision: k.mod_revision,
+            lease: (k.lease != 0).then_some(LeaseId(k.lease)),
+        };
+        self.kvs.into_iter().map(plain).collect()
+    }
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+pub(super) struct TxnReply {
+    pub header: Header,
+    pub succeeded: bool,
+    responses: Vec<ResponseOp>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+struct ResponseOp {
+    response_range: Option<RangeReply>,
+}
+
+impl TxnReply {
+    /// The keys read, one entry a read, in order.
+    pub fn reads(self) -> impl Iterator<Item = Option<KeyValue>> {
+        self.responses.into_iter().filter_map(|r| r.response_range).map(|range| range.keys().pop())
+    }
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+pub(super) struct LeaseReply {
+    pub header: Header,
+    #[serde(rename = "ID", deserialize_with = "int64")]
+    pub id: i64,
+    /// Left out, and so 0, when the lease does not exist: with HTTP status 200.
+    #[serde(rename = "TTL", deserialize_with = "int64")]
+    pub ttl_s: i64,
+}
+
+/// A stream's frame.
+#[derive(Deserialize, Debug)]
+pub(super) struct Framed<T> {
+    pub result: Option<T>,
+    pub error: Option<Value>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+pub(super) struct WatchFrame {
+    pub header: Header,
+    pub created: bool,
+    pub canceled: bool,
+    #[serde(deserialize_with = "int64")]
+    pub compact_revision: i64,
+    pub cancel_reason: String,
+    /// What changed does not matter: the watch is a hint to read again.
+    pub events: Vec<serde::de::IgnoredAny>,
+}
+
+/// An error that etcd put into words.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct EtcdError {
+    /// The gRPC code; 2 (unknown) when there was none.
+    pub code: u64,
+    pub message: String,
+}
+
+impl EtcdError {
+    /// From a body in any of the four shapes; `None` if it is not an error of etcd's.
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let document: Value = serde_json::from_slice(body).ok()?;
+        Self::from_json(&document)
+    }
+    fn from_json(document: &Value) -> Option<Self> {
+        let error = document.get("error");
+        let inner = error.filter(|e| e.is_object());
+        let message = [document.get("message"), inner.and_then(|e| e.get("message")), error];
+        let message = message.into_iter().flatten().find_map(Value::as_str)?;
+        let code = [document.get("code"), inner.and_then(|e| e.get("grpc_code")), inner.and_then(|e| e.get("code"))];
+        let code = code.into_iter().flatten().find_map(Value::as_u64).unwrap_or(2);
+        Some(Self { code, message: message.to_owned() })
+    }
+    /// From the `error` member of a stream's frame.
+    pub fn from_frame(error: &Value) -> Self {
+        Self::from_json(&json!({ "error": error }))
+            .unwrap_or_else(|| Self { code: 2, message: "an error without a message".into() })
+    }
+    pub fn lease_gone(&self) -> bool {
+        self.message.contains("requested lease not found")
+    }
+    /// The member could not find out, or not in time: the next one may, and the request may yet take effect.
+    /// Decided by code and text, because HTTP status codes differ between versions.
+    pub fn is_no_answer(&self) -> bool {
+        const TEXTS: [&str; 6] = [
+            "context deadline exceeded",
+            "request timed out",
+            "no leader",
+            "leader changed",
+            "not a primary lessor",
+            "too many requests",
+        ];
+        matches!(self.code, 1 | 2 | 4 | 13 | 14) || TEXTS.iter().any(|text| self.message.contains(text))
+    }
+}

@@ -1,0 +1,107 @@
+//! What can be asked of a DCS. Object safe; futures are boxed and not `Send`, because the HTTP client behind them is
+//! not: make the adapter inside the thread that uses it.
+
+use crate::Complaint;
+use pgherd_types::{Cluster, DcsWrite, Instant, LeaseGrant, LeaseId, Refused, StatusKey};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// A boxed future that stays on its thread.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// One linearizable look at everything under the cluster's prefix.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Reading {
+    /// What it says; garbage is replaced by the documented fallback.
+    pub cluster: Cluster,
+    /// Highest revision of a key under the prefix: grows only if the prefix itself changed.
+    pub changed_at: i64,
+    /// What was garbage.
+    pub complaints: Vec<Complaint>,
+}
+
+/// Something came through a watch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WatchEvent {
+    /// The store's revision at that moment.
+    pub revision: i64,
+}
+
+/// A watch came to its end, or never began.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WatchEnded {
+    /// The revision to begin with is not kept any more; events were missed.
+    Compacted {
+        /// The oldest revision that is kept.
+        oldest: i64,
+    },
+    /// The store is at an older revision than was seen before: it was restored from a backup.
+    WentBack {
+        /// Where it is now.
+        revision: i64,
+    },
+    /// The server ended it and said why.
+    Canceled(String),
+    /// The connection broke or could not be made.
+    Broken(String),
+}
+
+impl fmt::Display for WatchEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Compacted { oldest } => write!(f, "events before revision {oldest} were compacted away"),
+            Self::WentBack { revision } => {
+                write!(
+                    f,
+                    "etcd is back at revision {revision}, older than what was seen before: restored from a backup?"
+                )
+            }
+            Self::Canceled(why) => write!(f, "canceled by etcd: {why}"),
+            Self::Broken(why) => f.write_str(why),
+        }
+    }
+}
+
+/// An open watch; dropping it closes its connection.
+pub trait Watch {
+    /// The store's revision when the watch was made: everything after it is reported.
+    fn created_at(&self) -> i64;
+    /// The next event. Waits for ever: silence proves nothing.
+    fn next(&mut self) -> Answer<'_, Result<WatchEvent, WatchEnded>>;
+}
+
+/// The port. Every call ends at its deadline (boot-time clock) at the latest; an outcome that could not be learned
+/// is read back, and only if that fails too the answer is [`Refused::Unreachable`].
+pub trait Dcs {
+    /// Reads the whole prefix, linearizably. Asks each endpoint once.
+    fn read(&self, deadline: Instant) -> Answer<'_, Result<Reading, Refused>>;
+
+    /// A new lease.
+    fn grant(&self, ttl: Duration, deadline: Instant) -> Answer<'_, Result<LeaseGrant, Refused>>;
+
+    /// Keeps the lease alive; with `prove_leader` then compares LEASE(`leader`) with it. [`Refused::LeaseGone`] when
+    /// the lease is lost, [`Refused::Compare`] when the leader key does not hang on it.
+    fn renew(&self, lease: LeaseId, prove_leader: bool, deadline: Instant) -> Answer<'_, Result<LeaseGrant, Refused>>;
+
+    /// Creates the leader key on this lease if there is none. Says nothing about how long the lease lives.
+    fn acquire(&self, lease: LeaseId, deadline: Instant) -> Answer<'_, Result<(), Refused>>;
+
+    /// Moves the leader key from our lease `from` to our lease `to`, in one transaction.
+    fn move_leader(&self, from: LeaseId, to: LeaseId, deadline: Instant) -> Answer<'_, Result<(), Refused>>;
+
+    /// Writes `status` (if given) and removes the leader key in one transaction, if the key hangs on this lease.
+    fn release(&self, lease: LeaseId, status: Option<StatusKey>, deadline: Instant) -> Answer<'_, Result<(), Refused>>;
+
+    /// One write with the guard its documentation names. Without a lease, writes that need one are
+    /// [`Refused::LeaseGone`].
+    fn write(&self, lease: Option<LeaseId>, write: DcsWrite, deadline: Instant) -> Answer<'_, Result<(), Refused>>;
+
+    /// Watches the prefix: everything after `after` if given, else everything from now on. Ends at the deadline if
+    /// the server did not confirm it by then.
+    fn watch(&self, after: Option<i64>, deadline: Instant) -> Answer<'_, Result<Box<dyn Watch>, WatchEnded>>;
+
+    /// The store's revision in the latest answer to any call.
+    fn revision_seen(&self) -> i64;
+}
