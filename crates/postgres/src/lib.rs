@@ -1,1 +1,57 @@
-//! (to be written)
+//! One real PostgreSQL server: its data directory, processes, configuration files and SQL. Knows no actor and decides
+//! nothing. Functions that are not `async` may block: call them on a thread that may.
+//!
+//! Reading order: `options` and `server` (what it is), `process` and `kill` (what is alive, and its hard end),
+//! `observe` (one look), then one file an operation: `initdb`, `basebackup`, `start`, `promote`, `follow`, `stop`.
+
+mod basebackup;
+mod config_files;
+mod conninfo;
+mod control;
+mod control_data;
+mod error;
+mod exit_watch;
+mod follow;
+mod initdb;
+mod interrupted;
+mod kill;
+mod observe;
+mod options;
+mod passfile;
+mod process;
+mod programs;
+mod promote;
+mod queries;
+mod roles;
+mod server;
+mod server_config;
+mod slots;
+mod sql;
+mod staging;
+mod start;
+mod state_dir;
+mod stop;
+mod sync_names;
+mod timeline_files;
+mod wal_end;
+
+pub use basebackup::clone_from;
+pub use control::OperationControl;
+pub use control_data::look_at_data_directory;
+pub use error::{OperationError, Outcome};
+pub use exit_watch::{ExitWatch, PidFd, watch_exit};
+pub use follow::follow;
+pub use initdb::bootstrap;
+pub use kill::{Killer, StillAlive};
+pub use observe::{Look, find_wal_end, needs_wal_end, observe};
+pub use options::{Credentials, PostgresOptions};
+pub use process::{Alive, PidFileStatus, Postmaster, alive, find_postmaster, server_processes};
+pub use promote::promote;
+pub use server::Postgres;
+pub use server_config::ServerConfig;
+pub use slots::align as align_slots;
+pub use start::{start_primary, start_replica};
+pub use state_dir::{StateDir, staging_dir, state_dir};
+pub use stop::{stop_fast, stop_immediately};
+pub use sync_names::align as align_sync_names;
+pub use wal_end::wal_end;

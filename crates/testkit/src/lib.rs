@@ -2,4 +2,5 @@
 
 pub mod etcd;
 pub mod eventually;
+pub mod postgres;
 pub mod proxy;

@@ -1,0 +1,86 @@
+//! Cloning another member with `pg_basebackup`.
+
+use crate::config_files::{self, Recovery};
+use crate::conninfo::pair;
+use crate::control::OperationControl;
+use crate::error::{OperationError, Outcome};
+use crate::interrupted;
+use crate::passfile;
+use crate::server::Postgres;
+use crate::staging::make_data_directory;
+use pgherd_types::Upstream;
+use std::path::Path;
+
+/// Options that would change where or how the copy arrives.
+const FORBIDDEN: [&str; 10] =
+    ["pgdata", "format", "wal-method", "gzip", "version", "dbname", "host", "port", "username", "password"];
+
+/// Copies the member; ends with PostgreSQL stopped and set up as its standby.
+pub async fn clone_from(server: &Postgres, from: &Upstream, control: &OperationControl) -> Outcome<()> {
+    make_data_directory(server, "clone", async |staging| {
+        copy(server, from, &staging, control)?;
+        config_files::clean_auto_conf(server, &staging)?;
+        config_files::set_standby_signal(server, &staging, true)?;
+        config_files::write_at(server, &staging, &server.config(), Recovery::Standby(Some(from))).map(drop)
+    })
+    .await
+}
+
+fn copy(server: &Postgres, from: &Upstream, staging: &Path, control: &OperationControl) -> Outcome<()> {
+    let options = &server.options;
+    let who = &options.replication;
+    let user = options.user_of(who);
+    let mut dsn = vec![
+        pair("host", &from.host),
+        pair("port", &from.port.to_string()),
+        pair("user", &user),
+        pair("dbname", &options.database),
+    ];
+    dsn.push(pair("application_name", options.name.as_str()));
+    dsn.extend(who.extra.iter().map(|(keyword, value)| pair(keyword, value)));
+    let mut command = options.command("pg_basebackup");
+    command.arg("--pgdata").arg(staging).args(["-X", "stream", "--no-password", "--dbname", &dsn.join(" ")]);
+    command.args(user_options(&options.basebackup));
+    let secret = server.state.path().join("pgpass.clone");
+    if passfile::write(&secret, &from.host, from.port, &user, who, options.run_as)? {
+        command.env("PGPASSFILE", &secret);
+    }
+    let log = server.state.path().join("basebackup.log");
+    let said =
+        options.run_long("pg_basebackup", command, &log, control, |pid| interrupted::note(server, "clone", Some(pid)));
+    let _ = std::fs::remove_file(&secret);
+    let said = said?;
+    if said.success {
+        return Ok(());
+    }
+    Err(OperationError::failed(format!(
+        "pg_basebackup from {} ({}:{}) failed: {}",
+        from.member,
+        from.host,
+        from.port,
+        said.quote()
+    )))
+}
+
+/// The user's options without the forbidden ones; a fast checkpoint unless the user says otherwise.
+fn user_options(options: &[(String, Option<String>)]) -> Vec<String> {
+    let allowed = |(name, _): &&(String, Option<String>)| {
+        let allowed = !FORBIDDEN.contains(&name.as_str());
+        if !allowed {
+            log::warn!("option {name} of postgresql.basebackup is not allowed and ignored");
+        }
+        allowed
+    };
+    let mut arguments: Vec<String> = options.iter().filter(allowed).map(argument).collect();
+    if !options.iter().any(|(name, _)| name == "checkpoint") {
+        arguments.push("--checkpoint=fast".to_owned());
+    }
+    arguments
+}
+
+/// `--name` or `--name=value`; a value that is quoted as a whole loses its quotes.
+pub(crate) fn argument((name, value): &(String, Option<String>)) -> String {
+    let Some(value) = value else { return format!("--{name}") };
+    let unquoted = ['\'', '"'].iter().find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q));
+    format!("--{name}={}", unquoted.unwrap_or(value))
+}

@@ -1,0 +1,188 @@
+//! One look at the data directory, the processes and the running server.
+
+use crate::conninfo::host_and_port;
+use crate::control_data::{look_at_data_directory, major_version};
+use crate::process::{Alive, PidFileStatus, Postmaster, alive};
+use crate::queries;
+use crate::server::Postgres;
+use crate::sql::SqlError;
+use crate::timeline_files;
+use crate::wal_end;
+use pgherd_types::postgres::{SeenSlot, WalSender};
+use pgherd_types::{ControlData, DataDirectory, Lsn, PostgresState, RunningServer, Server, Timeline};
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::task::spawn_blocking;
+use tokio_postgres::SimpleQueryRow;
+use tokio_postgres::error::SqlState;
+
+/// A state and the postmaster it belongs to.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// What was found.
+    pub state: PostgresState,
+    /// The living postmaster.
+    pub postmaster: Option<Postmaster>,
+}
+
+/// Looks once. Never waits longer than the deadlines of `sql.rs`, and never on the calling thread.
+pub async fn observe(server: &Arc<Postgres>) -> Look {
+    let now = pgherd_clock::now();
+    let (found, data) = look_at_files(server).await;
+    let (found, state) = match found {
+        Alive::Postmaster(postmaster) => look_at_server(server, postmaster).await,
+        other => (other.clone(), without_postmaster(&other)),
+    };
+    let postmaster = match found {
+        Alive::Postmaster(postmaster) => Some(postmaster),
+        _ => None,
+    };
+    let data = if state == Server::Stopped { with_known_wal_end(server, data) } else { data };
+    Look { state: PostgresState { looked_at: now.mono, wall: now.wall, data, server: state }, postmaster }
+}
+
+/// Must the end of the WAL still be found for this state?
+pub fn needs_wal_end(server: &Postgres, state: &PostgresState) -> bool {
+    let unknown = |c: &ControlData| {
+        !c.standby_signal && server.known_wal_end(&ControlData { wal_end: None, ..c.clone() }).is_none()
+    };
+    state.server == Server::Stopped && state.control().is_some_and(unknown)
+}
+
+/// Finds the end of the WAL of a stopped server; the next look has it. May take long, to be run on a blocking thread.
+pub fn find_wal_end(server: &Postgres, control: &ControlData) {
+    let control = ControlData { wal_end: None, ..control.clone() };
+    let end = wal_end::wal_end(&server.options, &control);
+    server.remember_wal_end(Some((control, end)));
+}
+
+fn with_known_wal_end(server: &Postgres, data: DataDirectory) -> DataDirectory {
+    match data {
+        DataDirectory::Present(control) if !control.standby_signal => {
+            let wal_end = server.known_wal_end(&control).flatten();
+            DataDirectory::Present(ControlData { wal_end, ..control })
+        }
+        other => other,
+    }
+}
+
+async fn look_at_files(server: &Arc<Postgres>) -> (Alive, DataDirectory) {
+    let server = server.clone();
+    let look = move || (alive(&server.options.data_dir), look_at_data_directory(&server.options));
+    spawn_blocking(look)
+        .await
+        .unwrap_or_else(|e| (Alive::Nothing, DataDirectory::Unusable(format!("the look failed: {e}"))))
+}
+
+async fn processes(server: &Arc<Postgres>) -> Alive {
+    let server = server.clone();
+    spawn_blocking(move || alive(&server.options.data_dir)).await.unwrap_or(Alive::Nothing)
+}
+
+fn without_postmaster(found: &Alive) -> Server {
+    match found {
+        Alive::Nothing => Server::Stopped,
+        Alive::Orphans(_) => Server::Orphaned,
+        Alive::JustSpawned(_) | Alive::Postmaster(_) => Server::Starting,
+    }
+}
+
+async fn look_at_server(server: &Arc<Postgres>, postmaster: Postmaster) -> (Alive, Server) {
+    match postmaster.status {
+        PidFileStatus::Starting => return (Alive::Postmaster(postmaster), Server::Starting),
+        PidFileStatus::Stopping => return (Alive::Postmaster(postmaster), Server::Stopping),
+        PidFileStatus::Ready | PidFileStatus::Standby => {}
+    }
+    let error = match ask(server).await {
+        Ok(running) => return (Alive::Postmaster(postmaster), Server::Running(running)),
+        Err(error) => error,
+    };
+    // It may have died or begun to stop meanwhile.
+    let found = processes(server).await;
+    let state = match &found {
+        Alive::Postmaster(p) => refusal(*p, &error),
+        other => without_postmaster(other),
+    };
+    (found, state)
+}
+
+fn refusal(postmaster: Postmaster, error: &SqlError) -> Server {
+    let stopping = postmaster.status == PidFileStatus::Stopping;
+    match error {
+        e if stopping || (e.is_cannot_connect_now() && e.to_string().contains("shutting down")) => Server::Stopping,
+        e if e.is_cannot_connect_now() => Server::Starting,
+        _ if postmaster.status == PidFileStatus::Starting => Server::Starting,
+        e if e.has_code(&SqlState::ADMIN_SHUTDOWN) || e.has_code(&SqlState::CRASH_SHUTDOWN) => Server::Stopping,
+        e => Server::Unresponsive(e.to_string()),
+    }
+}
+
+async fn ask(server: &Arc<Postgres>) -> Result<RunningServer, SqlError> {
+    let version = major_version(&server.options.data_dir).unwrap_or(0);
+    let session = queries::open(&server.options).await?;
+    let row = match queries::look(&session, version).await {
+        // A promotion in the middle of the query makes it fail; the second attempt sees the other side.
+        Err(SqlError::Server { .. }) => queries::look(&session, version).await?,
+        other => other?,
+    };
+    let unreadable = || SqlError::Unreachable("the monitoring query's answer could not be read".to_owned());
+    let mut running = running(&row).ok_or_else(unreadable)?;
+    if let (false, Some(timeline)) = (running.in_recovery, running.timeline) {
+        running.history = timeline_files::history(&server.options.data_dir, timeline);
+    }
+    Ok(running)
+}
+
+fn running(row: &SimpleQueryRow) -> Option<RunningServer> {
+    let text = |name: &str| row.get(name);
+    let is = |name: &str| text(name) == Some("t");
+    let lsn = |name: &str| text(name).and_then(|t| t.parse::<Lsn>().ok());
+    let version = text("version")?.parse().ok()?;
+    Some(RunningServer {
+        in_recovery: is("in_recovery"),
+        history: Vec::new(),
+        timeline: text("timeline").and_then(|t| t.parse().ok()).filter(|t| *t > 0).map(Timeline),
+        flushed: lsn("flushed").unwrap_or_default(),
+        received: lsn("received").unwrap_or_default(),
+        replayed: lsn("replayed").unwrap_or_default(),
+        replayed_timestamp: text("replayed_timestamp").map(str::to_owned),
+        replay_paused: is("replay_paused"),
+        streaming: is("streaming"),
+        latest_end: lsn("latest_end"),
+        restore_command: is("restore_command"),
+        upstream: text("conninfo").and_then(host_and_port),
+        slots: objects(text("slots")).iter().map(slot).collect(),
+        walsenders: objects(text("walsenders")).iter().map(walsender).collect(),
+        postmaster_start_time: text("start_time").unwrap_or_default().to_owned(),
+        server_version: version,
+        pending_restart: is("pending_restart"),
+    })
+}
+
+fn objects(json: Option<&str>) -> Vec<Value> {
+    json.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+fn slot(value: &Value) -> SeenSlot {
+    SeenSlot {
+        name: text_of(&value["name"]),
+        physical: value["physical"].as_bool().unwrap_or(false),
+        active: value["active"].as_bool().unwrap_or(false),
+        restart_lsn: value["restart_lsn"].as_str().and_then(|t| t.parse().ok()),
+    }
+}
+
+fn walsender(value: &Value) -> WalSender {
+    WalSender {
+        usename: text_of(&value["usename"]),
+        application_name: text_of(&value["application_name"]),
+        client_addr: value["client_addr"].as_str().map(str::to_owned),
+        state: text_of(&value["state"]),
+        sync_state: text_of(&value["sync_state"]),
+        sync_priority: value["sync_priority"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(0),
+    }
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,112 @@
+//! Every SQL text the agent sends, except the making of roles (`roles.rs`).
+
+use crate::options::PostgresOptions;
+use crate::sql::{STATEMENT_PATIENCE, Session, SqlError, literal, own_address};
+use std::time::Duration;
+use tokio_postgres::SimpleQueryRow;
+
+/// One look at a running server. `{written}` is the position the receiver wrote to, where the version knows it.
+const LOOK: &str = "
+SELECT pg_is_in_recovery() AS in_recovery,
+  CASE WHEN pg_is_in_recovery() THEN COALESCE(
+      CASE WHEN r.latest_end_lsn IS NOT NULL THEN r.received_tli END,
+      GREATEST((SELECT timeline_id FROM pg_control_checkpoint()), (SELECT min_recovery_end_timeline FROM pg_control_recovery())))
+    ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END AS timeline,
+  CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END AS flushed,
+  CASE WHEN pg_is_in_recovery() THEN GREATEST(pg_last_wal_receive_lsn(), {written}) END AS received,
+  CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END AS replayed,
+  CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() END AS replayed_timestamp,
+  CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END AS replay_paused,
+  COALESCE(r.status = 'streaming', false) AS streaming,
+  r.latest_end_lsn AS latest_end,
+  current_setting('restore_command') <> '' AS restore_command,
+  CASE WHEN pg_is_in_recovery() THEN current_setting('primary_conninfo') END AS conninfo,
+  pg_postmaster_start_time() AS start_time,
+  current_setting('server_version_num') AS version,
+  EXISTS (SELECT FROM pg_settings WHERE pending_restart) AS pending_restart,
+  (SELECT json_agg(json_build_object('name', slot_name, 'physical', slot_type = 'physical', 'active', active, 'restart_lsn', restart_lsn))
+     FROM pg_replication_slots WHERE NOT temporary) AS slots,
+  (SELECT json_agg(json_build_object('usename', usename, 'application_name', application_name, 'client_addr', client_addr,
+     'state', state, 'sync_state', sync_state, 'sync_priority', sync_priority)) FROM pg_stat_replication) AS walsenders
+FROM pg_stat_get_wal_receiver() AS r";
+
+/// The column of the receiver's written position, by major version.
+fn written_column(major_version: u32) -> &'static str {
+    if major_version >= 13 { "r.written_lsn" } else { "r.received_lsn" }
+}
+
+/// The row of a look.
+pub(crate) async fn look(session: &Session, major_version: u32) -> Result<SimpleQueryRow, SqlError> {
+    let text = LOOK.replace("{written}", written_column(major_version));
+    let rows = session.rows(&text, STATEMENT_PATIENCE).await?;
+    rows.into_iter().next().ok_or_else(|| SqlError::Unreachable("the monitoring query returned no row".to_owned()))
+}
+
+/// Opens a session for short statements on our own server.
+pub(crate) async fn open(options: &PostgresOptions) -> Result<Session, SqlError> {
+    Session::open(options, &own_address(options), STATEMENT_PATIENCE).await
+}
+
+/// Writes a checkpoint.
+pub(crate) async fn checkpoint(options: &PostgresOptions, patience: Duration) -> Result<(), SqlError> {
+    let session = Session::open(options, &own_address(options), patience).await?;
+    session.rows("CHECKPOINT", patience).await.map(drop)
+}
+
+/// Is it in recovery?
+pub(crate) async fn in_recovery(session: &Session) -> Result<bool, SqlError> {
+    first_text(session, "SELECT pg_is_in_recovery()").await.map(|t| t.as_deref() == Some("t"))
+}
+
+/// Asks a standby to leave recovery, without waiting for it.
+pub(crate) async fn promote(session: &Session) -> Result<(), SqlError> {
+    session.rows("SELECT pg_promote(false)", STATEMENT_PATIENCE).await.map(drop)
+}
+
+/// The timeline a primary writes on.
+pub(crate) async fn writing_timeline(session: &Session) -> Result<Option<u32>, SqlError> {
+    let text = first_text(session, "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int")
+        .await?;
+    Ok(text.and_then(|t| t.parse().ok()))
+}
+
+/// `primary_conninfo` as the server uses it.
+pub(crate) async fn conninfo(session: &Session) -> Result<String, SqlError> {
+    Ok(first_text(session, "SELECT current_setting('primary_conninfo')").await?.unwrap_or_default())
+}
+
+/// `synchronous_standby_names` and the file it comes from.
+pub(crate) async fn standby_names(session: &Session) -> Result<(String, String), SqlError> {
+    let text = "SELECT setting, COALESCE(sourcefile, '') FROM pg_settings WHERE name = 'synchronous_standby_names'";
+    let rows = session.rows(text, STATEMENT_PATIENCE).await?;
+    let column = |n| rows.first().and_then(|r| r.get(n)).unwrap_or_default().to_owned();
+    Ok((column(0), column(1)))
+}
+
+/// The physical slots: name and whether in use.
+pub(crate) async fn physical_slots(session: &Session) -> Result<Vec<(String, bool, bool)>, SqlError> {
+    let text = "SELECT slot_name, active, restart_lsn IS NOT NULL FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary";
+    let rows = session.rows(text, STATEMENT_PATIENCE).await?;
+    let is_true = |r: &SimpleQueryRow, n| r.get(n) == Some("t");
+    Ok(rows.iter().map(|r| (r.get(0).unwrap_or_default().to_owned(), is_true(r, 1), is_true(r, 2))).collect())
+}
+
+/// Makes a physical slot.
+pub(crate) async fn create_slot(session: &Session, name: &str, reserve: bool) -> Result<(), SqlError> {
+    let text = format!("SELECT pg_create_physical_replication_slot({}, {reserve})", literal(name));
+    session.rows(&text, STATEMENT_PATIENCE).await.map(drop)
+}
+
+/// Drops a slot if it is a physical one and still unused.
+pub(crate) async fn drop_slot(session: &Session, name: &str) -> Result<(), SqlError> {
+    let text = format!(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {} AND slot_type = 'physical' AND NOT active",
+        literal(name)
+    );
+    session.rows(&text, STATEMENT_PATIENCE).await.map(drop)
+}
+
+async fn first_text(session: &Session, query: &str) -> Result<Option<String>, SqlError> {
+    let rows = session.rows(query, STATEMENT_PATIENCE).await?;
+    Ok(rows.first().and_then(|r| r.get(0)).map(str::to_owned))
+}

@@ -1,0 +1,55 @@
+//! Stopping the server. It has ended only when no process of the data directory is alive.
+
+use crate::control::OperationControl;
+use crate::error::{OperationError, Outcome};
+use crate::exit_watch::PidFd;
+use crate::process::find_postmaster;
+use crate::queries;
+use crate::server::Postgres;
+use rustix::process::Signal;
+use std::time::{Duration, Instant};
+
+/// An immediate stop becomes a kill after this time.
+const IMMEDIATE_PATIENCE: Duration = Duration::from_secs(2);
+/// The checkpoint before a fast stop makes the one during it short; it may take this long.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(30);
+const STEP: Duration = Duration::from_millis(20);
+
+/// SIGQUIT; after two seconds, or at once when hurried, everything is killed.
+pub fn stop_immediately(server: &Postgres, control: &OperationControl) -> Outcome<()> {
+    let killer = server.killer();
+    let begun = Instant::now();
+    if let Some(postmaster) = find_postmaster(&server.options.data_dir) {
+        let exit = PidFd::open(postmaster.pid).ok();
+        killer.stop_immediate();
+        while begun.elapsed() < IMMEDIATE_PATIENCE && !control.hurried() && !exit.as_ref().is_none_or(|e| e.wait(STEP))
+        {
+        }
+    }
+    server.kill_all()
+}
+
+/// A checkpoint, SIGINT, and the end of the postmaster. When it does not end in the configured time, or the operation
+/// is hurried, it goes on as an immediate stop.
+pub async fn stop_fast(server: &Postgres, control: &OperationControl) -> Outcome<()> {
+    let Some(postmaster) = find_postmaster(&server.options.data_dir) else { return server.kill_all() };
+    if let Err(e) = queries::checkpoint(&server.options, CHECKPOINT_PATIENCE).await {
+        log::info!("checkpoint before the stop was skipped: {e}");
+    }
+    let begun = Instant::now();
+    let exit = PidFd::open(postmaster.pid).ok();
+    server.killer().signal_postmaster(Signal::INT);
+    while !exit.as_ref().is_none_or(|e| e.wait(STEP)) {
+        if control.hurried() || begun.elapsed() >= server.options.ctl_timeout {
+            log::warn!(
+                "PostgreSQL did not stop in order after {} s; stopping it immediately",
+                begun.elapsed().as_secs()
+            );
+            return stop_immediately(server, control);
+        }
+    }
+    match server.killer().anything_alive() {
+        false => Ok(()),
+        true => server.kill_all().map_err(|e| OperationError::failed(e.to_string())),
+    }
+}

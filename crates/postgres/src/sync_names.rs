@@ -1,0 +1,17 @@
+//! `synchronous_standby_names`: emptied unless the user configured it.
+
+use crate::queries;
+use crate::server::Postgres;
+
+/// Makes PostgreSQL wait for no standby that the user did not name. A value set outside our file is left alone.
+pub async fn align(server: &Postgres) -> Result<(), String> {
+    let session = queries::open(&server.options).await.map_err(|e| format!("could not connect: {e}"))?;
+    let (current, source) = queries::standby_names(&session).await.map_err(|e| format!("could not read it: {e}"))?;
+    let wanted = server.config().parameters.get("synchronous_standby_names").cloned().unwrap_or_default();
+    let ours = server.options.data_dir.join("postgresql.conf");
+    if current == wanted || std::path::Path::new(&source) != ours {
+        return Ok(());
+    }
+    log::info!("synchronous_standby_names becomes '{wanted}'");
+    server.rewrite_and_reload().map(drop).map_err(|e| e.to_string())
+}

@@ -1,0 +1,118 @@
+//! Where the WAL of a stopped primary ends: the first position behind its last whole record, as crash recovery would
+//! find it. `pg_waldump` reads from the last checkpoint until it meets something that is no record.
+
+use crate::options::PostgresOptions;
+use crate::timeline_files;
+use pgherd_types::{ControlData, Lsn};
+use std::process::Command;
+use std::time::Duration;
+
+/// A checkpoint may lie many gigabytes back.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Bytes of a WAL page and of its header; a segment's first page has a longer one.
+const PAGE: u64 = 8192;
+const PAGE_HEADER: u64 = 24;
+const FIRST_PAGE_HEADER: u64 = 40;
+
+/// The end of the WAL on disk; `None` when that cannot be decided.
+pub fn wal_end(options: &PostgresOptions, control: &ControlData) -> Option<Lsn> {
+    // After a promotion without a checkpoint yet the WAL goes on on a newer timeline than the control file tells.
+    let newer = timeline_files::newest_real(&options.data_dir).is_some_and(|t| t > control.checkpoint_timeline);
+    if newer || control.min_recovery_timeline > control.checkpoint_timeline {
+        return None;
+    }
+    let dump = |from: Lsn, more: &[&str]| {
+        let arguments = |c: &mut Command| {
+            c.arg("-p").arg(options.data_dir.join("pg_wal")).arg("-t").arg(control.checkpoint_timeline.to_string());
+            c.arg("-s").arg(from.to_string());
+            c.args(more);
+        };
+        options.run_short("pg_waldump", arguments, PATIENCE).ok()
+    };
+    let segment = segment_bytes(options)?;
+    let last = match last_record_before_error(&dump(control.checkpoint_lsn, &["--quiet"])?.stderr) {
+        Some(lsn) => lsn,
+        // The next segment is missing: the message names no position, so the records themselves are listed.
+        None => last_listed(&dump(control.checkpoint_lsn, &[])?.stdout)?.start,
+    };
+    let record = last_listed(&dump(last, &["-n", "1"])?.stdout)?;
+    (record.start == last).then(|| record.end(segment))
+}
+
+fn segment_bytes(options: &PostgresOptions) -> Option<u64> {
+    let file = crate::control_data::ControlFile::read(options).ok()?;
+    file.text("Bytes per WAL segment").ok()?.parse().ok().filter(|bytes| *bytes > 0)
+}
+
+/// `pg_waldump: error: error in WAL record at 0/15D6F28: invalid record length at …` names the last good record.
+fn last_record_before_error(stderr: &str) -> Option<Lsn> {
+    let (_, rest) = stderr.split_once("error in WAL record at ")?;
+    rest.split([':', ' ']).next()?.parse().ok()
+}
+
+/// One line of `pg_waldump`.
+#[derive(Debug, PartialEq, Eq)]
+struct Record {
+    start: Lsn,
+    total_bytes: u64,
+    switches: bool,
+}
+
+/// The last record listed. Its position and length are all that counts.
+fn last_listed(stdout: &str) -> Option<Record> {
+    let line = stdout.lines().rev().find(|l| l.contains(", lsn: "))?;
+    let start = line.split_once(", lsn: ")?.1.split(',').next()?.parse().ok()?;
+    let lengths = line.split_once("len (rec/tot):")?.1.split(',').next()?;
+    let total_bytes = lengths.rsplit('/').next()?.trim().parse().ok()?;
+    let switches = line.starts_with("rmgr: XLOG ") && line.contains("desc: SWITCH");
+    Some(Record { start, total_bytes, switches })
+}
+
+impl Record {
+    /// The position behind the record: page headers inside it count, and it is aligned to 8 bytes. A segment switch
+    /// uses up the rest of its segment.
+    fn end(&self, segment: u64) -> Lsn {
+        let mut at = self.start.0;
+        let mut left = self.total_bytes;
+        loop {
+            let room = PAGE - at % PAGE;
+            if left <= room {
+                at += left;
+                break;
+            }
+            at += room;
+            left -= room;
+            at += if at.is_multiple_of(segment) { FIRST_PAGE_HEADER } else { PAGE_HEADER };
+        }
+        let at = at.next_multiple_of(8);
+        Lsn(if self.switches { at.next_multiple_of(segment) } else { at })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = "rmgr: XLOG        len (rec/tot):    114/   114, tx:          0, lsn: 0/01000028, prev 0/00000000, desc: CHECKPOINT_SHUTDOWN";
+    const SEGMENT: u64 = 16 << 20;
+
+    #[test]
+    fn both_outputs_are_understood() {
+        let stderr = "pg_waldump: error: error in WAL record at 0/1000028: invalid record length at 0/10000A0: wanted 24, got 0\n";
+        assert_eq!(last_record_before_error(stderr), Some(Lsn(0x100_0028)));
+        assert_eq!(last_record_before_error("pg_waldump: error: could not find file"), None);
+        let record = last_listed(LINE).unwrap();
+        assert_eq!(record, Record { start: Lsn(0x100_0028), total_bytes: 114, switches: false });
+        assert_eq!(record.end(SEGMENT), Lsn(0x100_00A0));
+    }
+
+    #[test]
+    fn page_headers_inside_a_record_count() {
+        let record = |start, total_bytes| Record { start: Lsn(start), total_bytes, switches: false };
+        assert_eq!(record(8192 - 24, 24).end(SEGMENT), Lsn(8192));
+        assert_eq!(record(8192 - 24, 32).end(SEGMENT), Lsn(8192 + 24 + 8));
+        assert_eq!(record(SEGMENT - 8, 16).end(SEGMENT), Lsn(SEGMENT + 40 + 8));
+        let switch = Record { switches: true, ..record(100 * 8, 24) };
+        assert_eq!(switch.end(SEGMENT), Lsn(SEGMENT));
+    }
+}

@@ -1,0 +1,99 @@
+//! The life of real servers: bootstrap, clone, promotion, adoption.
+
+use pgherd_postgres::{
+    Alive, OperationControl, alive, clone_from, follow, observe, promote, start_primary, start_replica, stop_fast,
+};
+use pgherd_testkit::eventually::eventually;
+use pgherd_testkit::postgres::{TestDir, TestPostgres, options};
+use pgherd_types::postgres::ControlState;
+use pgherd_types::{RunningServer, Server, Timeline};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn free() -> OperationControl {
+    OperationControl::new(None)
+}
+
+async fn running(it: &TestPostgres) -> RunningServer {
+    eventually(PATIENCE, "the server runs", async || observe(&it.server).await.state.running().cloned()).await
+}
+
+async fn primary(dir: &TestDir, name: &str) -> TestPostgres {
+    let it = TestPostgres::bootstrapped(options(name, dir.path())).await.unwrap();
+    start_primary(&it.server, &free()).unwrap();
+    it
+}
+
+async fn standby(dir: &TestDir, name: &str, of: &TestPostgres) -> TestPostgres {
+    let it = TestPostgres::open(options(name, dir.path())).unwrap();
+    clone_from(&it.server, &of.upstream(), &free()).await.unwrap();
+    of.sql(&format!("SELECT pg_create_physical_replication_slot('{name}')")).await.unwrap();
+    start_replica(&it.server, Some(&of.upstream()), &free()).unwrap();
+    it
+}
+
+#[tokio::test]
+async fn a_new_cluster_is_made_started_seen_and_stopped() {
+    let dir = TestDir::new();
+    let it = TestPostgres::bootstrapped(options("a1", dir.path())).await.unwrap();
+    let look = observe(&it.server).await.state;
+    assert_eq!(look.server, Server::Stopped);
+    assert_eq!(look.control().unwrap().state, ControlState::ShutDown);
+    start_primary(&it.server, &free()).unwrap();
+    let seen = running(&it).await;
+    assert!(!seen.in_recovery && !seen.flushed.is_zero());
+    assert_eq!((seen.timeline, seen.server_version / 10_000, seen.upstream), (Some(Timeline(1)), 15, None));
+    let roles = it.sql("SELECT rolname FROM pg_roles WHERE rolcanlogin ORDER BY 1").await.unwrap();
+    assert_eq!(roles, ["postgres", "replicator", "rewinder"]);
+    let setting = it.sql("SELECT source FROM pg_settings WHERE name = 'max_connections'").await.unwrap();
+    assert_eq!(setting, ["command line"]);
+    stop_fast(&it.server, &free()).await.unwrap();
+    assert_eq!(alive(&it.server.options().data_dir), Alive::Nothing);
+    assert_eq!(observe(&it.server).await.state.control().unwrap().state, ControlState::ShutDown);
+}
+
+#[tokio::test]
+async fn a_promotion_takes_exactly_the_reserved_timeline_and_standbys_follow_over_the_gap() {
+    let dir = TestDir::new();
+    let a = primary(&dir, "a1").await;
+    let b = standby(&dir, "b1", &a).await;
+    let c = standby(&dir, "c1", &a).await;
+    a.sql("CREATE TABLE t AS SELECT 1 AS n").await.unwrap();
+    eventually(PATIENCE, "both stream", async || {
+        (running(&b).await.streaming && running(&c).await.streaming).then_some(())
+    })
+    .await;
+    assert_eq!(running(&b).await.upstream, Some(("127.0.0.1".to_owned(), a.server.options().listen_port)));
+    stop_fast(&a.server, &free()).await.unwrap();
+
+    promote(&b.server, Timeline(5), &free()).await.unwrap();
+    let seen = running(&b).await;
+    assert_eq!((seen.in_recovery, seen.timeline), (false, Some(Timeline(5))));
+    assert_eq!(seen.history.iter().map(|r| r.timeline.0).collect::<Vec<_>>(), [1]);
+    b.sql("INSERT INTO t VALUES (2); SELECT pg_create_physical_replication_slot('c1'); SELECT pg_create_physical_replication_slot('a1')").await.unwrap();
+    follow(&c.server, Some(&b.upstream()), &free()).await.unwrap();
+    let has_row = async |it: &TestPostgres, n: u32| {
+        it.sql(&format!("SELECT n FROM t WHERE n = {n}")).await.ok().filter(|r| !r.is_empty())
+    };
+    eventually(PATIENCE, "the standby follows to timeline 5", async || has_row(&c, 2).await).await;
+    assert_eq!(running(&c).await.timeline, Some(Timeline(5)));
+
+    // The old primary stopped in order, so it follows too, over the same gap and after a restart.
+    start_replica(&a.server, Some(&b.upstream()), &free()).unwrap();
+    eventually(PATIENCE, "the old primary follows", async || has_row(&a, 2).await).await;
+    stop_fast(&a.server, &free()).await.unwrap();
+    start_replica(&a.server, Some(&b.upstream()), &free()).unwrap();
+
+    // And again, with another gap.
+    stop_fast(&b.server, &free()).await.unwrap();
+    promote(&c.server, Timeline(9), &free()).await.unwrap();
+    c.sql("INSERT INTO t VALUES (3); SELECT pg_create_physical_replication_slot('a1'); SELECT pg_create_physical_replication_slot('b1')").await.unwrap();
+    follow(&a.server, Some(&c.upstream()), &free()).await.unwrap();
+    eventually(PATIENCE, "the third leader is followed", async || has_row(&a, 3).await).await;
+    start_replica(&b.server, Some(&c.upstream()), &free()).unwrap();
+    eventually(PATIENCE, "by both", async || has_row(&b, 3).await).await;
+    assert_eq!(running(&a).await.timeline, Some(Timeline(9)));
+    let history = running(&c).await.history;
+    assert_eq!(history.iter().map(|r| r.timeline.0).collect::<Vec<_>>(), [1, 5]);
+}
