@@ -21,6 +21,9 @@ pub mod reason;
 pub mod rules;
 pub mod situation;
 pub mod slots;
+#[cfg(test)]
+#[allow(missing_docs, reason = "only tests read it")]
+mod testing;
 pub mod upkeep;
 pub mod view;
 

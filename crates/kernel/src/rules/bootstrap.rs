@@ -98,3 +98,66 @@ pub fn unregistered(view: &View, cluster: &Cluster, control: &ControlData, now: 
         Some(_) => Verdict::hold(Reason::WaitingForLeaderToBootstrap),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use pgherd_types::*;
+
+    fn nothing_yet() -> Case {
+        replica().empty().with_cluster(|c| *c = Cluster { revision: 1, ..Cluster::default() })
+    }
+    fn claimed_by(lease: LeaseId) -> Case {
+        nothing_yet().with_cluster(|c| c.initialize = Some(Initialize::InProgress { lease: Some(lease) }))
+    }
+
+    #[test]
+    fn the_right_to_bootstrap_is_claimed_first() {
+        check(nothing_yet(), "Write ClaimInitialize", "BootstrapRace");
+        check(nothing_yet().with_view(|v| v.me.can_bootstrap = false), "Hold", "WaitingForLeaderToBootstrap");
+        check(nothing_yet().with_view(|v| v.me.tags.nofailover = true), "Hold", "WaitingForLeaderToBootstrap");
+        check(claimed_by(LEASE), "Start Bootstrap", "Bootstrapping");
+        check(claimed_by(LeaseId(4)), "Hold", "WaitingForLeaderToBootstrap");
+    }
+
+    #[test]
+    fn a_failed_bootstrap_gives_the_right_back_and_waits() {
+        let failed = || OperationEnd::Failed("initdb: no space".into());
+        check(claimed_by(LEASE).ended(Operation::Bootstrap, failed()), "Write DropInitialize", "BootstrapFailed");
+        check(nothing_yet().ended(Operation::Bootstrap, failed()), "Hold", "WaitingBeforeRetry");
+    }
+
+    #[test]
+    fn a_finished_bootstrap_is_registered_and_leads() {
+        let made = claimed_by(LEASE);
+        let data = || DataDirectory::Present(control());
+        let mut case = made.ended(Operation::Bootstrap, OperationEnd::Done);
+        case.postgres.data = data();
+        check(case, "Write FinishInitialize", "FinishingBootstrap");
+        let mut case = nothing_yet().ended(Operation::Bootstrap, OperationEnd::Done);
+        case.postgres.data = data();
+        check(case.with_cluster(|c| c.initialize = Some(Initialize::Done(control().system_id))), "Acquire", "Acquiring");
+    }
+
+    #[test]
+    fn an_empty_node_clones_from_the_leader_or_a_willing_replica() {
+        check(replica().empty(), "Start Clone", "Cloning");
+        let willing = replica().empty().with_cluster(|c| c.members.get_mut(&"c".into()).unwrap().doc.tags.clonefrom = true);
+        let decision = check(willing, "Start Clone", "Cloning");
+        assert_eq!(decision.because.to_string(), "trying to bootstrap from replica 'c'");
+        check(replica().empty().locked(), "Release", "DataEmptyWhileLeading");
+    }
+
+    #[test]
+    fn existing_data_are_registered_when_nobody_leads() {
+        let case = primary().stopped().unlocked().with_view(|v| v.lease.leader = None).with_cluster(|c| c.initialize = None);
+        check(case, "Write AdoptInitialize", "AdoptingData");
+    }
+
+    #[test]
+    fn data_of_another_cluster_are_left_alone() {
+        let foreign = |case: Case| case.with_cluster(|c| c.initialize = Some(Initialize::Done(SystemId(5))));
+        check(foreign(replica().stopped()), "Hold", "ForeignData");
+        check(foreign(replica().unlocked()), "Hold", "ForeignData");
+    }
+}

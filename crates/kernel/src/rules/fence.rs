@@ -33,3 +33,49 @@ pub fn orphaned(view: &View, now: Instant) -> Verdict {
     debug_assert!(view.postgres.get().is_some_and(|p| p.server == Server::Orphaned));
     Verdict::start(view, now, Operation::Stop { mode: StopMode::Immediate }, Reason::OrphanedBackends)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use crate::view::Running;
+    use crate::{Action, Observation};
+    use pgherd_types::*;
+
+    #[test]
+    fn a_refused_renewal_ends_writes_at_once() {
+        for why in [Refused::Compare, Refused::LeaseGone] {
+            let (mut view, now) = primary().build();
+            view.asked.renew = Some(crate::asked::Ask::new(true, now.mono));
+            view.apply(Observation::LeaseRefused { why }, now);
+            assert_eq!(name_of(&crate::decide(&view, now).role), "Stop Immediate");
+            assert!(matches!(view.fence_order(now.mono), FenceOrder::Armed { stop_at, .. } if stop_at <= now.mono));
+        }
+    }
+
+    #[test]
+    fn an_unreachable_dcs_does_not_before_the_deadline() {
+        let (mut view, now) = primary().build();
+        view.asked.renew = Some(crate::asked::Ask::new(true, now.mono));
+        view.apply(Observation::LeaseRefused { why: Refused::Unreachable("no answer".into()) }, now);
+        assert_eq!(crate::decide(&view, now).role, Action::Hold);
+    }
+
+    #[test]
+    fn a_promotion_under_way_is_given_up_with_the_lock() {
+        let promote = Operation::Promote { timeline: Timeline(2) };
+        let running = Running { id: OperationId(4), operation: promote, since: Instant::default(), cancelled: false };
+        let case = replica().with_view(|v| v.operation = Some(running));
+        check(case, "Cancel", "LockLostDuring");
+    }
+
+    #[test]
+    fn orphans_are_ended_even_with_the_lock() {
+        check(primary().server(Server::Orphaned), "Stop Immediate", "OrphanedBackends");
+    }
+
+    #[test]
+    fn a_standby_is_never_fenced() {
+        let (view, now) = replica().build();
+        assert_eq!(view.fence_order(now.mono), FenceOrder::Disarmed);
+    }
+}

@@ -41,3 +41,57 @@ fn wanted_upstream(view: &View, cluster: &Cluster, leader: &Member) -> Option<Up
     let cascade = cascade.and_then(|name| cluster.members.get(&name.into())).and_then(upstream_of);
     cascade.or_else(|| upstream_of(leader))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use pgherd_types::{HistoryRow, LeaseId, Lsn, Role, Timeline};
+
+    fn promoted_elsewhere(switch: u64) -> Case {
+        replica().with_cluster(|c| {
+            let leader = c.members.get_mut(&"b".into()).unwrap();
+            (leader.doc.role, leader.doc.timeline) = (Some(Role::Primary), Some(Timeline(2)));
+            let row = HistoryRow { timeline: Timeline(1), switch_lsn: Lsn(switch), reason: String::new(), at: None, new_leader: None };
+            c.history = Some(vec![row]);
+        })
+    }
+
+    #[test]
+    fn a_streaming_secondary_is_left_alone() {
+        check(replica(), "Hold", "Following");
+    }
+
+    #[test]
+    fn another_leader_means_another_upstream() {
+        check(replica().led_by("c", Some(LeaseId(3))), "Start Follow", "ChangingUpstream");
+        check(replica().with_server(|s| s.upstream = None), "Start Follow", "ChangingUpstream");
+    }
+
+    #[test]
+    fn cascading_follows_the_named_member_while_it_exists() {
+        let cascade = |name: &str| {
+            let name = name.to_owned();
+            replica().with_view(move |v| v.me.tags.replicatefrom = Some(name))
+        };
+        check(cascade("c"), "Start Follow", "ChangingUpstream");
+        check(cascade("nobody"), "Hold", "Following");
+        check(cascade("a"), "Hold", "Following");
+    }
+
+    #[test]
+    fn leader_keys_that_cannot_be_right_are_reported() {
+        check(replica().led_by("ghost", Some(LeaseId(5))), "Hold", "LeaderKeyWithoutMember");
+        check(replica().led_by("b", None), "Hold", "LeaderKeyWithoutLease");
+        check(replica().led_by("a", Some(LeaseId(5))), "Hold", "LeaderKeyNamesUsButIsNotOurs");
+    }
+
+    #[test]
+    fn a_standby_beyond_the_switch_point_is_stopped_and_stays_so() {
+        check(promoted_elsewhere(1000), "Hold", "Following");
+        let (view, decision) = promoted_elsewhere(999).decide();
+        assert_eq!(name_of(&decision.role), "Stop Fast");
+        assert!(view.diverged.is_some());
+        let again = promoted_elsewhere(999).stopped().with_view(|v| v.diverged = view.diverged);
+        check(again, "Hold", "Diverged");
+    }
+}

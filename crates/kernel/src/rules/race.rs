@@ -77,3 +77,69 @@ fn peers_to_ask(view: &View, cluster: &Cluster) -> Vec<PeerToAsk> {
     };
     view.known_apis.iter().map(ask).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use pgherd_types::{Initialize, Instant, Lsn, PeerAnswer, PeerSaid, Timeline};
+
+    #[test]
+    fn peers_are_asked_before_anything_is_taken() {
+        check(replica().unlocked(), "Probe", "AskingPeers");
+    }
+
+    #[test]
+    fn the_most_advanced_takes_the_key() {
+        check(replica().unlocked().peers(vec![("b", silent()), ("c", answered(1000))]), "Acquire", "Acquiring");
+        check(replica().unlocked().peers(vec![("b", silent()), ("c", answered(1001))]), "Hold", "PeerAhead");
+    }
+
+    #[test]
+    fn a_longer_log_on_an_older_timeline_is_behind() {
+        let case = replica().unlocked().with_server(|s| s.timeline = Some(Timeline(2)));
+        check(case.peers(vec![("b", silent()), ("c", answered(9999))]), "Acquire", "Acquiring");
+    }
+
+    #[test]
+    fn a_live_primary_blocks_the_race() {
+        let alive = PeerAnswer::Said(PeerSaid { is_primary: true, ..said(1) });
+        check(replica().unlocked().peers(vec![("b", alive), ("c", answered(1))]), "Hold", "PrimaryStillAlive");
+    }
+
+    #[test]
+    fn equal_positions_are_settled_by_priority() {
+        let preferred = PeerAnswer::Said(PeerSaid { priority: 2, ..said(1000) });
+        check(replica().unlocked().peers(vec![("b", silent()), ("c", preferred)]), "Hold", "PeerPreferred");
+        let barred = PeerAnswer::Said(PeerSaid { priority: 0, ..said(5000) });
+        check(replica().unlocked().peers(vec![("b", silent()), ("c", barred)]), "Acquire", "Acquiring");
+    }
+
+    #[test]
+    fn a_position_from_before_the_loss_of_the_leader_settles_nothing() {
+        let stale = PeerAnswer::Said(PeerSaid { looked_at: Instant::from_millis(59_000), ..said(900) });
+        check(replica().unlocked().peers(vec![("b", silent()), ("c", stale)]), "Hold", "AwaitingPeerPosition");
+    }
+
+    #[test]
+    fn our_own_position_must_be_from_after_the_loss_too() {
+        let mut case = replica().unlocked().peers(vec![("b", silent()), ("c", answered(900))]);
+        case.postgres.looked_at = Instant::from_millis(59_999);
+        let decision = check(case, "Hold", "AwaitingOwnPosition");
+        assert!(decision.upkeep.look);
+    }
+
+    #[test]
+    fn who_may_not_lead_does_not() {
+        check(replica().unlocked().with_view(|v| v.me.tags.nofailover = true), "Hold", "NotAllowedToPromote");
+        check(replica().unlocked().with_view(|v| v.me.tags.failover_priority = Some(0)), "Hold", "NotAllowedToPromote");
+        check(replica().unlocked().with_cluster(|c| c.initialize = Some(Initialize::Garbage)), "Hold", "InitializeIsGarbage");
+    }
+
+    #[test]
+    fn too_much_lag_bars_a_replica() {
+        let case = replica().unlocked().with_cluster(|c| c.status.optime = Lsn(1000 + 1_048_577));
+        check(case, "Hold", "LagTooLarge");
+        let case = replica().unlocked().with_cluster(|c| c.status.optime = Lsn(1000 + 1_048_576));
+        check(case, "Probe", "AskingPeers");
+    }
+}

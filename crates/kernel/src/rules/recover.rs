@@ -65,3 +65,72 @@ fn behind(view: &View, cluster: &Cluster, leader: &LeaderKey, control: &ControlD
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use pgherd_types::{HistoryRow, LeaseId, Lsn, Operation, OperationEnd, Role, Timeline};
+
+    fn promoted_elsewhere(switch: u64, end: Option<u64>) -> Case {
+        primary().stopped().led_by("b", Some(LeaseId(99))).with_control(|c| c.wal_end = end.map(Lsn)).with_cluster(|c| {
+            let leader = c.members.get_mut(&"b".into()).unwrap();
+            (leader.doc.role, leader.doc.timeline) = (Some(Role::Primary), Some(Timeline(2)));
+            let row = HistoryRow { timeline: Timeline(1), switch_lsn: Lsn(switch), reason: String::new(), at: None, new_leader: None };
+            c.history = Some(vec![row]);
+        })
+    }
+
+    #[test]
+    fn a_crashed_primary_with_the_lock_starts_on_its_timeline() {
+        check(primary().stopped(), "Start StartPrimary", "StartingPrimaryAfterFailure");
+    }
+
+    #[test]
+    fn it_does_not_once_a_newer_timeline_is_known() {
+        let case = primary().stopped().with_cluster(|c| c.timeline_reserved = Some(Timeline(2)));
+        check(case, "Start StartReplica", "StartingReadOnlyWithLock");
+        let case = primary().stopped().with_control(|c| c.standby_signal = true);
+        check(case, "Start StartReplica", "StartingReadOnlyWithLock");
+    }
+
+    #[test]
+    fn a_leader_that_cannot_start_makes_room() {
+        let failed = OperationEnd::Failed("no space left".into());
+        check(primary().stopped().ended(Operation::StartPrimary, failed), "Release", "StartFailedReleasing");
+    }
+
+    #[test]
+    fn without_a_leader_it_starts_read_only() {
+        check(replica().unlocked().stopped(), "Start StartReplica", "StartingAsSecondary");
+        check(primary().stopped().with_view(|v| v.lease.leader = None).unlocked(), "Start StartReplica", "StartingAsSecondary");
+    }
+
+    #[test]
+    fn failing_starts_are_spaced() {
+        let failed = OperationEnd::Failed("port in use".into());
+        let case = replica().stopped().ended(Operation::StartReplica { upstream: None }, failed);
+        check(case, "Hold", "WaitingBeforeRetry");
+    }
+
+    #[test]
+    fn a_former_primary_rejoins_only_when_all_its_wal_is_on_the_leaders_history() {
+        check(promoted_elsewhere(1000, Some(1000)), "Start StartReplica", "StartingAsSecondary");
+        check(promoted_elsewhere(1000, Some(1001)), "Hold", "Diverged");
+        check(promoted_elsewhere(1000, None), "Hold", "DivergenceUnknown");
+    }
+
+    #[test]
+    fn it_waits_for_the_leader_to_finish_its_promotion() {
+        let case = promoted_elsewhere(1000, Some(1000)).with_cluster(|c| {
+            c.members.get_mut(&"b".into()).unwrap().doc.role = Some(Role::Replica);
+        });
+        check(case, "Hold", "DivergenceUnknown");
+        let case = promoted_elsewhere(1000, Some(1000)).with_cluster(|c| c.history = None);
+        check(case, "Hold", "DivergenceUnknown");
+    }
+
+    #[test]
+    fn nothing_is_started_under_a_leader_without_a_member() {
+        check(replica().stopped().led_by("ghost", Some(LeaseId(5))), "Hold", "LeaderKeyWithoutMember");
+    }
+}

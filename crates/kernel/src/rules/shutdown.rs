@@ -59,3 +59,32 @@ fn last_words_pending(view: &View, now: Instant) -> bool {
     });
     !said && view.dcs_lost_since.is_none() && view.lease.current.is_some() && deadline.is_some_and(|at| now < at)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use crate::{Action, Observation};
+    use pgherd_types::*;
+
+    fn leaving(case: Case) -> Case {
+        case.with_view(|v| v.shutdown = Some(Instant::from_millis(59_000)))
+    }
+
+    #[test]
+    fn postgresql_first_then_the_key_then_the_last_words() {
+        check(leaving(primary()), "Stop Fast", "ShuttingDown");
+        let decision = check(leaving(primary().stopped()), "Release", "ShuttingDown");
+        assert!(matches!(decision.role, Action::Release(Some(status)) if status.optime == Lsn(900)));
+        check(leaving(replica()), "Stop Fast", "ShuttingDown");
+    }
+
+    #[test]
+    fn it_ends_when_all_is_said_or_nobody_listens() {
+        let done = |case: Case| case.ended(Operation::Stop { mode: StopMode::Fast }, OperationEnd::Done);
+        let decision = check(leaving(done(replica().stopped())), "Hold", "ShuttingDown");
+        assert!(decision.upkeep.writes.iter().any(|w| matches!(w, DcsWrite::Member(doc) if doc.state == "stopped")));
+        let (mut view, now) = leaving(done(replica().stopped())).build();
+        view.apply(Observation::DcsLost { since: now.mono }, now);
+        assert_eq!(crate::decide(&view, now).role, Action::Exit);
+    }
+}
