@@ -1,0 +1,166 @@
+//! The actor that owns the listening sockets and the HTTP worker threads.
+
+use crate::{PublishedStatus, routes, worker};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::{App, HttpServer, web};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::time::Duration;
+
+/// Where to listen, and the limits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ApiOptions {
+    /// Name or address; empty or `*` means every address.
+    pub host: String,
+    /// The port; 0 lets the system choose.
+    pub port: u16,
+    /// Threads that answer.
+    pub workers: usize,
+    /// How long an idle connection is kept.
+    pub keep_alive: Duration,
+    /// How long a client may take to send the head of a request, before its connection is cut.
+    pub client_request_timeout: Duration,
+    /// Connections for each worker; more must wait.
+    pub max_connections: usize,
+    /// How long an orderly stop waits for requests that are being answered.
+    pub stop_timeout_s: u64,
+}
+
+impl Default for ApiOptions {
+    fn default() -> Self {
+        Self {
+            host: String::new(),
+            port: 8008,
+            workers: 2,
+            keep_alive: Duration::from_secs(30),
+            client_request_timeout: Duration::from_secs(5),
+            max_connections: 1000,
+            stop_timeout_s: 2,
+        }
+    }
+}
+
+/// No answer needs the body of a request; one that is larger is not read.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// The actor. It is made with its sockets already bound, so that an address in use is known before the node begins to work.
+pub struct ApiServer {
+    addresses: Vec<SocketAddr>,
+    server: Option<Server>,
+    handle: ServerHandle,
+}
+
+/// Stop listening, finish what is being answered, close the connections.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct StopServing;
+
+impl ApiServer {
+    /// Binds the sockets. Needs a running actix system; nothing is answered before the actor is started.
+    pub fn bind(options: &ApiOptions, status: PublishedStatus) -> io::Result<Self> {
+        Self::bind_app(options, move |app| routes::configure(app, status.clone()))
+    }
+
+    fn bind_app(
+        options: &ApiOptions,
+        app: impl Fn(&mut web::ServiceConfig) + Send + Clone + 'static,
+    ) -> io::Result<Self> {
+        let server = HttpServer::new(move || {
+            worker::mark_http_worker();
+            App::new().app_data(web::PayloadConfig::new(BODY_BYTES_MAX)).configure(app.clone())
+        })
+        .workers(options.workers)
+        .max_connections(options.max_connections)
+        .keep_alive(options.keep_alive)
+        .client_request_timeout(options.client_request_timeout)
+        .client_disconnect_timeout(Duration::from_secs(1))
+        .shutdown_timeout(options.stop_timeout_s)
+        .disable_signals();
+
+        let explain = |e: io::Error| {
+            io::Error::new(
+                e.kind(),
+                format!("cannot listen on {}:{} for the REST API: {e}", options.host, options.port),
+            )
+        };
+        let listeners = bind_sockets(&options.host, options.port).map_err(explain)?;
+        let server = listeners.into_iter().try_fold(server, HttpServer::listen).map_err(explain)?;
+        let addresses = server.addrs();
+        let server = server.run();
+        Ok(Self { addresses, handle: server.handle(), server: Some(server) })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+}
+
+impl Actor for ApiServer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(server) = self.server.take() else { return };
+        log::info!("REST API listens on {}", list(&self.addresses));
+        ctx.spawn(server.into_actor(self).map(|ended, _, ctx| {
+            if let Err(e) = ended {
+                log::error!(target: "critical", "the REST API ended: {e}; restart the agent");
+            }
+            ctx.stop();
+        }));
+    }
+}
+
+impl Handler<StopServing> for ApiServer {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: StopServing, _: &mut Self::Context) -> Self::Result {
+        Box::pin(self.handle.stop(true))
+    }
+}
+
+/// One socket for each address the host has. One that this machine does not have (IPv6 may be switched off) is left out
+/// if another works; one in use is an error, or half of the clients would reach somebody else.
+fn bind_sockets(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
+    let mut bound = Vec::new();
+    let mut left_out = None;
+    for address in resolve(host, port)? {
+        match TcpListener::bind(address) {
+            Ok(listener) => {
+                bound.push(listener);
+                // The IPv6 wildcard takes IPv4 clients too.
+                if address.ip() == Ipv6Addr::UNSPECIFIED {
+                    break;
+                }
+            }
+            Err(e) if matches!(e.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported) => {
+                left_out = Some(e)
+            }
+            Err(e) if e.raw_os_error() == Some(EAFNOSUPPORT) => left_out = Some(e),
+            Err(e) => return Err(e),
+        }
+    }
+    match left_out {
+        Some(e) if bound.is_empty() => Err(e),
+        _ => Ok(bound),
+    }
+}
+
+/// "Address family not supported": a kernel without IPv6.
+const EAFNOSUPPORT: i32 = 97;
+
+fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if matches!(host, "" | "*" | "::") {
+        return Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]);
+    }
+    Ok((host, port).to_socket_addrs()?.collect())
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+#[path = "api_server_tests.rs"]
+mod tests;

@@ -1,0 +1,205 @@
+//! The members of a cluster as `/cluster` and `pgherd list` show them.
+
+use crate::status::tags;
+use pgherd_types::node_status::NodeStatus;
+use pgherd_types::{Cluster, Instant, Lsn, Member, Role, Timeline};
+use serde_json::{Map, Value, json};
+
+/// One member, seen from the outside.
+#[derive(Clone, PartialEq, Debug)]
+pub struct MemberView<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// `leader`, `standby_leader` or `replica`.
+    pub role: &'static str,
+    /// The leader's state; of others how they replicate, if they do.
+    pub state: &'a str,
+    /// Its REST address.
+    pub api_url: Option<&'a str>,
+    /// Host and port of its PostgreSQL.
+    pub endpoint: Option<(String, u16)>,
+    /// Its timeline.
+    pub timeline: Option<Timeline>,
+    /// It waits for a restart.
+    pub pending_restart: bool,
+    /// Its tags, as JSON texts.
+    pub tags: &'a [(String, String)],
+    /// Positions and lags, for all but leaders.
+    pub behind: Option<Behind>,
+}
+
+/// Where a member is, and how far behind the leader's last published position.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Behind {
+    /// Received.
+    pub receive: Option<Lsn>,
+    /// Replayed.
+    pub replay: Option<Lsn>,
+    /// The larger of the two.
+    pub both: Option<Lsn>,
+    /// The leader's position.
+    pub leader: Lsn,
+}
+
+impl Behind {
+    /// Bytes from `position` to the leader's.
+    pub fn lag_bytes(&self, position: Option<Lsn>) -> Option<u64> {
+        position.map(|position| self.leader.ahead_of(position))
+    }
+}
+
+/// The members, by name.
+pub fn members(cluster: &Cluster) -> Vec<MemberView<'_>> {
+    let leads = |member: &Member| cluster.leader.as_ref().is_some_and(|leader| leader.name == member.name);
+    cluster.members.values().map(|member| view(member, leads(member), cluster.status.optime)).collect()
+}
+
+fn view(member: &Member, leads: bool, leader: Lsn) -> MemberView<'_> {
+    let doc = &member.doc;
+    let replication = doc.replication_state.as_deref().filter(|state| !leads && !state.is_empty());
+    let behind = Behind {
+        receive: doc.receive_lsn,
+        replay: doc.replay_lsn,
+        both: doc.receive_lsn.max(doc.replay_lsn).or(doc.xlog_location),
+        leader,
+    };
+    MemberView {
+        name: member.name.as_str(),
+        role: match (leads, doc.role) {
+            (true, Some(Role::StandbyLeader)) => "standby_leader",
+            (true, _) => "leader",
+            (false, _) => "replica",
+        },
+        state: if doc.role == Some(Role::StandbyLeader) || !leads {
+            replication.unwrap_or(&doc.state)
+        } else {
+            &doc.state
+        },
+        api_url: doc.api_url.as_deref(),
+        endpoint: doc.endpoint(),
+        timeline: doc.timeline,
+        pending_restart: doc.pending_restart,
+        tags: &doc.tags.shown,
+        behind: (!leads).then_some(behind),
+    }
+}
+
+/// The body of `/cluster`; `None` if the cluster was never read.
+pub fn document(status: &NodeStatus, now: Instant) -> Option<Value> {
+    let (cluster, read_at) = status.cluster.as_ref()?;
+    let mut doc = Map::new();
+    doc.insert("members".to_owned(), members(cluster).iter().map(member_json).collect());
+    if status.settings.pause {
+        doc.insert("pause".to_owned(), true.into());
+    }
+    doc.insert("scope".to_owned(), status.scope.as_str().into());
+    let age_ms = u64::try_from(now.since(*read_at).as_millis()).unwrap_or(u64::MAX);
+    doc.insert("pgherd".to_owned(), json!({"age_ms": age_ms}));
+    Some(Value::Object(doc))
+}
+
+fn member_json(member: &MemberView) -> Value {
+    let mut doc = Map::new();
+    let mut put = |key: &str, value: Value| {
+        doc.insert(key.to_owned(), value);
+    };
+    put("name", member.name.into());
+    put("role", member.role.into());
+    put("state", member.state.into());
+    put("api_url", member.api_url.into());
+    if let Some((host, port)) = &member.endpoint {
+        put("host", host.as_str().into());
+        put("port", (*port).into());
+    }
+    if let Some(timeline) = member.timeline {
+        put("timeline", timeline.0.into());
+    }
+    if member.pending_restart {
+        put("pending_restart", true.into());
+    }
+    if !member.tags.is_empty() {
+        put("tags", tags(member.tags));
+    }
+    if let Some(behind) = &member.behind {
+        let known = |value: Option<Value>| value.unwrap_or_else(|| "unknown".into());
+        let positions = [
+            ("receive_lsn", "receive_lag", behind.receive),
+            ("replay_lsn", "replay_lag", behind.replay),
+            ("lsn", "lag", behind.both),
+        ];
+        for (lsn_key, lag_key, position) in positions {
+            put(lsn_key, known(position.map(|lsn| lsn.to_string().into())));
+            put(lag_key, known(behind.lag_bytes(position).map(Value::from)));
+        }
+    }
+    Value::Object(doc)
+}
+
+/// The body of `/history`.
+pub fn history(cluster: &Cluster) -> Value {
+    let row = |row: &pgherd_types::HistoryRow| {
+        let mut items = vec![json!(row.timeline), json!(row.switch_lsn), json!(row.reason)];
+        if let Some(at) = &row.at {
+            items.push(json!(at));
+            items.extend(row.new_leader.as_ref().map(|name| json!(name)));
+        }
+        Value::Array(items)
+    };
+    cluster.history.iter().flatten().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::tests::{NOW, cluster, replica};
+    use pgherd_types::{HistoryRow, MemberDoc};
+
+    #[test]
+    fn the_document_lists_members_by_name() {
+        assert_eq!(
+            document(&replica(), NOW).unwrap().to_string(),
+            concat!(
+                r#"{"members":[{"name":"pg1","role":"leader","state":"running","api_url":"http://10.0.0.1:8008/patroni","#,
+                r#""host":"10.0.0.1","port":5432,"timeline":2},"#,
+                r#"{"name":"pg2","role":"replica","state":"streaming","api_url":"http://10.0.0.2:8008/patroni","#,
+                r#""host":"10.0.0.2","port":5432,"timeline":2,"tags":{"clonefrom":true,"zone":"b","weight":1.5},"#,
+                r#""receive_lsn":"0/1000032","receive_lag":50,"replay_lsn":"0/1000000","replay_lag":100,"#,
+                r#""lsn":"0/1000032","lag":50}],"scope":"demo","pgherd":{"age_ms":250}}"#,
+            )
+        );
+        assert_eq!(document(&NodeStatus::default(), NOW), None);
+    }
+
+    #[test]
+    fn a_member_that_says_nothing_is_unknown_not_wrong() {
+        let mut cluster = cluster();
+        cluster.leader = None;
+        cluster.members.retain(|name, _| name.as_str() == "pg1");
+        cluster.members.values_mut().for_each(|member| member.doc = MemberDoc::default());
+        assert_eq!(
+            member_json(&members(&cluster)[0]).to_string(),
+            concat!(
+                r#"{"name":"pg1","role":"replica","state":"","api_url":null,"receive_lsn":"unknown","receive_lag":"unknown","#,
+                r#""replay_lsn":"unknown","replay_lag":"unknown","lsn":"unknown","lag":"unknown"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn history_rows_have_three_to_five_items() {
+        let row = |at: Option<&str>, new_leader: Option<&str>| HistoryRow {
+            timeline: Timeline(1),
+            switch_lsn: Lsn(25),
+            reason: "no recovery target specified".into(),
+            at: at.map(str::to_owned),
+            new_leader: new_leader.map(str::to_owned),
+        };
+        let history_of = |rows| history(&Cluster { history: rows, ..Cluster::default() }).to_string();
+        assert_eq!(history_of(None), "[]");
+        assert_eq!(history_of(Some(vec![row(None, None)])), r#"[[1,25,"no recovery target specified"]]"#);
+        assert_eq!(
+            history_of(Some(vec![row(Some("2026-11-21T22:00:00+00:00"), Some("pg2"))])),
+            r#"[[1,25,"no recovery target specified","2026-11-21T22:00:00+00:00","pg2"]]"#
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! Role checks: `/primary`, `/replica` and their kin, as a pure function of the published status, the request and the
+//! time. What load balancers route by is decided here and nowhere else.
+
+use crate::query::Parameters;
+use pgherd_types::node_status::NodeStatus;
+use pgherd_types::{Instant, Lsn, Role, RunningServer, ServerPhase};
+use std::time::Duration;
+
+/// The answer to a health check.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// 200.
+    Healthy,
+    /// 503.
+    Unhealthy,
+    /// 400: a parameter makes no sense. Passing it over would route clients to a server they did not ask for.
+    Nonsense(String),
+}
+
+/// Is this node what `path` asks for? An unknown path never is.
+pub fn check(status: &NodeStatus, path: &str, parameters: &Parameters, now: Instant) -> Verdict {
+    let lag_bytes = match parameters.lag_bytes() {
+        Ok(lag_bytes) => lag_bytes,
+        Err(why) if looks_at_lag(path) => return Verdict::Nonsense(why),
+        Err(_) => None,
+    };
+    let replica = || is_usable_replica(status, parameters, lag_bytes, now);
+    let tagged = || has_tags(status, parameters);
+    let healthy = match question(path) {
+        Question::Primary | Question::Leader => leads(status, now),
+        Question::StandbyLeader => false,
+        Question::Replica => replica() && tagged(),
+        Question::ReadOnly => (leads(status, now) || replica()) && tagged(),
+        Question::Health => is_running(status, now) && tagged(),
+        Question::Asynchronous => !is_blind(status) && replica() && tagged(),
+        Question::Synchronous => false,
+        Question::ReadOnlySynchronous => !is_blind(status) && leads(status, now) && tagged(),
+        Question::Unknown => false,
+    };
+    if healthy { Verdict::Healthy } else { Verdict::Unhealthy }
+}
+
+/// What a path asks. Synchronous replication does not exist yet: nobody is synchronous, every replica is asynchronous.
+/// Neither do standby clusters: nobody leads one.
+enum Question {
+    Primary,
+    Leader,
+    StandbyLeader,
+    Replica,
+    ReadOnly,
+    Health,
+    Asynchronous,
+    Synchronous,
+    ReadOnlySynchronous,
+    Unknown,
+}
+
+/// First by what the path contains, in this order, then by its first segment: so clients have it.
+fn question(path: &str) -> Question {
+    let contains = |part: &str| path.contains(part);
+    let segment = crate::routes::first_segment(path);
+    match () {
+        () if contains("standby_leader") || contains("standby-leader") => Question::StandbyLeader,
+        () if contains("leader") => Question::Leader,
+        () if segment.is_empty() || contains("primary") || contains("master") || contains("read-write") => {
+            Question::Primary
+        }
+        () if contains("replica") => Question::Replica,
+        () if contains("read-only") && !contains("sync") && !contains("quorum") => Question::ReadOnly,
+        () if contains("health") => Question::Health,
+        () => match segment {
+            "async" | "asynchronous" => Question::Asynchronous,
+            "sync" | "synchronous" | "quorum" => Question::Synchronous,
+            "read-only-sync" | "read-only-synchronous" | "read-only-quorum" => Question::ReadOnlySynchronous,
+            _ => Question::Unknown,
+        },
+    }
+}
+
+fn looks_at_lag(path: &str) -> bool {
+    match question(path) {
+        Question::Replica
+        | Question::ReadOnly
+        | Question::Asynchronous
+        | Question::Synchronous
+        | Question::ReadOnlySynchronous => true,
+        Question::Primary | Question::Leader | Question::StandbyLeader | Question::Health | Question::Unknown => false,
+    }
+}
+
+/// May this node say that it leads? The claim lapses by itself. In maintenance mode without the DCS nobody renews
+/// anything and nobody else can take over, so the role counts.
+pub fn leads(status: &NodeStatus, now: Instant) -> bool {
+    if is_blind(status) && status.settings.pause {
+        return status.role == Role::Primary;
+    }
+    status.leader_until.is_some_and(|until| now < until)
+}
+
+/// No reading of the cluster is valid.
+pub fn is_blind(status: &NodeStatus) -> bool {
+    status.cluster.is_none() || status.dcs_lost_since.is_some()
+}
+
+/// The server as last seen, if that is recent enough to speak of the present.
+pub fn server(status: &NodeStatus, now: Instant) -> Option<&RunningServer> {
+    let looked = status.postgres.as_ref()?;
+    (now.since(looked.looked_at) <= fact_age_max(status)).then(|| looked.running())?
+}
+
+/// A monitor that looks every `loop_wait` and is not stuck is never this late.
+fn fact_age_max(status: &NodeStatus) -> Duration {
+    status.settings.loop_wait * 2 + Duration::from_secs(5)
+}
+
+/// The server runs and was seen running lately.
+pub fn is_running(status: &NodeStatus, now: Instant) -> bool {
+    status.phase == ServerPhase::Running && server(status, now).is_some()
+}
+
+fn is_usable_replica(status: &NodeStatus, parameters: &Parameters, lag_bytes: Option<u64>, now: Instant) -> bool {
+    let Some(server) = server(status, now) else { return false };
+    let wanted_state = parameters.get("replication_state");
+    status.phase == ServerPhase::Running
+        && server.in_recovery
+        && !status.tags.noloadbalance
+        && lag_bytes.is_none_or(|max| lag(status, server, server.replayed) <= max)
+        && wanted_state.is_none_or(|state| server.replication_state() == Some(state))
+}
+
+/// How far `position` is behind the leader's last known position, in bytes; 0 when that is unknown.
+pub fn lag(status: &NodeStatus, server: &RunningServer, position: Lsn) -> u64 {
+    leader_position(status, server).unwrap_or_default().ahead_of(position)
+}
+
+/// The larger of what the cluster's `status` says and what the WAL receiver heard of.
+pub fn leader_position(status: &NodeStatus, server: &RunningServer) -> Option<Lsn> {
+    let published = status.cluster.as_ref().filter(|_| !is_blind(status)).map(|(cluster, _)| cluster.status.optime);
+    published.max(server.latest_end)
+}
+
+/// Does the node have every tag asked for? Values that are not text are compared as lower-case text.
+fn has_tags(status: &NodeStatus, parameters: &Parameters) -> bool {
+    parameters.tags().all(|(name, wanted)| {
+        let value = status.tags.shown.iter().find(|(n, _)| n == name).map(|(_, json)| json);
+        value.is_some_and(|json| match serde_json::from_str::<String>(json) {
+            Ok(text) => text == wanted,
+            Err(_) => json.to_lowercase() == wanted,
+        })
+    })
+}
+
+#[cfg(test)]
+#[path = "health_tests.rs"]
+mod tests;

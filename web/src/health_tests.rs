@@ -1,0 +1,157 @@
+//! Tables of health checks: one base status, each case changes one thing.
+
+use super::*;
+use crate::status::tests::{NOW, primary, replica};
+use pgherd_types::{Cluster, Server};
+use std::sync::Arc;
+
+fn answer(status: &NodeStatus, request: &str, now: Instant) -> &'static str {
+    let (path, query) = request.split_once('?').unwrap_or((request, ""));
+    match check(status, path, &Parameters::parse(query).unwrap(), now) {
+        Verdict::Healthy => "200",
+        Verdict::Unhealthy => "503",
+        Verdict::Nonsense(_) => "400",
+    }
+}
+
+#[track_caller]
+fn expect(status: &NodeStatus, answers: &[(&str, &str)]) {
+    for (request, expected) in answers {
+        assert_eq!(answer(status, request, NOW), *expected, "{request}");
+    }
+}
+
+#[test]
+fn a_leader_answers_the_leaders_checks() {
+    expect(
+        &primary(),
+        &[
+            ("/", "200"),
+            ("/primary", "200"),
+            ("/primary/", "200"),
+            ("/master", "200"),
+            ("/read-write", "200"),
+            ("/leader", "200"),
+            ("/leadership", "200"),
+            ("/read-only", "200"),
+            ("/read-only-sync", "200"),
+            ("/read-only-quorum", "200"),
+            ("/health", "200"),
+            ("/healthz", "200"),
+            ("/replica", "503"),
+            ("/standby_leader", "503"),
+            ("/standby-leader", "503"),
+            ("/async", "503"),
+            ("/sync", "503"),
+            ("/quorum", "503"),
+            ("/PRIMARY", "503"),
+            ("/unknown", "503"),
+            ("/primary?lag=nonsense&tag_a=b", "200"),
+        ],
+    );
+}
+
+#[test]
+fn a_replica_answers_the_replicas_checks() {
+    expect(
+        &replica(),
+        &[
+            ("/", "503"),
+            ("/primary", "503"),
+            ("/leader", "503"),
+            ("/replica", "200"),
+            ("/read-only", "200"),
+            ("/async", "200"),
+            ("/asynchronous/", "200"),
+            ("/sync", "503"),
+            ("/quorum", "503"),
+            ("/read-only-sync", "503"),
+            ("/health", "200"),
+            // 100 bytes behind.
+            ("/replica?lag=100", "200"),
+            ("/replica?lag=99", "503"),
+            ("/read-only?lag=99", "503"),
+            ("/replica?lag=1kB", "200"),
+            ("/replica?lag=10mb", "400"),
+            ("/health?lag=10mb", "200"),
+            ("/replica?replication_state=streaming", "200"),
+            ("/replica?replication_state=in%20archive%20recovery", "503"),
+            ("/replica?tag_zone=b", "200"),
+            ("/replica?tag_zone=B", "503"),
+            ("/replica?tag_weight=1.5", "200"),
+            ("/replica?tag_clonefrom=true", "200"),
+            ("/replica?tag_nofailover=false", "503"),
+            ("/health?tag_missing=x", "503"),
+        ],
+    );
+}
+
+#[test]
+fn the_leaders_claim_lapses_by_itself() {
+    let status = primary();
+    let until = status.leader_until.unwrap();
+    assert_eq!(answer(&status, "/primary", until.minus(Duration::from_millis(1))), "200");
+    for path in ["/primary", "/leader", "/read-write", "/"] {
+        assert_eq!(answer(&status, path, until), "503", "{path}");
+    }
+}
+
+#[test]
+fn an_old_look_at_postgresql_is_no_look() {
+    let status = replica();
+    let looked_at = status.postgres.as_ref().unwrap().looked_at;
+    let oldest = looked_at + status.settings.loop_wait * 2 + Duration::from_secs(5);
+    for path in ["/replica", "/read-only", "/health", "/async"] {
+        assert_eq!(answer(&status, path, oldest), "200", "{path}");
+        assert_eq!(answer(&status, path, oldest + Duration::from_millis(1)), "503", "{path}");
+    }
+}
+
+#[test]
+fn without_the_dcs_only_what_needs_it_is_denied() {
+    let lost = NodeStatus { dcs_lost_since: Some(NOW), ..replica() };
+    expect(&lost, &[("/replica", "200"), ("/health", "200"), ("/async", "503"), ("/read-only-sync", "503")]);
+    // The leader's position is then known from the WAL receiver alone: 40 bytes behind.
+    expect(&lost, &[("/replica?lag=40", "200"), ("/replica?lag=39", "503")]);
+    let never = NodeStatus { cluster: None, ..replica() };
+    expect(&never, &[("/replica", "200"), ("/async", "503")]);
+}
+
+#[test]
+fn in_maintenance_without_the_dcs_the_role_counts() {
+    let mut status = NodeStatus { leader_until: None, dcs_lost_since: Some(NOW), ..primary() };
+    expect(&status, &[("/primary", "503")]);
+    status.settings.pause = true;
+    expect(&status, &[("/primary", "200"), ("/leader", "200"), ("/read-only", "200")]);
+    status.dcs_lost_since = None;
+    expect(&status, &[("/primary", "503")]);
+}
+
+#[test]
+fn a_replica_must_run_recover_and_be_offered() {
+    for phase in [ServerPhase::Starting, ServerPhase::Stopped, ServerPhase::Crashed, ServerPhase::CreatingReplica] {
+        expect(&NodeStatus { phase, ..replica() }, &[("/replica", "503"), ("/health", "503")]);
+    }
+    let mut status = replica();
+    status.tags.noloadbalance = true;
+    expect(&status, &[("/replica", "503"), ("/read-only", "503"), ("/health", "200")]);
+    let mut status = replica();
+    Arc::make_mut(status.postgres.as_mut().unwrap()).server = Server::Starting;
+    expect(&status, &[("/replica", "503"), ("/health", "503")]);
+    expect(&NodeStatus { postgres: None, ..replica() }, &[("/replica", "503"), ("/health", "503")]);
+}
+
+#[test]
+fn an_unknown_leader_position_is_no_lag() {
+    let mut status = replica();
+    status.cluster = Some((Arc::new(Cluster::default()), NOW));
+    if let Server::Running(server) = &mut Arc::make_mut(status.postgres.as_mut().unwrap()).server {
+        server.latest_end = None;
+    }
+    expect(&status, &[("/replica?lag=0", "200")]);
+}
+
+#[test]
+fn a_node_that_has_not_begun_is_nothing() {
+    expect(&NodeStatus::default(), &[("/", "503"), ("/replica", "503"), ("/health", "503"), ("/read-only", "503")]);
+}

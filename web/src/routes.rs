@@ -1,0 +1,170 @@
+//! The URL table. The first segment of the path and the method select the answer; an unknown path is a health check that
+//! fails, never 404, because that is what load balancers are used to. HEAD and OPTIONS answer with GET's status.
+
+use crate::health::{self, Verdict};
+use crate::query::Parameters;
+use crate::{PublishedStatus, cluster, probes, status};
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, web};
+use pgherd_types::Instant;
+use pgherd_types::node_status::NodeStatus;
+use serde_json::{Value, json};
+
+/// A status and, for GET, a body.
+struct Answer {
+    code: StatusCode,
+    body: Option<String>,
+}
+
+/// Every path and method of the API.
+fn answer(method: &Method, path: &str, query: &str, status: &NodeStatus, now: Instant) -> Answer {
+    if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return error(StatusCode::NOT_IMPLEMENTED, "Server does not support this operation");
+    }
+    let parameters = match Parameters::parse(query) {
+        Ok(parameters) => parameters,
+        Err(why) => return error(StatusCode::BAD_REQUEST, &why),
+    };
+    match first_segment(path) {
+        "liveness" => bare(probes::liveness(status, now)),
+        "readiness" => bare(probes::readiness(status, &parameters, now)),
+        "patroni" => json_answer(StatusCode::OK, &status::document(status, now)),
+        "cluster" => cluster::document(status, now).map_or_else(never_read, |doc| json_answer(StatusCode::OK, &doc)),
+        "history" => match &status.cluster {
+            Some((cluster, _)) => json_answer(StatusCode::OK, &cluster::history(cluster)),
+            None => never_read(),
+        },
+        "config" => config(status),
+        "failsafe" => error(StatusCode::BAD_GATEWAY, "failsafe mode is not supported yet"),
+        _ => health_check(status, path, &parameters, now),
+    }
+}
+
+/// `patroni` of `//patroni/x/y`; empty for `/`.
+pub fn first_segment(path: &str) -> &str {
+    path.trim_start_matches('/').split('/').next().unwrap_or_default()
+}
+
+fn health_check(status: &NodeStatus, path: &str, parameters: &Parameters, now: Instant) -> Answer {
+    let code = match health::check(status, path, parameters, now) {
+        Verdict::Healthy => StatusCode::OK,
+        Verdict::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
+        Verdict::Nonsense(why) => return error(StatusCode::BAD_REQUEST, &why),
+    };
+    json_answer(code, &status::document(status, now))
+}
+
+/// The dynamic configuration exactly as stored: tools compare checksums of it.
+fn config(status: &NodeStatus) -> Answer {
+    let Some((cluster, _)) = &status.cluster else { return never_read() };
+    match cluster.config.as_ref().filter(|config| config.valid) {
+        Some(config) => Answer { code: StatusCode::OK, body: Some(config.text.clone()) },
+        None => error(StatusCode::BAD_GATEWAY, "the cluster has no usable dynamic configuration"),
+    }
+}
+
+fn bare(verdict: Verdict) -> Answer {
+    match verdict {
+        Verdict::Healthy => Answer { code: StatusCode::OK, body: None },
+        Verdict::Unhealthy => Answer { code: StatusCode::SERVICE_UNAVAILABLE, body: None },
+        Verdict::Nonsense(why) => error(StatusCode::BAD_REQUEST, &why),
+    }
+}
+
+fn never_read() -> Answer {
+    error(StatusCode::SERVICE_UNAVAILABLE, "the cluster has not been read from the DCS yet")
+}
+
+fn error(code: StatusCode, what: &str) -> Answer {
+    json_answer(code, &json!({"error": what}))
+}
+
+fn json_answer(code: StatusCode, body: &Value) -> Answer {
+    Answer { code, body: Some(body.to_string()) }
+}
+
+/// Serves every request: reads the clock once, loads the status once.
+async fn serve(request: HttpRequest, status: web::Data<PublishedStatus>) -> HttpResponse {
+    let now = pgherd_clock::boottime();
+    let answer = answer(request.method(), request.path(), request.query_string(), &status.load(), now);
+    let mut response = HttpResponse::build(answer.code);
+    match answer.body.filter(|_| !matches!(*request.method(), Method::HEAD | Method::OPTIONS)) {
+        Some(body) => response.insert_header((header::CONTENT_TYPE, "application/json")).body(body),
+        None => response.finish(),
+    }
+}
+
+/// Adds the API to an application.
+pub fn configure(app: &mut web::ServiceConfig, status: PublishedStatus) {
+    app.app_data(web::Data::new(status)).default_service(web::to(serve));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::tests::{NOW, cluster, primary, replica};
+    use pgherd_types::ConfigKey;
+    use std::sync::Arc;
+
+    fn get(path: &str, status: &NodeStatus) -> (u16, Value) {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let answer = answer(&Method::GET, path, query, status, NOW);
+        let body = answer.body.map_or(Value::Null, |body| serde_json::from_str(&body).unwrap());
+        (answer.code.as_u16(), body)
+    }
+
+    #[test]
+    fn the_first_segment_selects_the_answer() {
+        for (path, code) in [
+            ("/", 200),
+            ("/primary", 200),
+            ("//patroni/x/y", 200),
+            ("/cluster", 200),
+            ("/history/", 200),
+            ("/config", 502),
+            ("/failsafe", 502),
+            ("/liveness", 200),
+            ("/readiness", 200),
+            ("/readiness?mode=x", 400),
+            ("/replica?lag=1mb", 400),
+            ("/replica", 503),
+            ("/switchover", 503),
+            ("/Patroni", 503),
+        ] {
+            assert_eq!(get(path, &primary()).0, code, "{path}");
+        }
+        assert_eq!(get("/unknown", &primary()).1["state"], "running");
+        assert_eq!(get("/liveness", &primary()).1, Value::Null);
+    }
+
+    #[test]
+    fn what_was_never_read_is_said_so() {
+        for path in ["/cluster", "/history", "/config"] {
+            let (code, body) = get(path, &NodeStatus::default());
+            assert_eq!(code, 503, "{path}");
+            assert!(body["error"].as_str().unwrap().contains("not been read"), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_configuration_is_served_as_stored() {
+        let text = r#"{"ttl":  30, "a": 1}"#.to_owned();
+        let with = |valid| {
+            let config = Some(ConfigKey { mod_revision: 1, text: text.clone(), valid });
+            let mut status = replica();
+            status.cluster = Some((Arc::new(pgherd_types::Cluster { config, ..cluster() }), NOW));
+            status
+        };
+        assert_eq!(answer(&Method::GET, "/config", "", &with(true), NOW).body, Some(text.clone()));
+        assert_eq!(answer(&Method::GET, "/config", "", &with(false), NOW).code, 502);
+    }
+
+    #[test]
+    fn other_methods_are_not_implemented() {
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::TRACE] {
+            let answer = answer(&method, "/switchover", "", &primary(), NOW);
+            assert_eq!(answer.code, 501);
+            assert!(answer.body.unwrap().contains("Server does not support this operation"));
+        }
+    }
+}

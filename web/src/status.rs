@@ -1,0 +1,117 @@
+//! The status document: the body of every health check and of `/patroni`. Keys and their order are those clients know;
+//! everything of our own is under `pgherd`.
+
+use crate::health::{is_blind, server};
+use crate::server_time::isoformat;
+use pgherd_types::node_status::NodeStatus;
+use pgherd_types::{COMPATIBLE_VERSION, Instant, PRODUCT_VERSION, Role, RunningServer, ServerPhase};
+use serde_json::{Map, Value, json};
+
+/// The document as of `now`.
+pub fn document(status: &NodeStatus, now: Instant) -> Value {
+    let mut doc = Map::new();
+    let server = server(status, now);
+    let mut put = |key: &str, value: Value| {
+        doc.insert(key.to_owned(), value);
+    };
+    put("state", state(status, server).into());
+    if let Some(server) = server {
+        put("postmaster_start_time", isoformat(&server.postmaster_start_time).into());
+    }
+    put("role", role(status, server).as_str().into());
+    if let Some(server) = server {
+        put_server(&mut put, status, server);
+    }
+    put_cluster(&mut put, status);
+    if server.is_some_and(|s| s.pending_restart) {
+        put("pending_restart", true.into());
+    }
+    let name = status.name.as_str();
+    put("patroni", json!({"version": COMPATIBLE_VERSION, "scope": status.scope, "name": name}));
+    put("pgherd", own_part(status, now));
+    Value::Object(doc)
+}
+
+/// `unknown` when the server should be running but did not answer lately.
+fn state(status: &NodeStatus, server: Option<&RunningServer>) -> &'static str {
+    if status.phase == ServerPhase::Running && server.is_none() { "unknown" } else { status.phase.as_str() }
+}
+
+/// What the server itself says, else the role the agent remembers.
+fn role(status: &NodeStatus, server: Option<&RunningServer>) -> Role {
+    match server {
+        Some(server) if !server.in_recovery => Role::Primary,
+        Some(_) if status.role == Role::StandbyLeader => Role::StandbyLeader,
+        Some(_) => Role::Replica,
+        None => status.role,
+    }
+}
+
+fn put_server(put: &mut impl FnMut(&str, Value), status: &NodeStatus, server: &RunningServer) {
+    put("server_version", server.server_version.into());
+    put("xlog", xlog(server));
+    put("timeline", server.timeline.or(status.timeline).map_or(Value::Null, |t| t.0.into()));
+    if let Some(state) = server.replication_state() {
+        put("replication_state", state.into());
+    }
+    if !server.walsenders.is_empty() {
+        put("replication", json!(server.walsenders));
+    }
+}
+
+fn xlog(server: &RunningServer) -> Value {
+    if !server.in_recovery {
+        return json!({"location": server.flushed});
+    }
+    let received = if server.received.is_zero() { server.replayed } else { server.received };
+    json!({
+        "received_location": received,
+        "replayed_location": server.replayed,
+        "replayed_timestamp": server.replayed_timestamp.as_deref().map(isoformat),
+        "paused": server.replay_paused,
+    })
+}
+
+fn put_cluster(put: &mut impl FnMut(&str, Value), status: &NodeStatus) {
+    if status.settings.pause {
+        put("pause", true.into());
+    }
+    if is_blind(status) || status.cluster.as_ref().is_none_or(|(cluster, _)| cluster.leader.is_none()) {
+        put("cluster_unlocked", true.into());
+    }
+    put("dcs_last_seen", (status.dcs_last_seen.0 / 1000).into());
+    if !status.tags.shown.is_empty() {
+        put("tags", tags(&status.tags.shown));
+    }
+    if let Some(system_id) = status.system_id {
+        put("database_system_identifier", system_id.to_string().into());
+    }
+}
+
+/// Tags are kept as JSON texts.
+pub fn tags(shown: &[(String, String)]) -> Value {
+    let value = |json: &str| serde_json::from_str(json).unwrap_or_else(|_| Value::String(json.to_owned()));
+    Value::Object(shown.iter().map(|(name, json)| (name.clone(), value(json))).collect())
+}
+
+/// Ages and what is left in milliseconds; peers use `looked_ms_ago` to know how old the positions above are.
+fn own_part(status: &NodeStatus, now: Instant) -> Value {
+    let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let mut own = Map::new();
+    own.insert("version".to_owned(), PRODUCT_VERSION.into());
+    own.insert("reason".to_owned(), json!({"id": status.reason.id, "text": status.reason.text}));
+    if let Some(looked) = &status.postgres {
+        own.insert("looked_ms_ago".to_owned(), ms(now.since(looked.looked_at)).into());
+    }
+    if let Some(until) = status.leader_until.filter(|until| now < *until) {
+        own.insert("leader_for_ms".to_owned(), ms(now.until(until)).into());
+    }
+    if let Some(since) = status.dcs_lost_since {
+        own.insert("dcs_lost_ms".to_owned(), ms(now.since(since)).into());
+    }
+    Value::Object(own)
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+pub(crate) mod tests;
