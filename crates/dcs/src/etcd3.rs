@@ -12,27 +12,21 @@ mod wire;
 use crate::layout::Layout;
 use crate::port::{Answer, Dcs, Reading, Watch, WatchEnded};
 use client::Client;
+pub use client::Endpoint;
 use pgherd_types::{DcsWrite, Instant, LeaseGrant, LeaseId, MemberName, Refused, StatusKey};
 use std::time::Duration;
 
 /// Where etcd is and which cluster is ours.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EtcdOptions {
-    /// `http://host:port`; `host:port` and `host` mean the same, the default port is 2379.
-    pub endpoints: Vec<String>,
+    /// The members to ask, in this order at first.
+    pub endpoints: Vec<Endpoint>,
     /// First part of every key.
     pub namespace: String,
     /// The cluster's name, second part of every key.
     pub scope: String,
     /// This member's name.
     pub member: MemberName,
-}
-
-impl EtcdOptions {
-    /// Is this usable? Call it before a thread is given the options.
-    pub fn check(&self) -> Result<(), String> {
-        client::endpoint_urls(&self.endpoints).map(drop)
-    }
 }
 
 /// The adapter. Make it on the thread that uses it.
@@ -43,10 +37,9 @@ pub struct Etcd3 {
 
 impl Etcd3 {
     /// Connects to nothing yet.
-    pub fn new(options: &EtcdOptions) -> Result<Self, String> {
-        let urls = client::endpoint_urls(&options.endpoints)?;
+    pub fn new(options: &EtcdOptions) -> Self {
         let layout = Layout::new(&options.namespace, &options.scope, options.member.clone());
-        Ok(Self { client: Client::new(urls), layout })
+        Self { client: Client::new(&options.endpoints), layout }
     }
 }
 
@@ -62,9 +55,6 @@ impl Dcs for Etcd3 {
     }
     fn acquire(&self, lease: LeaseId, deadline: Instant) -> Answer<'_, Result<(), Refused>> {
         Box::pin(self.acquire_leader(lease, deadline))
-    }
-    fn move_leader(&self, from: LeaseId, to: LeaseId, deadline: Instant) -> Answer<'_, Result<(), Refused>> {
-        Box::pin(self.move_leader_key(from, to, deadline))
     }
     fn release(&self, lease: LeaseId, status: Option<StatusKey>, deadline: Instant) -> Answer<'_, Result<(), Refused>> {
         Box::pin(self.release_leader(lease, status, deadline))

@@ -10,6 +10,6 @@ pub mod layout;
 pub mod port;
 
 pub use codec::Complaint;
-pub use etcd3::{Etcd3, EtcdOptions};
+pub use etcd3::{Endpoint, Etcd3, EtcdOptions};
 pub use layout::Layout;
 pub use port::{Answer, Dcs, Reading, Watch, WatchEnded, WatchEvent};

@@ -88,9 +88,6 @@ pub trait Dcs {
     /// Creates the leader key on this lease if there is none. Says nothing about how long the lease lives.
     fn acquire(&self, lease: LeaseId, deadline: Instant) -> Answer<'_, Result<(), Refused>>;
 
-    /// Moves the leader key from our lease `from` to our lease `to`, in one transaction.
-    fn move_leader(&self, from: LeaseId, to: LeaseId, deadline: Instant) -> Answer<'_, Result<(), Refused>>;
-
     /// Writes `status` (if given) and removes the leader key in one transaction, if the key hangs on this lease.
     fn release(&self, lease: LeaseId, status: Option<StatusKey>, deadline: Instant) -> Answer<'_, Result<(), Refused>>;
 

@@ -64,30 +64,36 @@ pub(super) struct Client {
     revision: Cell<i64>,
 }
 
-/// Completes and checks the configured endpoints.
-pub(super) fn endpoint_urls(endpoints: &[String]) -> Result<Vec<String>, String> {
-    if endpoints.is_empty() {
-        return Err("no etcd endpoint is configured; set etcd3.hosts".into());
+/// Where a member of etcd listens for clients.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint(String);
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
     }
-    endpoints.iter().map(|endpoint| endpoint_url(endpoint.trim())).collect()
 }
 
-fn endpoint_url(endpoint: &str) -> Result<String, String> {
-    let unusable = |why: &str| format!("etcd endpoint {endpoint:?} {why}");
-    let url = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
-    let uri: awc::http::Uri = url.parse().map_err(|_| unusable("is not a URL"))?;
-    let host = uri.host().filter(|h| !h.is_empty()).ok_or_else(|| unusable("names no host"))?;
-    if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
-        return Err("an etcd endpoint carries user and password in its URL; that is not supported".into());
-    }
-    match uri.scheme_str() {
-        Some("http") => Ok(format!("http://{host}:{}", uri.port_u16().unwrap_or(2379))),
-        _ => Err(unusable("is not http://; TLS to etcd is not supported yet")),
+/// `http://host:port`; `host:port` and `host` mean the same, with 2379 as the default port.
+impl std::str::FromStr for Endpoint {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let uri: awc::http::Uri = url.parse().map_err(|_| format!("etcd endpoint {text:?} is not a URL"))?;
+        if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
+            return Err("an etcd endpoint carries user and password in its URL; that is not supported".into());
+        }
+        let host = uri.host().filter(|h| !h.is_empty()).ok_or(format!("etcd endpoint {text:?} names no host"))?;
+        match uri.scheme_str() {
+            Some("http") => Ok(Self(format!("http://{host}:{}", uri.port_u16().unwrap_or(2379)))),
+            _ => Err(format!("etcd endpoint {text:?} is not http://; TLS to etcd is not supported yet")),
+        }
     }
 }
 
 impl Client {
-    pub fn new(urls: Vec<String>) -> Self {
+    pub fn new(endpoints: &[Endpoint]) -> Self {
         let base = || {
             awc::Client::builder()
                 .disable_timeout()
@@ -99,7 +105,7 @@ impl Client {
         // deadlines bound their number. Streams get their own pool.
         let connector = || awc::Connector::new().timeout(CONNECT_TIMEOUT).limit(0);
         Self {
-            urls,
+            urls: endpoints.iter().map(Endpoint::to_string).collect(),
             current: Cell::new(0),
             http: base().connector(connector()).finish(),
             streams: base().connector(connector()).finish(),
@@ -136,6 +142,9 @@ impl Client {
     /// One round: every endpoint is asked at most once (a lone one twice, on two connections).
     pub async fn call(&self, path: &str, body: &str, deadline: Instant) -> Result<Reply, Failure> {
         let budget = left_until(deadline);
+        if self.urls.is_empty() {
+            return Err(Failure::unsent("no etcd endpoint is configured; set etcd3.hosts"));
+        }
         if budget.is_zero() {
             return Err(Failure::unsent(format!("no time was left for {path}")));
         }
@@ -152,7 +161,7 @@ impl Client {
         if to_ask.len() == 1 {
             to_ask.push(to_ask[0]);
         }
-        let share = budget / u32::try_from(to_ask.len()).unwrap_or(u32::MAX);
+        let share = budget / u32::try_from(to_ask.len().max(1)).unwrap_or(u32::MAX);
         let patience = share.clamp(PATIENCE.0, PATIENCE.1);
         let mut to_ask = to_ask.into_iter();
         let mut asked = FuturesUnordered::new();
@@ -251,4 +260,25 @@ fn send_failure(url: &str, error: &SendRequestError) -> Failure {
         _ => false,
     };
     if unmade { Failure::unsent(why) } else { Failure::unsure(why) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_completed_or_refused() {
+        for (text, url) in [
+            ("etcd1", "http://etcd1:2379"),
+            (" 10.0.0.1:4001 ", "http://10.0.0.1:4001"),
+            ("http://[::1]:2379", "http://[::1]:2379"),
+            ("http://etcd1/", "http://etcd1:2379"),
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), url);
+        }
+        for text in ["", "https://etcd1:2379", "http://", "http://user:secret@etcd1:2379", "a b"] {
+            let refused = text.parse::<Endpoint>().unwrap_err();
+            assert!(!refused.contains("secret"), "{refused}");
+        }
+    }
 }

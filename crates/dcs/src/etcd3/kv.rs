@@ -33,17 +33,6 @@ impl Etcd3 {
         self.settle(&key, Some(create.clone()), judge, deadline).await
     }
 
-    pub(super) async fn move_leader_key(&self, from: LeaseId, to: LeaseId, deadline: Instant) -> Result<(), Refused> {
-        let (key, me) = (self.layout.key("leader"), self.layout.me().as_str().as_bytes());
-        let txn = Txn::new().if_lease(&key, from).put(&key, me, Some(to));
-        let judge = |seen: &Seen| match seen {
-            _ if seen.leader_on(to) => Done,
-            _ if seen.leader_on(from) => Try(txn.clone()),
-            _ => Refuse(Refused::Compare),
-        };
-        self.settle(&key, Some(txn.clone()), judge, deadline).await
-    }
-
     /// Guarded by the key's creation too: a late copy of this request must not remove a lock that was taken again
     /// on the same lease.
     pub(super) async fn release_leader(
