@@ -2,13 +2,13 @@
 
 use crate::error::{OperationError, Outcome};
 use pgherd_types::Instant;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// Shared between an operation and whoever started it.
 #[derive(Debug)]
 pub struct OperationControl {
     cancelled: AtomicBool,
-    hurried: AtomicBool,
+    hurries: AtomicU8,
     /// Boot-time milliseconds; `u64::MAX` when there is no fence.
     fence_ms: AtomicU64,
 }
@@ -17,7 +17,7 @@ impl OperationControl {
     /// For an operation that may make PostgreSQL writable only before `fence`.
     pub fn new(fence: Option<Instant>) -> Self {
         let fence_ms = fence.map_or(u64::MAX, Instant::as_millis);
-        Self { cancelled: AtomicBool::new(false), hurried: AtomicBool::new(false), fence_ms: AtomicU64::new(fence_ms) }
+        Self { cancelled: AtomicBool::new(false), hurries: AtomicU8::new(0), fence_ms: AtomicU64::new(fence_ms) }
     }
     /// The lease was proven again. A fence only ever moves forward; an operation without one stays without.
     pub fn extend(&self, fence: Instant) {
@@ -27,13 +27,13 @@ impl OperationControl {
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
     }
-    /// Do not be polite any longer (a stop becomes a kill).
+    /// Be less polite: an orderly stop becomes an immediate one, an immediate one becomes a kill.
     pub fn hurry(&self) {
-        self.hurried.store(true, Ordering::SeqCst);
+        let _ = self.hurries.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_add(1)));
     }
-    /// Was `hurry` called?
-    pub fn hurried(&self) -> bool {
-        self.hurried.load(Ordering::SeqCst)
+    /// How often `hurry` was called.
+    pub fn hurries(&self) -> u8 {
+        self.hurries.load(Ordering::SeqCst)
     }
     /// Has the fence passed?
     pub fn too_late(&self) -> bool {

@@ -18,13 +18,15 @@ const STEP: Duration = Duration::from_millis(20);
 /// SIGQUIT; after two seconds, or at once when hurried, everything is killed.
 pub fn stop_immediately(server: &Postgres, control: &OperationControl) -> Outcome<()> {
     let killer = server.killer();
+    let hurries = control.hurries();
     let begun = Instant::now();
     if let Some(postmaster) = find_postmaster(&server.options.data_dir) {
         let exit = PidFd::open(postmaster.pid).ok();
         killer.stop_immediate();
-        while begun.elapsed() < IMMEDIATE_PATIENCE && !control.hurried() && !exit.as_ref().is_none_or(|e| e.wait(STEP))
-        {
-        }
+        while begun.elapsed() < IMMEDIATE_PATIENCE
+            && control.hurries() == hurries
+            && !exit.as_ref().is_none_or(|e| e.wait(STEP))
+        {}
     }
     server.kill_all()
 }
@@ -40,7 +42,7 @@ pub async fn stop_fast(server: &Postgres, control: &OperationControl) -> Outcome
     let exit = PidFd::open(postmaster.pid).ok();
     server.killer().signal_postmaster(Signal::INT);
     while !exit.as_ref().is_none_or(|e| e.wait(STEP)) {
-        if control.hurried() || begun.elapsed() >= server.options.ctl_timeout {
+        if control.hurries() > 0 || begun.elapsed() >= server.options.ctl_timeout {
             log::warn!(
                 "PostgreSQL did not stop in order after {} s; stopping it immediately",
                 begun.elapsed().as_secs()

@@ -2,9 +2,10 @@
 
 use crate::queries;
 use crate::server::Postgres;
+use std::sync::Arc;
 
 /// Makes PostgreSQL wait for no standby that the user did not name. A value set outside our file is left alone.
-pub async fn align(server: &Postgres) -> Result<(), String> {
+pub async fn align(server: &Arc<Postgres>) -> Result<(), String> {
     let session = queries::open(&server.options).await.map_err(|e| format!("could not connect: {e}"))?;
     let (current, source) = queries::standby_names(&session).await.map_err(|e| format!("could not read it: {e}"))?;
     let wanted = server.config().parameters.get("synchronous_standby_names").cloned().unwrap_or_default();
@@ -13,5 +14,7 @@ pub async fn align(server: &Postgres) -> Result<(), String> {
         return Ok(());
     }
     log::info!("synchronous_standby_names becomes '{wanted}'");
-    server.rewrite_and_reload().map(drop).map_err(|e| e.to_string())
+    let server = server.clone();
+    let written = tokio::task::spawn_blocking(move || server.rewrite_and_reload()).await.map_err(|e| e.to_string())?;
+    written.map(drop).map_err(|e| e.to_string())
 }

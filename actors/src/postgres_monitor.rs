@@ -1,0 +1,142 @@
+//! The PostgreSQL monitor: looks at the server on its own schedule, when asked, and at once when its process ends. At
+//! most one look runs at a time; whoever asks meanwhile gets another one behind it.
+
+use actix::prelude::*;
+use pgherd_postgres::{ExitWatch, Look, Postgres, Postmaster, find_wal_end, needs_wal_end, observe, watch_exit};
+use pgherd_protocol::coordinator::PostgresObserved;
+use pgherd_protocol::postgres_monitor::{ChangeSchedule, LookNow};
+use pgherd_types::{PostgresState, Server};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A server that does not answer is looked at this often.
+const WHILE_NOT_RUNNING: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub struct PostgresMonitor {
+    server: Arc<Postgres>,
+    observed: Recipient<PostgresObserved>,
+    every: Duration,
+    looking: bool,
+    asked_again: bool,
+    next_look: Option<SpawnHandle>,
+    watched: Option<Watched>,
+    finding_wal_end: bool,
+}
+
+struct Watched {
+    postmaster: (i32, u64),
+    _watch: ExitWatch,
+}
+
+/// The watched postmaster is gone.
+#[derive(Message, Clone, Copy, PartialEq, Eq)]
+#[rtype(result = "()")]
+struct PostmasterEnded((i32, u64));
+
+impl PostgresMonitor {
+    /// A monitor that reports there, and looks at least this often (`loop_wait`).
+    pub fn new(server: Arc<Postgres>, observed: Recipient<PostgresObserved>, every: Duration) -> Self {
+        let (looking, asked_again, finding_wal_end) = (false, false, false);
+        Self { server, observed, every, looking, asked_again, next_look: None, watched: None, finding_wal_end }
+    }
+
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.looking, true) {
+            self.asked_again = true;
+            return;
+        }
+        let server = self.server.clone();
+        let look = async move { observe(&server).await };
+        ctx.spawn(look.into_actor(self).map(|look, monitor, ctx| monitor.looked(look, ctx)));
+    }
+
+    fn looked(&mut self, Look { state, postmaster }: Look, ctx: &mut Context<Self>) {
+        self.looking = false;
+        self.watch(postmaster, ctx);
+        self.find_wal_end(&state, ctx);
+        self.schedule(&state, ctx);
+        crate::tell::tell(&self.observed, PostgresObserved(Arc::new(state)));
+        if std::mem::take(&mut self.asked_again) {
+            self.look(ctx);
+        }
+    }
+
+    fn schedule(&mut self, state: &PostgresState, ctx: &mut Context<Self>) {
+        let usual = matches!(state.server, Server::Running(_));
+        let pause = if usual { self.every } else { self.every.min(WHILE_NOT_RUNNING) };
+        let next = ctx.run_later(pause, |monitor, ctx| monitor.look(ctx));
+        if let Some(old) = self.next_look.replace(next) {
+            ctx.cancel_future(old);
+        }
+    }
+
+    /// Every postmaster is watched, an adopted one too.
+    fn watch(&mut self, postmaster: Option<Postmaster>, ctx: &mut Context<Self>) {
+        let wanted = postmaster.map(|p| (p.pid, p.start_ticks));
+        if wanted == self.watched.as_ref().map(|w| w.postmaster) {
+            return;
+        }
+        self.watched = wanted.and_then(|postmaster| {
+            let monitor = ctx.address();
+            // One message in a postmaster's life: the mailbox cannot overflow from it, and it must not be lost.
+            let ended = move || monitor.do_send(PostmasterEnded(postmaster));
+            match watch_exit(postmaster.0, postmaster.1, ended) {
+                Ok(watch) => Some(Watched { postmaster, _watch: watch }),
+                Err(e) => {
+                    log::error!("PostgreSQL's process cannot be watched, its end is seen at the next look only: {e}");
+                    None
+                }
+            }
+        });
+    }
+
+    /// It may take long, so the state is reported without it first.
+    fn find_wal_end(&mut self, state: &PostgresState, ctx: &mut Context<Self>) {
+        let Some(control) = state.control().filter(|_| !self.finding_wal_end && needs_wal_end(&self.server, state))
+        else {
+            return;
+        };
+        self.finding_wal_end = true;
+        let (server, control) = (self.server.clone(), control.clone());
+        let work = tokio::task::spawn_blocking(move || find_wal_end(&server, &control));
+        ctx.spawn(work.into_actor(self).map(|_, monitor, ctx| {
+            monitor.finding_wal_end = false;
+            monitor.look(ctx);
+        }));
+    }
+}
+
+impl Actor for PostgresMonitor {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(crate::tell::MAILBOX_CAPACITY);
+        self.look(ctx);
+    }
+}
+
+impl Handler<LookNow> for PostgresMonitor {
+    type Result = ();
+    fn handle(&mut self, _: LookNow, ctx: &mut Self::Context) {
+        self.look(ctx);
+    }
+}
+
+impl Handler<ChangeSchedule> for PostgresMonitor {
+    type Result = ();
+    fn handle(&mut self, ChangeSchedule { every }: ChangeSchedule, ctx: &mut Self::Context) {
+        if std::mem::replace(&mut self.every, every) != every {
+            self.look(ctx);
+        }
+    }
+}
+
+impl Handler<PostmasterEnded> for PostgresMonitor {
+    type Result = ();
+    fn handle(&mut self, PostmasterEnded(ended): PostmasterEnded, ctx: &mut Self::Context) {
+        if self.watched.as_ref().is_some_and(|w| w.postmaster == ended) {
+            self.watched = None;
+        }
+        self.look(ctx);
+    }
+}

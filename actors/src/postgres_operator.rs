@@ -1,0 +1,164 @@
+//! The PostgreSQL operator: runs one long operation at a time, on a thread of its own with a runtime of its own, so that
+//! neither a slow disk nor a busy arbiter holds it up. It says at once whether it began; at the end it reports a new
+//! look at PostgreSQL and then how the operation ended. It decides nothing.
+
+mod perform;
+
+use actix::prelude::*;
+use perform::perform;
+use pgherd_postgres::{OperationControl, Postgres, observe};
+use pgherd_protocol::coordinator::{OperationFinished, PostgresObserved};
+use pgherd_protocol::postgres_operator::{Busy, CancelOperation, ConfigChanged, ExtendFence, StartOperation};
+use pgherd_types::{Operation, OperationEnd, OperationId, StopMode};
+use std::sync::Arc;
+
+/// See the module.
+pub struct PostgresOperator {
+    server: Arc<Postgres>,
+    observed: Recipient<PostgresObserved>,
+    finished: Recipient<OperationFinished>,
+    running: Option<Running>,
+    /// A configuration is being put in force; a newer one waits.
+    config: ConfigTurn,
+}
+
+struct Running {
+    id: OperationId,
+    stops: bool,
+    control: Arc<OperationControl>,
+}
+
+#[derive(Default)]
+enum ConfigTurn {
+    #[default]
+    Idle,
+    Applying {
+        next: Option<String>,
+    },
+}
+
+impl PostgresOperator {
+    /// An operator of this server that reports to these two.
+    pub fn new(
+        server: Arc<Postgres>,
+        observed: Recipient<PostgresObserved>,
+        finished: Recipient<OperationFinished>,
+    ) -> Self {
+        Self { server, observed, finished, running: None, config: ConfigTurn::Idle }
+    }
+
+    /// Asking for an immediate stop while PostgreSQL is being stopped ends the politeness of that stop.
+    fn refuse(&self, running: &Running, asked: &Operation) -> Busy {
+        if running.stops && matches!(asked, Operation::Stop { mode: StopMode::Immediate }) {
+            running.control.hurry();
+        }
+        Busy(running.id)
+    }
+
+    fn begin(&mut self, StartOperation { id, operation, fence }: StartOperation, ctx: &mut Context<Self>) {
+        // The fence of a leader is no limit to what anybody may do.
+        let control = Arc::new(match (operation.needs_lock(), fence) {
+            (true, None) => OperationControl::new(Some(pgherd_types::Instant::default())),
+            (true, some) => OperationControl::new(some),
+            (false, _) => OperationControl::new(None),
+        });
+        let stops = matches!(operation, Operation::Stop { .. });
+        self.running = Some(Running { id, stops, control: control.clone() });
+        log::info!("operation {} begins: {}", id.0, operation.name());
+        let (server, observed, finished) = (self.server.clone(), self.observed.clone(), self.finished.clone());
+        let work = async move {
+            let end = on_own_thread(server.clone(), operation, control).await;
+            let look = observe(&server).await;
+            // Sent one after the other and not dropped when a mailbox is full: the coordinator waits for the second.
+            let _ = observed.send(PostgresObserved(Arc::new(look.state))).await;
+            (finished, OperationFinished { id, end })
+        };
+        ctx.spawn(work.into_actor(self).then(|(finished, message), operator, _| {
+            log::info!("operation {} ended: {:?}", message.id.0, message.end);
+            operator.running = None;
+            async move { _ = finished.send(message).await }.into_actor(operator)
+        }));
+    }
+
+    fn apply_config(&mut self, text: String, ctx: &mut Context<Self>) {
+        self.config = ConfigTurn::Applying { next: None };
+        let server = self.server.clone();
+        let work = tokio::task::spawn_blocking(move || server.apply_dynamic(&text));
+        ctx.spawn(work.into_actor(self).map(|result, operator, ctx| {
+            match result {
+                Ok(Ok(true)) => log::info!("configuration files were written and reloaded"),
+                Ok(Ok(false)) => {}
+                Ok(Err(e)) => log::error!("the dynamic configuration could not be put in force: {e}"),
+                Err(e) => log::error!("the dynamic configuration could not be put in force: {e}"),
+            }
+            if let ConfigTurn::Applying { next: Some(next) } = std::mem::take(&mut operator.config) {
+                operator.apply_config(next, ctx);
+            }
+        }));
+    }
+}
+
+async fn on_own_thread(server: Arc<Postgres>, operation: Operation, control: Arc<OperationControl>) -> OperationEnd {
+    let (done, end) = tokio::sync::oneshot::channel();
+    let work = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let end = match runtime {
+            Ok(runtime) => runtime.block_on(perform(&server, &operation, &control)),
+            Err(e) => OperationEnd::Failed(format!("could not make a runtime for {}: {e}", operation.name())),
+        };
+        let _ = done.send(end);
+    };
+    if let Err(e) = std::thread::Builder::new().name("operation".to_owned()).spawn(work) {
+        return OperationEnd::Failed(format!("could not start a thread for an operation: {e}"));
+    }
+    end.await
+        .unwrap_or_else(|_| OperationEnd::Failed("the thread of the operation ended early; see the log".to_owned()))
+}
+
+impl Actor for PostgresOperator {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(crate::tell::MAILBOX_CAPACITY);
+    }
+}
+
+impl Handler<StartOperation> for PostgresOperator {
+    type Result = Result<(), Busy>;
+    fn handle(&mut self, message: StartOperation, ctx: &mut Self::Context) -> Self::Result {
+        match &self.running {
+            Some(running) => Err(self.refuse(running, &message.operation)),
+            None => {
+                self.begin(message, ctx);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Handler<ExtendFence> for PostgresOperator {
+    type Result = ();
+    fn handle(&mut self, ExtendFence(until): ExtendFence, _: &mut Self::Context) {
+        if let Some(running) = &self.running {
+            running.control.extend(until);
+        }
+    }
+}
+
+impl Handler<CancelOperation> for PostgresOperator {
+    type Result = ();
+    fn handle(&mut self, CancelOperation(id): CancelOperation, _: &mut Self::Context) {
+        if let Some(running) = self.running.as_ref().filter(|running| running.id == id) {
+            running.control.cancel();
+        }
+    }
+}
+
+impl Handler<ConfigChanged> for PostgresOperator {
+    type Result = ();
+    fn handle(&mut self, ConfigChanged(text): ConfigChanged, ctx: &mut Self::Context) {
+        match &mut self.config {
+            ConfigTurn::Idle => self.apply_config(text, ctx),
+            ConfigTurn::Applying { next } => *next = Some(text),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! From the name of an operation to the code that does it.
+
+use pgherd_postgres::{
+    OperationControl, Outcome, Postgres, bootstrap, clone_from, follow, promote, start_primary, start_replica,
+    stop_fast, stop_immediately,
+};
+use pgherd_types::{Operation, OperationEnd, StopMode};
+use std::sync::Arc;
+
+/// Runs an operation to its end. May block the thread.
+pub(super) async fn perform(server: &Arc<Postgres>, operation: &Operation, control: &OperationControl) -> OperationEnd {
+    match run(server, operation, control).await {
+        Ok(()) => OperationEnd::Done,
+        Err(e) => e.end(),
+    }
+}
+
+async fn run(server: &Arc<Postgres>, operation: &Operation, control: &OperationControl) -> Outcome<()> {
+    match operation {
+        Operation::Bootstrap => bootstrap(server, control).await,
+        Operation::Clone { from } => clone_from(server, from, control).await,
+        Operation::StartPrimary => start_primary(server, control),
+        Operation::StartReplica { upstream } => start_replica(server, upstream.as_ref(), control),
+        Operation::Follow { upstream } => follow(server, upstream.as_ref(), control).await,
+        Operation::Promote { timeline } => promote(server, *timeline, control).await,
+        Operation::Stop { mode: StopMode::Fast } => stop_fast(server, control).await,
+        Operation::Stop { mode: StopMode::Immediate } => stop_immediately(server, control),
+    }
+}
