@@ -1,0 +1,343 @@
+//! What must hold when servers die: nothing of a data directory is left alive, nothing else is touched, the end of the
+//! WAL is known, interrupted work is recognised, existing data is never removed.
+
+use pgherd_postgres::{
+    Alive, Killer, OperationControl, OperationError, PidFd, PostgresOptions, alive, clone_from, find_postmaster,
+    find_wal_end, needs_wal_end, observe, promote, server_processes, staging_dir, start_primary, start_replica,
+    state_dir, wal_end,
+};
+use pgherd_testkit::eventually::{eventually, eventually_blocking};
+use pgherd_testkit::postgres::{TestDir, TestPostgres, options, sql};
+use pgherd_types::{Instant, Lsn, PostgresState, Server, Timeline};
+use rustix::process::{Pid, Signal, kill_process};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const STARTER: &str = "TEST_STARTER_DIR";
+
+fn free() -> OperationControl {
+    OperationControl::new(None)
+}
+
+async fn primary(dir: &TestDir, name: &str) -> TestPostgres {
+    let it = TestPostgres::bootstrapped(options(name, dir.path())).await.unwrap();
+    start_primary(&it.server, &free()).unwrap();
+    it
+}
+
+async fn standby(dir: &TestDir, name: &str, of: &TestPostgres) -> TestPostgres {
+    let it = TestPostgres::open(options(name, dir.path())).unwrap();
+    clone_from(&it.server, &of.upstream(), &free()).await.unwrap();
+    of.sql(&format!("SELECT pg_create_physical_replication_slot('{name}')")).await.unwrap();
+    start_replica(&it.server, Some(&of.upstream()), &free()).unwrap();
+    it
+}
+
+async fn look(it: &TestPostgres) -> PostgresState {
+    observe(&it.server).await.state
+}
+
+fn signal(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// Clients that insert rows as fast as they can, until dropped.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    inserted: Arc<AtomicU64>,
+}
+
+impl Busy {
+    async fn on(port: u16) -> Self {
+        let busy = Self { stop: Arc::default(), inserted: Arc::default() };
+        for _ in 0..4 {
+            let (stop, inserted) = (busy.stop.clone(), busy.inserted.clone());
+            std::thread::spawn(move || insert_rows(port, &stop, &inserted));
+        }
+        eventually(PATIENCE, "clients write", async || (busy.inserted.load(Ordering::SeqCst) > 20).then_some(())).await;
+        busy
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Each statement is busy for a while, so that a backend does not notice at once that its postmaster is gone.
+fn insert_rows(port: u16, stop: &AtomicBool, inserted: &AtomicU64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let statement = "DO $$ BEGIN FOR i IN 1..20 LOOP INSERT INTO t VALUES (i); PERFORM sum(n) FROM generate_series(1, 20000) n; COMMIT; END LOOP; END $$";
+    while !stop.load(Ordering::SeqCst) {
+        if runtime.block_on(sql(port, statement)).is_ok() {
+            inserted.fetch_add(20, Ordering::SeqCst);
+        }
+    }
+}
+
+#[tokio::test]
+async fn kill_all_leaves_nothing_of_its_data_directory_and_touches_nothing_else() {
+    let dir = TestDir::new();
+    let (a, other) = (primary(&dir, "a1").await, primary(&dir, "other").await);
+    a.sql("CREATE TABLE t (n int)").await.unwrap();
+    let _busy = Busy::on(a.server.options().listen_port).await;
+    let before = server_processes(&a.server.options().data_dir);
+    assert!(before.len() > 6, "postmaster, its helpers and busy backends: {before:?}");
+    let neighbours = server_processes(&other.server.options().data_dir).len();
+
+    a.server.killer().kill_all(PATIENCE).unwrap();
+    assert_eq!(alive(&a.server.options().data_dir), Alive::Nothing);
+    assert!(before.iter().all(|pid| PidFd::open(*pid).map_or(true, |fd| fd.ended())), "{before:?}");
+    assert_eq!(look(&a).await.server, Server::Stopped);
+    assert_eq!(server_processes(&other.server.options().data_dir).len(), neighbours);
+    assert!(other.sql("SELECT 1").await.is_ok());
+}
+
+#[tokio::test]
+async fn backends_that_outlive_their_postmaster_are_seen_and_killed() {
+    let dir = TestDir::new();
+    let a = primary(&dir, "a1").await;
+    // A backend that computes notices the death of its postmaster only when it waits for something.
+    let port = a.server.options().listen_port;
+    let long = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(sql(port, "SELECT count(*) FROM generate_series(1, 20000000000)"))
+    });
+    let running = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%20000000000%' AND pid <> pg_backend_pid()";
+    eventually(PATIENCE, "the long query runs", async || a.sql(running).await.ok().filter(|r| !r.is_empty())).await;
+
+    signal(find_postmaster(&a.server.options().data_dir).unwrap().pid, Signal::KILL);
+    eventually(PATIENCE, "orphans are seen", async || (look(&a).await.server == Server::Orphaned).then_some(())).await;
+    assert!(look(&a).await.may_be_writable());
+    a.server.killer().kill_all(PATIENCE).unwrap();
+    assert_eq!(look(&a).await.server, Server::Stopped);
+    assert!(long.join().unwrap().is_err());
+    start_primary(&a.server, &free()).unwrap();
+    assert!(a.sql("SELECT 1").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_start_ends_orphans_first() {
+    let dir = TestDir::new();
+    let a = primary(&dir, "a1").await;
+    let port = a.server.options().listen_port;
+    let long = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(sql(port, "SELECT count(*) FROM generate_series(1, 20000000000)"))
+    });
+    let running = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%20000000000%' AND pid <> pg_backend_pid()";
+    eventually(PATIENCE, "the long query runs", async || a.sql(running).await.ok().filter(|r| !r.is_empty())).await;
+    signal(find_postmaster(&a.server.options().data_dir).unwrap().pid, Signal::KILL);
+    eventually(PATIENCE, "the postmaster is gone", async || {
+        find_postmaster(&a.server.options().data_dir).is_none().then_some(())
+    })
+    .await;
+    start_primary(&a.server, &free()).unwrap();
+    assert!(long.join().unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_stopped_postmaster_is_unresponsive_and_can_still_be_killed() {
+    let dir = TestDir::new();
+    let a = primary(&dir, "a1").await;
+    signal(find_postmaster(&a.server.options().data_dir).unwrap().pid, Signal::STOP);
+    assert!(matches!(look(&a).await.server, Server::Unresponsive(_)));
+    a.server.killer().kill_all(PATIENCE).unwrap();
+    assert_eq!(look(&a).await.server, Server::Stopped);
+}
+
+/// Not a test of its own: the process that the next test starts and that ends without stopping its server.
+#[tokio::test]
+async fn starter() {
+    let Some(dir) = std::env::var_os(STARTER) else { return };
+    let port = std::env::var("TEST_STARTER_PORT").unwrap().parse().unwrap();
+    let it = TestPostgres::bootstrapped(with_port(options("a1", Path::new(&dir)), port)).await.unwrap();
+    start_primary(&it.server, &free()).unwrap();
+    std::process::exit(0);
+}
+
+fn with_port(mut options: PostgresOptions, port: u16) -> PostgresOptions {
+    (options.listen_port, options.connect_port) = (port, port);
+    options
+}
+
+#[tokio::test]
+async fn the_server_outlives_its_starter_and_is_adopted() {
+    let dir = TestDir::new();
+    let options = options("a1", dir.path());
+    let mut starter = Command::new(std::env::current_exe().unwrap());
+    starter
+        .args(["starter", "--exact"])
+        .env(STARTER, dir.path())
+        .env("TEST_STARTER_PORT", options.listen_port.to_string());
+    assert!(starter.status().unwrap().success());
+    let adopted = TestPostgres::open(options).unwrap();
+    let found = observe(&adopted.server).await;
+    assert!(matches!(found.state.server, Server::Running(_)), "{:?}", found.state.server);
+    let postmaster = found.postmaster.unwrap();
+    let (ended, seen) = std::sync::mpsc::channel();
+    let _watch =
+        pgherd_postgres::watch_exit(postmaster.pid, postmaster.start_ticks, move || ended.send(()).unwrap()).unwrap();
+    signal(postmaster.pid, Signal::QUIT);
+    seen.recv_timeout(PATIENCE).unwrap();
+}
+
+#[tokio::test]
+async fn a_second_agent_is_refused() {
+    let dir = TestDir::new();
+    let _first = TestPostgres::open(options("a1", dir.path())).unwrap();
+    let second = TestPostgres::open(options("a1", dir.path())).unwrap_err();
+    assert!(second.to_string().contains("another agent"), "{second}");
+}
+
+/// The end of the WAL of a dead primary, as the monitor finds it.
+async fn found_wal_end(it: &TestPostgres) -> Lsn {
+    let state = look(it).await;
+    assert!(needs_wal_end(&it.server, &state));
+    find_wal_end(&it.server, state.control().unwrap());
+    let state = look(it).await;
+    assert!(!needs_wal_end(&it.server, &state));
+    state.control().unwrap().wal_end.expect("the end of the WAL")
+}
+
+#[tokio::test]
+async fn the_wal_of_a_dead_primary_ends_where_its_standby_was_promoted_or_behind() {
+    for (extra_rows, ahead) in [(false, false), (true, true)] {
+        let dir = TestDir::new();
+        let a = primary(&dir, "a1").await;
+        let b = standby(&dir, "b1", &a).await;
+        a.sql("CREATE TABLE t AS SELECT n, repeat('x', 500) FROM generate_series(1, 3000) n").await.unwrap();
+        let flushed: Lsn = a.sql("SELECT pg_current_wal_flush_lsn()").await.unwrap()[0].parse().unwrap();
+        let caught_up =
+            async || look(&b).await.running().filter(|r| r.received >= flushed && r.replayed >= flushed).map(|_| ());
+        eventually(PATIENCE, "everything is streamed", caught_up).await;
+        if extra_rows {
+            b.server.killer().kill_all(PATIENCE).unwrap();
+            a.sql("INSERT INTO t SELECT n, repeat('y', 300) FROM generate_series(1, 100) n").await.unwrap();
+            a.server.killer().kill_all(PATIENCE).unwrap();
+            start_replica(&b.server, None, &free()).unwrap();
+            eventually(PATIENCE, "the standby is back", async || look(&b).await.running().cloned()).await;
+        } else {
+            // Both at once: the standby's receiver has everything that the primary flushed.
+            let last: Lsn = a.sql("SELECT pg_current_wal_flush_lsn()").await.unwrap()[0].parse().unwrap();
+            eventually(PATIENCE, "all", async || look(&b).await.running().filter(|r| r.received >= last).map(|_| ()))
+                .await;
+            a.server.killer().kill_all(PATIENCE).unwrap();
+        }
+        promote(&b.server, Timeline(2), &free()).await.unwrap();
+        let switched = look(&b).await.running().unwrap().history[0].switch_lsn;
+        let end = found_wal_end(&a).await;
+        assert_eq!(end > switched, ahead, "end {end}, promoted at {switched}");
+        if !extra_rows {
+            assert!(end <= switched && switched.ahead_of(end) == 0, "end {end}, promoted at {switched}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_wal_end_is_where_crash_recovery_ends() {
+    let dir = TestDir::new();
+    let a = primary(&dir, "a1").await;
+    a.sql("CREATE TABLE t (n int)").await.unwrap();
+    {
+        let _busy = Busy::on(a.server.options().listen_port).await;
+        a.server.killer().kill_all(PATIENCE).unwrap();
+    }
+    let end = found_wal_end(&a).await;
+    start_primary(&a.server, &free()).unwrap();
+    // `redo done` names the start of the last record; the checkpoint after it begins where the WAL ended.
+    let log = std::fs::read_to_string(a.server.state_dir().log_path()).unwrap();
+    let redo_done = log
+        .lines()
+        .rev()
+        .find_map(|l| l.split_once("redo done at ")?.1.split(' ').next()?.parse::<Lsn>().ok())
+        .unwrap();
+    assert!(end > redo_done && end.ahead_of(redo_done) < 16384, "end {end}, last record at {redo_done}");
+    let checkpoint = look(&a).await.control().unwrap().checkpoint_lsn;
+    assert!(checkpoint >= end && checkpoint.ahead_of(end) <= 40, "end {end}, next record at {checkpoint}");
+}
+
+#[tokio::test]
+async fn an_interrupted_clone_is_recognised_cleared_up_and_repeated() {
+    let dir = TestDir::new();
+    let a = primary(&dir, "a1").await;
+    let options = options("b1", dir.path());
+    let b = TestPostgres::open(options.clone()).unwrap();
+    let control = Arc::new(free());
+    // A copy that never gets on: the source's postmaster is stopped.
+    let postmaster = find_postmaster(&a.server.options().data_dir).unwrap().pid;
+    signal(postmaster, Signal::STOP);
+    let (upstream, held, server) = (a.upstream(), control.clone(), b.server.clone());
+    let cloning = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(clone_from(&server, &upstream, &held))
+    });
+    let marker = state_dir(&options.data_dir).join("operation");
+    let noted = || std::fs::read_to_string(&marker).ok().filter(|t| !t.contains("\"pid\":null"));
+    let text = eventually_blocking(PATIENCE, "the marker names the process", noted);
+    control.cancel();
+    assert_eq!(cloning.join().unwrap(), Err(OperationError::Cancelled));
+    assert!(!marker.exists() && !staging_dir(&options.data_dir).exists());
+    signal(postmaster, Signal::CONT);
+    drop(b);
+
+    // As an agent finds it that was killed in the middle: a marker, a living process, half a copy.
+    let mut leftover = Command::new("sleep").arg("1000").spawn().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", leftover.id())).unwrap();
+    let ticks = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().to_owned();
+    assert!(text.contains("\"operation\":\"clone\""), "{text}");
+    std::fs::write(&marker, format!(r#"{{"operation":"clone","pid":{},"start_ticks":{ticks}}}"#, leftover.id()))
+        .unwrap();
+    std::fs::create_dir(staging_dir(&options.data_dir)).unwrap();
+    std::fs::write(staging_dir(&options.data_dir).join("PG_VERSION"), "15\n").unwrap();
+
+    let b = TestPostgres::open(options.clone()).unwrap();
+    assert!(!leftover.wait().unwrap().success(), "the process of the interrupted clone was ended");
+    assert!(!marker.exists() && !staging_dir(&options.data_dir).exists());
+    clone_from(&b.server, &a.upstream(), &free()).await.unwrap();
+    start_replica(&b.server, Some(&a.upstream()), &free()).unwrap();
+    eventually(PATIENCE, "the clone runs", async || look(&b).await.running().cloned()).await;
+}
+
+#[tokio::test]
+async fn existing_data_is_never_removed() {
+    let dir = TestDir::new();
+    let a = primary(&dir, "a1").await;
+    let b = TestPostgres::open(options("b1", dir.path())).unwrap();
+    let precious = b.server.options().data_dir.join("precious");
+    std::fs::create_dir(&b.server.options().data_dir).unwrap();
+    std::fs::write(&precious, "data").unwrap();
+    let cloned = clone_from(&b.server, &a.upstream(), &free()).await;
+    let made = pgherd_postgres::bootstrap(&b.server, &free()).await;
+    for result in [cloned, made] {
+        assert!(result.unwrap_err().to_string().contains("never overwritten"));
+    }
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "data");
+    let again = pgherd_postgres::bootstrap(&a.server, &free()).await;
+    assert!(again.is_err() && a.sql("SELECT 1").await.is_ok());
+}
+
+#[tokio::test]
+async fn nothing_becomes_writable_after_its_fence() {
+    let dir = TestDir::new();
+    let past = || OperationControl::new(Some(Instant::from_millis(1)));
+    let a = TestPostgres::bootstrapped(options("a1", dir.path())).await.unwrap();
+    assert_eq!(start_primary(&a.server, &past()), Err(OperationError::TooLate));
+    assert_eq!(alive(&a.server.options().data_dir), Alive::Nothing);
+    start_primary(&a.server, &free()).unwrap();
+    let b = standby(&dir, "b1", &a).await;
+    eventually(PATIENCE, "the standby runs", async || look(&b).await.running().cloned()).await;
+    assert_eq!(promote(&b.server, Timeline(7), &past()).await, Err(OperationError::TooLate));
+    assert!(look(&b).await.running().unwrap().in_recovery);
+    // The numbers that were skipped in vain do not keep it from starting again as a standby.
+    Killer::new(&b.server.options().data_dir).kill_all(PATIENCE).unwrap();
+    start_replica(&b.server, Some(&a.upstream()), &free()).unwrap();
+    eventually(PATIENCE, "it streams again", async || look(&b).await.running().filter(|r| r.streaming).map(|_| ()))
+        .await;
+    assert!(wal_end(b.server.options(), look(&b).await.control().unwrap()).is_some());
+}
