@@ -20,6 +20,45 @@ pub fn install() {
 fn describe(panic: &PanicHookInfo) -> String {
     let thread = std::thread::current();
     let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
-    let message = panic.payload_as_str().unwrap_or("no message");
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = text.unwrap_or("no message");
     format!("panic in thread {} at {place}: {message}", thread.name().unwrap_or("without a name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, ExitStatus};
+
+    /// Names the child's job; a test that finds it set is that child.
+    const JOB: &str = "PGHERD_PANIC_TEST";
+
+    /// Runs this very test in a process of its own, because the hook is for a whole process.
+    fn run_child(job: &str) -> ExitStatus {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "panics::tests::panics_end_the_process_except_on_http_workers", "--nocapture"]);
+        child.env(JOB, job).env("RUST_BACKTRACE", "0").output().unwrap().status
+    }
+
+    #[test]
+    fn panics_end_the_process_except_on_http_workers() {
+        use std::os::unix::process::ExitStatusExt;
+        let Ok(job) = std::env::var(JOB) else {
+            assert!(run_child("http worker").success());
+            assert_eq!(run_child("actor").signal(), Some(6), "an abort");
+            return;
+        };
+        super::install();
+        let arbiter = actix_rt::System::new().block_on(async { actix_rt::Arbiter::new() });
+        let (tell, told) = std::sync::mpsc::channel();
+        arbiter.spawn(async move {
+            if job == "http worker" {
+                pgherd_web::worker::mark_http_worker();
+            }
+            actix_rt::spawn(async { panic!("on purpose") });
+            actix_rt::task::yield_now().await;
+            let _ = tell.send(());
+        });
+        told.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+    }
 }

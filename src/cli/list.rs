@@ -1,18 +1,100 @@
-//! `pgherd list`: the members of a cluster.
+//! `pgherd list`: the members of one or more clusters, read from the DCS. Standard error stays empty on success.
 
-use clap::Args;
+use super::{fail, members, variables};
+use crate::settings::{self, ClientSettings};
+use clap::{Args, ValueEnum};
+use pgherd_dcs::{Dcs, Etcd3, EtcdOptions};
+use pgherd_types::{Cluster, MemberName, Refused};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// What to list, and how.
 #[derive(Args)]
 pub struct ListArguments {
-    /// The agent's YAML file: where the DCS is, and the default cluster.
-    #[arg(short = 'c', long = "config-file")]
+    /// The agent's YAML file: it says where the DCS is, and which cluster is meant by default.
+    #[arg(short = 'c', long = "config-file", value_name = "FILE", env = "PATRONICTL_CONFIG_FILE")]
     config: PathBuf,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value = "pretty")]
+    format: Format,
+    /// Show pending and scheduled restarts and tags even if no member has any.
+    #[arg(short, long)]
+    extended: bool,
+    /// The clusters; by default the one of the file.
+    #[arg(value_name = "CLUSTER")]
+    clusters: Vec<String>,
 }
+
+/// The form of the output.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A table.
+    Pretty,
+    /// One line of JSON for each cluster.
+    Json,
+    /// Tab-separated lines.
+    Tsv,
+}
+
+/// How long etcd may take for one cluster.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the command.
 pub fn list(arguments: &ListArguments) -> ExitCode {
-    super::fail(arguments.config.display())
+    let settings = match settings::load_client(&arguments.config, variables()) {
+        Ok(settings) => settings,
+        Err(error) => return fail(error),
+    };
+    let scopes = match (arguments.clusters.is_empty(), &settings.scope) {
+        (false, _) => arguments.clusters.clone(),
+        (true, Some(scope)) => vec![scope.clone()],
+        (true, None) => {
+            eprintln!("pgherd: {}: names no scope; name the clusters to list", arguments.config.display());
+            return ExitCode::SUCCESS;
+        }
+    };
+    for scope in scopes {
+        match actix_rt::System::new().block_on(read(&settings, &scope)) {
+            Ok(cluster) => println!("{}", text(&scope, &cluster, arguments)),
+            Err(why) => return fail(why),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+async fn read(settings: &ClientSettings, scope: &str) -> Result<Cluster, String> {
+    let options = EtcdOptions {
+        endpoints: settings.etcd3.endpoints.clone(),
+        namespace: settings.namespace.clone(),
+        scope: scope.to_owned(),
+        // Nothing is written, so no member's name is needed.
+        member: MemberName::default(),
+    };
+    let etcd = Etcd3::new(&options);
+    let addresses: Vec<_> = options.endpoints.iter().map(ToString::to_string).collect();
+    match etcd.read(pgherd_clock::boottime() + PATIENCE).await {
+        Ok(reading) => Ok(reading.cluster),
+        Err(refused) => {
+            Err(format!("cannot read the cluster {scope} from {}: {}", addresses.join(", "), explain(refused)))
+        }
+    }
+}
+
+fn explain(refused: Refused) -> String {
+    match refused {
+        Refused::Denied(why) | Refused::Unreachable(why) => why,
+        Refused::Compare | Refused::LeaseGone => "etcd gave an answer that no reading has".to_owned(),
+    }
+}
+
+fn text(scope: &str, cluster: &Cluster, arguments: &ListArguments) -> String {
+    match arguments.format {
+        Format::Json => members::members_json(scope, cluster, arguments.extended),
+        Format::Tsv => members::members_tsv(scope, cluster, arguments.extended),
+        Format::Pretty => {
+            let table = members::members_table(scope, cluster, arguments.extended).to_string();
+            [table].into_iter().chain(members::service_lines(cluster)).collect::<Vec<_>>().join("\n")
+        }
+    }
 }

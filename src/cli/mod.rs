@@ -1,7 +1,10 @@
 //! The command line: one file a command.
 
 pub mod list;
+pub mod members;
+pub mod python_json;
 pub mod run;
+pub mod table;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;

@@ -2,18 +2,15 @@
 
 use super::address::host_port;
 use super::error::SettingsError;
-use super::restapi::Login;
-use super::secret::Secret;
 use super::section::Section;
+use pgherd_dcs::Endpoint;
 use serde_json::Value;
 
 /// The DCS.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Etcd3 {
-    /// `http://host:port`, in the order given; at least one.
-    pub endpoints: Vec<String>,
-    /// etcd's user, if it has authentication enabled.
-    pub login: Option<Login>,
+    /// In the order given; at least one.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// Reads the section.
@@ -31,7 +28,7 @@ pub fn read(section: Section) -> Result<Etcd3, SettingsError> {
             section.error("hosts", "missing, but needed: the etcd endpoints as host:port, a list or comma separated")
         );
     }
-    let login = login(&section)?;
+    section.without_effect_yet(&["username", "password"]);
     section.without_effect_yet(&[
         "cacert",
         "cert",
@@ -44,7 +41,7 @@ pub fn read(section: Section) -> Result<Etcd3, SettingsError> {
         "srv_domain",
     ]);
     section.finish();
-    Ok(Etcd3 { endpoints, login })
+    Ok(Etcd3 { endpoints })
 }
 
 /// `hosts` (list or comma text), `host` and `url`, each with the key it came from.
@@ -62,7 +59,7 @@ fn hosts(section: &Section) -> Result<Vec<(&'static str, String)>, SettingsError
     Ok(all)
 }
 
-fn endpoint(text: &str) -> Result<String, String> {
+fn endpoint(text: &str) -> Result<Endpoint, String> {
     let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
     if bare.contains("://") {
         return Err(format!("only http is supported yet, not {text}"));
@@ -71,14 +68,5 @@ fn endpoint(text: &str) -> Result<String, String> {
     if address.host.is_empty() || address.host.contains(['/', '@', ' ']) {
         return Err(format!("must be host:port, not {text}"));
     }
-    Ok(format!("http://{address}"))
-}
-
-fn login(section: &Section) -> Result<Option<Login>, SettingsError> {
-    match (section.text("username")?, section.text("password")?) {
-        (None, None) => Ok(None),
-        (Some(username), Some(password)) => Ok(Some(Login { username, password: Secret::new(password) })),
-        (None, Some(_)) => Err(section.missing("username")),
-        (Some(_), None) => Err(section.missing("password")),
-    }
+    format!("http://{address}").parse()
 }

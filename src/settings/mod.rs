@@ -22,7 +22,7 @@ pub mod tags;
 pub mod yaml;
 
 pub use error::SettingsError;
-pub use node::NodeSettings;
+pub use node::{ClientSettings, NodeSettings};
 
 use config::{Config, Map, Value, ValueKind};
 use section::Reading;
@@ -40,6 +40,24 @@ pub struct Loaded {
 
 /// Reads the file or directory at `path` and the given environment variables over it.
 pub fn load(path: &Path, variables: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, SettingsError> {
+    let (reading, tree) = read_tree(path, variables)?;
+    let settings = node::read(&reading, &tree)?;
+    Ok(Loaded { settings, warnings: reading.warnings.into_inner() })
+}
+
+/// The same for a command that only reads the cluster: an agent's file will do, and so will one with the DCS alone.
+pub fn load_client(
+    path: &Path,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<ClientSettings, SettingsError> {
+    let (reading, tree) = read_tree(path, variables)?;
+    node::read_client(&reading, &tree)
+}
+
+fn read_tree(
+    path: &Path,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<(Reading, serde_json::Map<String, serde_json::Value>), SettingsError> {
     let mut warnings = Vec::new();
     let files = files::read(path, &mut warnings)?;
     let environment = environment::read(variables, &mut warnings)?;
@@ -52,13 +70,8 @@ pub fn load(path: &Path, variables: impl IntoIterator<Item = (String, String)>) 
     let unusable = |e: config::ConfigError| SettingsError::at(&name, e.to_string());
     let layers = files.into_iter().fold(Config::builder(), |layers, file| layers.add_source(file));
     let tree = layers.add_source(environment).build().map_err(unusable)?;
-    let tree: serde_json::Value = tree.try_deserialize().map_err(unusable)?;
-    let Some(map) = tree.as_object() else {
-        return Err(SettingsError::at(&name, "not a map of settings at the top level"));
-    };
-    let reading = Reading { file: name, origins, warnings: warnings.into() };
-    let settings = node::read(&reading, map)?;
-    Ok(Loaded { settings, warnings: reading.warnings.into_inner() })
+    let tree = tree.try_deserialize().map_err(unusable)?;
+    Ok((Reading { file: name, origins, warnings: warnings.into() }, tree))
 }
 
 /// Remembers for every dotted path the file and line, or the variable, that set it.

@@ -88,6 +88,25 @@ pub fn read(reading: &Reading, map: &Map<String, Value>) -> Result<NodeSettings,
     Ok(settings)
 }
 
+/// What a command needs that only reads the cluster.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ClientSettings {
+    /// The cluster, unless the command names one.
+    pub scope: Option<String>,
+    /// Under which path the keys of clusters live.
+    pub namespace: String,
+    /// The DCS.
+    pub etcd3: Etcd3,
+}
+
+/// Reads only what such a command needs.
+pub fn read_client(reading: &Reading, map: &Map<String, Value>) -> Result<ClientSettings, SettingsError> {
+    let root = Section::root(reading, map);
+    stores(&root)?;
+    let etcd3 = etcd3::read(root.section("etcd3")?)?;
+    Ok(ClientSettings { scope: root.text("scope")?, namespace: namespace(&root)?, etcd3 })
+}
+
 /// A name that becomes one part of a DCS key.
 fn key_part(root: &Section, key: &str) -> Result<String, SettingsError> {
     let text = root.required_text(key)?;

@@ -32,7 +32,7 @@ impl Parameters {
 /// `16MB`, `1.5GB`, `0x100`, `0777` or digits; units are those of PostgreSQL.
 fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
-    let (number, unit) = match text.find(|c: char| matches!(c, 'B' | 'k' | 'M' | 'G' | 'T')) {
+    let (number, unit) = match text.find(['B', 'k', 'M', 'G', 'T']) {
         // `B` is also a hexadecimal digit.
         Some(at) if !text.starts_with("0x") => (text[..at].trim_end(), &text[at..]),
         _ => (text, "B"),

@@ -1,0 +1,113 @@
+//! The exact texts of the members list.
+
+use super::*;
+use pgherd_types::{ConfigKey, LeaderKey, Member, MemberDoc, Role, StatusKey, SystemId, Tags, Timeline};
+
+fn member(name: &str, address: &str, doc: MemberDoc) -> Member {
+    let doc = MemberDoc { conn_url: Some(format!("postgres://{address}/postgres")), ..doc };
+    Member { name: name.into(), lease: None, doc }
+}
+
+fn leader(name: &str, address: &str) -> Member {
+    let doc = MemberDoc {
+        state: "running".into(),
+        role: Some(Role::Primary),
+        timeline: Some(Timeline(5)),
+        ..MemberDoc::default()
+    };
+    member(name, address, doc)
+}
+
+fn standby(name: &str, address: &str) -> Member {
+    let doc = MemberDoc {
+        state: "running".into(),
+        role: Some(Role::Replica),
+        timeline: Some(Timeline(5)),
+        replication_state: Some("streaming".into()),
+        receive_lsn: Some(Lsn(0x400_04E8)),
+        replay_lsn: Some(Lsn(0x400_04E8 - (3 << 20))),
+        ..MemberDoc::default()
+    };
+    member(name, address, doc)
+}
+
+fn cluster(members: impl IntoIterator<Item = Member>) -> Cluster {
+    Cluster {
+        initialize: Some(Initialize::Done(SystemId(7_277_694_203_142_172_922))),
+        leader: Some(LeaderKey { name: "postgresql0".into(), lease: None }),
+        members: members.into_iter().map(|member| (member.name.clone(), member)).collect(),
+        status: StatusKey { optime: Lsn(0x400_04E8), ..StatusKey::default() },
+        ..Cluster::default()
+    }
+}
+
+#[test]
+fn a_cluster_of_two() {
+    let cluster = cluster([standby("postgresql1", "127.0.0.1:5433"), leader("postgresql0", "127.0.0.1:5432")]);
+    let expected = "\
++ Cluster: batman (7277694203142172922) -+-----------+----+-------------+-----+------------+-----+
+| Member      | Host           | Role    | State     | TL | Receive LSN | Lag | Replay LSN | Lag |
++-------------+----------------+---------+-----------+----+-------------+-----+------------+-----+
+| postgresql0 | 127.0.0.1:5432 | Leader  | running   |  5 |             |     |            |     |
+| postgresql1 | 127.0.0.1:5433 | Replica | streaming |  5 |   0/40004E8 |   0 |  0/3D004E8 |   3 |
++-------------+----------------+---------+-----------+----+-------------+-----+------------+-----+";
+    assert_eq!(members_table("batman", &cluster, false).to_string(), expected);
+    assert_eq!(
+        members_json("batman", &cluster, false),
+        concat!(
+            r#"[{"Cluster": "batman", "Member": "postgresql0", "Host": "127.0.0.1:5432", "Role": "Leader", "#,
+            r#""State": "running", "TL": 5}, {"Cluster": "batman", "Member": "postgresql1", "Host": "127.0.0.1:5433", "#,
+            r#""Role": "Replica", "State": "streaming", "TL": 5, "Receive LSN": "0/40004E8", "Receive Lag": 0, "#,
+            r#""Replay LSN": "0/3D004E8", "Replay Lag": 3}]"#
+        )
+    );
+}
+
+#[test]
+fn a_silent_member_and_tags() {
+    let mut silent = member("b", "10.0.0.2:5432", MemberDoc::default());
+    let shown = [("zone", "\"on\""), ("nofailover", "true")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    silent.doc.tags = Tags { shown: shown.into(), ..Tags::default() };
+    silent.doc.state = "starting".into();
+    let cluster = Cluster { leader: None, initialize: None, ..cluster([leader("a", "10.0.0.1:5432"), silent]) };
+    let expected = "\
++ Cluster: x (uninitialized) -+----------+----+-------------+-----+------------+-----+------------------+
+| Member | Host     | Role    | State    | TL | Receive LSN | Lag | Replay LSN | Lag | Tags             |
++--------+----------+---------+----------+----+-------------+-----+------------+-----+------------------+
+| a      | 10.0.0.1 | Replica | running  |  5 |     unknown |     |    unknown |     |                  |
++--------+----------+---------+----------+----+-------------+-----+------------+-----+------------------+
+| b      | 10.0.0.2 | Replica | starting |    |     unknown |     |    unknown |     | nofailover: true |
+|        |          |         |          |    |             |     |            |     | zone: 'on'       |
++--------+----------+---------+----------+----+-------------+-----+------------+-----+------------------+";
+    assert_eq!(members_table("x", &cluster, false).to_string(), expected);
+    let tsv = members_tsv("x", &cluster, false);
+    assert_eq!(
+        tsv.lines().nth(2).unwrap(),
+        "x\tb\t10.0.0.2\tReplica\tstarting\t\tunknown\t\tunknown\t\t{nofailover: true, zone: 'on'}"
+    );
+    assert!(tsv.starts_with("Cluster\tMember\tHost\tRole\tState\tTL\tReceive LSN\tReceive Lag\t"), "{tsv}");
+}
+
+#[test]
+fn no_members_and_extended_columns() {
+    let cluster = Cluster { initialize: Some(Initialize::InProgress { lease: None }), ..Cluster::default() };
+    let expected = "\
++ Cluster: demo (initializing) +----+-------------+-----+------------+-----+
+| Member | Host | Role | State | TL | Receive LSN | Lag | Replay LSN | Lag |
++--------+------+------+-------+----+-------------+-----+------------+-----+
++--------+------+------+-------+----+-------------+-----+------------+-----+";
+    assert_eq!(members_table("demo", &cluster, false).to_string(), expected);
+    assert_eq!(members_json("demo", &cluster, true), "[]");
+    let headers: Vec<_> = members_table("demo", &cluster, true).columns.iter().map(|c| c.header).collect();
+    assert_eq!(headers[9..], ["Pending restart", "Pending restart reason", "Scheduled restart", "Tags"]);
+}
+
+#[test]
+fn maintenance_mode_is_told() {
+    let with = |text: &str| {
+        let config = Some(ConfigKey { mod_revision: 1, text: text.into(), valid: true });
+        service_lines(&Cluster { config, ..Cluster::default() })
+    };
+    assert_eq!(with(r#"{"pause": true}"#), [" Maintenance mode: on"]);
+    assert!(with("{}").is_empty() && with("garbage").is_empty());
+}
