@@ -1,10 +1,85 @@
-//! Joins the packages into a running node.
+//! Joins the packages into a running node: settings become each package's options, in the order that keeps PostgreSQL
+//! fenced from the first moment on.
+
+mod options;
 
 use crate::settings::NodeSettings;
+use actix::Actor;
+use arc_swap::ArcSwap;
+use pgherd_actors::start_up;
+use pgherd_actors::wiring::{self, NodeParts, RunningNode};
+use pgherd_postgres::Postgres;
+use pgherd_protocol::coordinator::ShutdownRequested;
+use pgherd_types::NodeStatus;
+use pgherd_web::{ApiServer, StopServing};
 use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs the node until it is asked to stop.
 pub fn run(settings: NodeSettings) -> ExitCode {
-    log::error!("{} of {} cannot run: the node is not wired", settings.name, settings.scope);
-    ExitCode::FAILURE
+    log::info!("pgherd {} starts as {} of {}", pgherd_types::PRODUCT_VERSION, settings.name, settings.scope);
+    match prepare_and_serve(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            log::error!(target: crate::logging::CRITICAL, "{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn prepare_and_serve(settings: NodeSettings) -> Result<(), String> {
+    let etcd = options::etcd(&settings)?;
+    let server = Postgres::open(options::postgres(&settings)).map_err(|e| e.to_string())?;
+    let inherited = start_up::inherit(&server)?;
+    let status = Arc::new(ArcSwap::from_pointee(first_status(&settings)));
+    let parts = NodeParts {
+        me: options::me(&settings),
+        scope: settings.scope.clone(),
+        etcd,
+        postgres: Arc::new(server),
+        inherited,
+        bootstrap_dcs: settings.bootstrap.dcs.clone(),
+        status: status.clone(),
+    };
+    actix::System::new().block_on(serve(parts, options::api(&settings), status))
+}
+
+async fn serve(parts: NodeParts, api: pgherd_web::ApiOptions, status: pgherd_web::PublishedStatus) -> Result<(), String> {
+    let failed = |e: std::io::Error| format!("cannot listen for signals: {e}");
+    let mut term = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
+    let api = ApiServer::bind(&api, status).map_err(|e| e.to_string())?.start();
+    let RunningNode { shutdown, mut done, threads } = wiring::start(parts);
+    tokio::select! {
+        () = either(&mut term, &mut int) => {}
+        _ = &mut done => {}
+    }
+    log::info!("asked to stop: leaving in order");
+    shutdown.do_send(ShutdownRequested);
+    let _ = done.await;
+    let _ = api.send(StopServing).await;
+    for thread in &threads {
+        thread.stop();
+    }
+    log::info!("left in order");
+    Ok(())
+}
+
+async fn either(term: &mut Signal, int: &mut Signal) {
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+/// What is said before the first turn: a name, and nothing else.
+fn first_status(settings: &NodeSettings) -> NodeStatus {
+    NodeStatus {
+        name: settings.name.clone(),
+        scope: settings.scope.clone(),
+        tags: settings.tags.clone(),
+        turned_at: pgherd_clock::boottime(),
+        ..NodeStatus::default()
+    }
 }

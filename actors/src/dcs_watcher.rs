@@ -120,8 +120,12 @@ impl Handler<ChangeTimes> for DcsWatcher {
 
 impl Handler<KeysChanged> for DcsWatcher {
     type Result = ();
-    fn handle(&mut self, KeysChanged { revision }: KeysChanged, _: &mut Self::Context) {
-        self.reader.want(revision);
+    fn handle(&mut self, KeysChanged { revision, opened }: KeysChanged, _: &mut Self::Context) {
+        if opened {
+            self.reader.want_anyhow();
+        } else {
+            self.reader.want(revision);
+        }
     }
 }
 

@@ -1,9 +1,24 @@
-//! (to be written)
+//! The actors of a node agent. Each owns one piece of state, and they meet only in `pgherd_protocol`'s messages; `wiring`
+//! is the only file that names them all.
+//!
+//! - `coordinator` owns the view: applies facts, calls the kernel, publishes, sends. The only caller of `decide`.
+//! - `dcs_watcher` owns the lease and the request connection to the DCS, and reads the cluster; `watch_link` beneath it
+//!   holds the second, long-lived connection whose events only wake.
+//! - `postgres_monitor` looks at PostgreSQL on its own schedule, when asked, and at the exit of the postmaster.
+//! - `postgres_operator` does one long operation on PostgreSQL at a time and writes its configuration files.
+//! - `slot_manager` makes slots equal their target; `sync_manager` carries out steps of synchronous replication.
+//! - `peer_prober` asks other members before a race.
+//! - `fence_keeper` is no actor but a thread that none of them can delay; `start_up` is what comes before all of them.
 
+pub mod coordinator;
 pub mod dcs_watcher;
 pub mod dynamic_settings;
+pub mod fence_keeper;
+pub mod peer_prober;
 pub mod postgres_monitor;
 pub mod postgres_operator;
 pub mod slot_manager;
+pub mod start_up;
 pub mod sync_manager;
 pub mod tell;
+pub mod wiring;

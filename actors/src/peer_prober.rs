@@ -1,5 +1,6 @@
 //! The peer prober: asks other members for their status before a leader race, all at once, each with its own patience.
 
+use actix::fut::wrap_future;
 use actix::prelude::*;
 use futures_util::future::join_all;
 use pgherd_protocol::coordinator::PeersProbed;
@@ -38,7 +39,7 @@ impl Handler<ProbePeers> for PeerProber {
     type Result = ();
     fn handle(&mut self, ProbePeers { round, peers }: ProbePeers, ctx: &mut Self::Context) {
         let asks: Vec<_> = peers.into_iter().map(|peer| ask(self.client.clone(), peer)).collect();
-        ctx.spawn(wrap_future(join_all(asks)).map(move |reports, prober: &mut Self, _| {
+        ctx.spawn(wrap_future::<_, Self>(join_all(asks)).map(move |reports, prober, _| {
             crate::tell::tell(&prober.coordinator, PeersProbed { round, reports });
         }));
     }

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+pub mod demo;
 pub mod list;
 pub mod members;
 pub mod python_json;
@@ -25,6 +26,8 @@ enum Command {
         /// The YAML file, or a directory of *.yml files; PATRONI_* environment variables count over it.
         config: PathBuf,
     },
+    /// Show a three-node cluster on this machine.
+    Demo(demo::DemoArguments),
     /// Print the members of a cluster.
     List(list::ListArguments),
 }
@@ -33,6 +36,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run::run(&config),
+        Command::Demo(arguments) => demo::demo(&arguments),
         Command::List(arguments) => list::list(&arguments),
     }
 }

@@ -1,7 +1,7 @@
 //! Carrying a decision out: each part of it becomes a message, each answer (or its absence) a fact.
 
 use super::Coordinator;
-use actix::dev::ToEnvelope;
+use actix::fut::wrap_future;
 use actix::prelude::*;
 use pgherd_kernel::{Action, Decision, Lock, Observation};
 use pgherd_protocol::dcs_watcher::{AcquireLease, ChangeTimes, ReleaseLease, RenewLease, WriteKey};
@@ -85,7 +85,7 @@ impl Coordinator {
             Action::Hold => {}
             Action::Acquire => self.acquire(now, ctx),
             Action::Release(status) => self.release(status, now, ctx),
-            Action::Start { id, operation, fence } => self.start(id, operation, fence, ctx),
+            Action::Start { id, operation, fence } => self.begin(id, operation, fence, ctx),
             Action::Cancel(id) => crate::tell::tell(&self.links.cancel, CancelOperation(id)),
             Action::Probe { round, peers } => crate::tell::tell(&self.links.probe, ProbePeers { round, peers }),
             Action::Write(write) => self.write(write, pgherd_clock::now(), ctx),
@@ -156,10 +156,10 @@ impl Coordinator {
         });
     }
 
-    fn start(&self, id: OperationId, operation: Operation, fence: Option<Instant>, ctx: &mut Context<Self>) {
+    fn begin(&self, id: OperationId, operation: Operation, fence: Option<Instant>, ctx: &mut Context<Self>) {
         if matches!(operation, Operation::Promote { .. } | Operation::StartPrimary) {
             let request = self.links.sync.send(AlignSync { fence });
-            ctx.spawn(wrap_future(request).map(|answer, _: &mut Self, _| {
+            ctx.spawn(wrap_future::<_, Self>(request).map(|answer, _, _| {
                 if let Ok(Err(why)) = answer {
                     log::warn!("synchronous_standby_names could not be checked: {why}");
                 }
@@ -167,7 +167,7 @@ impl Coordinator {
         }
         let request = self.links.start.send(StartOperation { id, operation, fence });
         let request = tokio::time::timeout(ANSWER_GRACE, request);
-        ctx.spawn(wrap_future(request).map(move |answer, coordinator: &mut Self, ctx| {
+        ctx.spawn(wrap_future::<_, Self>(request).map(move |answer, coordinator, ctx| {
             let refused = match answer {
                 Ok(Ok(Ok(()))) => return,
                 Ok(Ok(Err(busy))) => format!("PostgreSQL's operator is busy with operation {}", busy.0.0),
@@ -191,7 +191,7 @@ impl Coordinator {
     {
         let patience = pgherd_clock::left_until(deadline) + ANSWER_GRACE;
         let request = tokio::time::timeout(patience, to.send(message));
-        ctx.spawn(wrap_future(request).map(move |answer, coordinator: &mut Self, ctx| {
+        ctx.spawn(wrap_future::<_, Self>(request).map(move |answer, coordinator, ctx| {
             let answer = match answer {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(e)) => Err(Refused::Unreachable(format!("the DCS watcher did not take the request: {e}"))),

@@ -25,12 +25,7 @@ pub(super) struct WatchLink {
 }
 
 impl WatchLink {
-    pub fn new(
-        dcs: Rc<dyn Dcs>,
-        changed: Recipient<KeysChanged>,
-        lost: Recipient<LinkLost>,
-        deaf: Rc<Notify>,
-    ) -> Self {
+    pub fn new(dcs: Rc<dyn Dcs>, changed: Recipient<KeysChanged>, lost: Recipient<LinkLost>, deaf: Rc<Notify>) -> Self {
         Self { dcs, changed, lost, deaf, heard: 0 }
     }
 
@@ -59,12 +54,10 @@ impl WatchLink {
     async fn listen(&mut self, mut watch: Box<dyn Watch>) -> String {
         let created_at = watch.created_at();
         if created_at < self.heard {
-            let went_back = WatchEnded::WentBack { revision: created_at }.to_string();
-            log::warn!("DCS: {went_back}");
-            tell(&self.lost, LinkLost { why: went_back });
+            log::warn!("DCS: {}", WatchEnded::WentBack { revision: created_at });
         }
         self.heard = created_at;
-        tell(&self.changed, KeysChanged { revision: created_at });
+        tell(&self.changed, KeysChanged { revision: created_at, opened: true });
         let afresh = tokio::time::sleep(OPEN_AFRESH_EVERY);
         tokio::pin!(afresh);
         loop {
@@ -72,7 +65,7 @@ impl WatchLink {
                 event = watch.next() => match event {
                     Ok(event) => {
                         self.heard = event.revision;
-                        tell(&self.changed, KeysChanged { revision: event.revision });
+                        tell(&self.changed, KeysChanged { revision: event.revision, opened: false });
                     }
                     Err(ended) => return ended.to_string(),
                 },

@@ -24,6 +24,7 @@ pub use instant::{Instant, Now, WallTime};
 pub use lease::{FenceOrder, LeaseGrant, LeaseId};
 pub use lsn::Lsn;
 pub use member::{Member, MemberDoc, MemberName, Role};
+pub use node_status::NodeStatus;
 pub use operation::{Operation, OperationEnd, OperationId, StopMode, Upstream};
 pub use peer::{PeerAnswer, PeerReport, PeerSaid, PeerToAsk};
 pub use postgres::{ControlData, DataDirectory, PostgresState, RunningServer, Server, ServerPhase, SystemId};

@@ -44,7 +44,10 @@ impl Node {
     /// SIGKILL for the agent and for every process of its PostgreSQL: what the loss of a machine looks like.
     pub fn kill(&mut self) -> Result<(), String> {
         if let Some(mut agent) = self.agent.take() {
-            agent.kill().and_then(|()| agent.wait()).map_err(|e| format!("cannot kill the agent of {}: {e}", self.name))?;
+            agent
+                .kill()
+                .and_then(|()| agent.wait())
+                .map_err(|e| format!("cannot kill the agent of {}: {e}", self.name))?;
         }
         let killed = Killer::new(&self.data_dir()).kill_all(Duration::from_secs(10));
         killed.map_err(|e| format!("processes {:?} of {} survive SIGKILL", e.0, self.name))
@@ -112,7 +115,8 @@ impl Cluster {
     }
 
     fn start_etcd(&self) -> Result<Child, String> {
-        let (client, peer) = (format!("http://127.0.0.1:{}", self.etcd_port), format!("http://127.0.0.1:{}", free_port(12380)?));
+        let (client, peer) =
+            (format!("http://127.0.0.1:{}", self.etcd_port), format!("http://127.0.0.1:{}", free_port(12380)?));
         let mut command = Command::new("etcd");
         command.arg("--data-dir").arg(self.directory.join("etcd")).args(["--name", "demo", "--logger", "zap"]);
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
@@ -171,7 +175,8 @@ impl Cluster {
     pub fn what_to_try(&self) -> String {
         let (node, program) = (&self.nodes[0], std::env::current_exe().unwrap_or_else(|_| "pgherd".into()));
         let ports: Vec<_> = self.nodes.iter().map(|n| n.pg_port.to_string()).collect();
-        let pids: Vec<_> = self.nodes.iter().filter_map(|n| Some(format!("{} {}", n.name, n.agent.as_ref()?.id()))).collect();
+        let pids: Vec<_> =
+            self.nodes.iter().filter_map(|n| Some(format!("{} {}", n.name, n.agent.as_ref()?.id()))).collect();
         format!(
             "\nThe cluster is up. Try, in another terminal:\n\
              \x20 {program} list -c {config}\n\
@@ -253,14 +258,16 @@ fn free_port(wanted: u16) -> Result<u16, String> {
     static TAKEN: std::sync::Mutex<Vec<u16>> = std::sync::Mutex::new(Vec::new());
     let mut taken = TAKEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let free = |port: &u16| !taken.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let port = (wanted..wanted.saturating_add(500)).find(free).ok_or_else(|| format!("no free port from {wanted} on"))?;
+    let port =
+        (wanted..wanted.saturating_add(500)).find(free).ok_or_else(|| format!("no free port from {wanted} on"))?;
     taken.push(port);
     Ok(port)
 }
 
 fn newest_postgres() -> Result<PathBuf, String> {
     let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
-    let dirs = fs::read_dir("/usr/lib/postgresql").map_err(|_| "PostgreSQL is not installed in /usr/lib/postgresql: `make deps`".to_owned())?;
+    let dirs = fs::read_dir("/usr/lib/postgresql")
+        .map_err(|_| "PostgreSQL is not installed in /usr/lib/postgresql: `make deps`".to_owned())?;
     let mut found: Vec<_> = dirs.flatten().map(|d| d.path()).filter(|d| d.join("bin/postgres").exists()).collect();
     found.sort_by_key(|path| version(path));
     found.pop().map(|d| d.join("bin")).ok_or_else(|| "no PostgreSQL in /usr/lib/postgresql: `make deps`".to_owned())

@@ -15,7 +15,10 @@ const POLL: Duration = Duration::from_millis(20);
 pub async fn play(cluster: &mut Cluster) -> Result<(), String> {
     let primary = cluster.primary().await.ok_or("no node says that it is the primary")?;
     let client = connect(cluster.nodes[primary].pg_port).await?;
-    client.batch_execute("CREATE TABLE demo (id bigint PRIMARY KEY)").await.map_err(|e| format!("create table: {e}"))?;
+    client
+        .batch_execute("CREATE TABLE demo (id bigint PRIMARY KEY)")
+        .await
+        .map_err(|e| format!("create table: {e}"))?;
     let ledger = Ledger::default();
     let ports = cluster.nodes.iter().map(|n| n.pg_port).collect();
     let writing = tokio::spawn(writer::write(ports, ledger.clone()));
@@ -33,8 +36,14 @@ async fn accident(cluster: &mut Cluster, primary: usize, ledger: &Ledger) -> Res
     let before = ledger.lock().unwrap_or_else(PoisonError::into_inner).len();
     acknowledged(ledger, before + ROWS_AFTER).await?;
     let entries = ledger.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let last = entries.iter().rev().find(|(_, at)| *at <= killed_at).map(|e| e.1).ok_or("nothing was written before the kill")?;
-    let first = entries.iter().find(|(_, at)| *at > killed_at).map(|e| e.1).ok_or("nothing was written after the kill")?;
+    let last = entries
+        .iter()
+        .rev()
+        .find(|(_, at)| *at <= killed_at)
+        .map(|e| e.1)
+        .ok_or("nothing was written before the kill")?;
+    let first =
+        entries.iter().find(|(_, at)| *at > killed_at).map(|e| e.1).ok_or("nothing was written after the kill")?;
     let new = cluster.primary().await.ok_or("rows are written but no node says that it is the primary")?;
     let present: BTreeSet<i64> = rows(cluster.nodes[new].pg_port).await?.into_iter().collect();
     cluster.print_members();

@@ -37,9 +37,10 @@ pub async fn write(ports: Vec<u16>, ledger: Ledger) {
 
 async fn write_while_it_works(client: &Client, next: &mut i64, ledger: &Ledger) {
     loop {
-        let insert = client.execute("INSERT INTO demo (id) VALUES ($1)", &[next]);
+        let id = *next;
+        let insert = async { client.execute("INSERT INTO demo (id) VALUES ($1)", &[&id]).await };
         match tokio::time::timeout(PATIENCE, insert).await {
-            Ok(Ok(1)) => ledger.lock().unwrap_or_else(PoisonError::into_inner).push((*next, Instant::now())),
+            Ok(Ok(1)) => ledger.lock().unwrap_or_else(PoisonError::into_inner).push((id, Instant::now())),
             _ => {
                 // whether it was written is not known: the number is not used again
                 *next += 1;

@@ -1,0 +1,120 @@
+//! Makes all actors and ties them together: the only file that names every one of them.
+
+use crate::coordinator::{ConfigTree, Coordinator, CoordinatorParts, Links};
+use crate::dcs_watcher::{DcsWatcher, WatcherOptions};
+use crate::peer_prober::PeerProber;
+use crate::postgres_monitor::PostgresMonitor;
+use crate::postgres_operator::PostgresOperator;
+use crate::slot_manager::SlotManager;
+use crate::start_up::Inherited;
+use crate::sync_manager::SyncManager;
+use actix::prelude::*;
+use arc_swap::ArcSwap;
+use pgherd_dcs::EtcdOptions;
+pub use pgherd_kernel::Me;
+use pgherd_kernel::View;
+use pgherd_postgres::Postgres;
+use pgherd_protocol::coordinator::ShutdownRequested;
+use pgherd_protocol::dcs_watcher::ChangeTimes;
+use pgherd_types::{NodeStatus, Settings};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// What a node is made of.
+pub struct NodeParts {
+    /// Who it is.
+    pub me: Me,
+    /// Its cluster's name.
+    pub scope: String,
+    /// Where etcd is.
+    pub etcd: EtcdOptions,
+    /// Its server.
+    pub postgres: Arc<Postgres>,
+    /// What its predecessor left.
+    pub inherited: Inherited,
+    /// The local `bootstrap.dcs` section as JSON text.
+    pub bootstrap_dcs: String,
+    /// Where the status is published.
+    pub status: Arc<ArcSwap<NodeStatus>>,
+}
+
+/// A node at work.
+pub struct RunningNode {
+    /// Asks it to leave in order.
+    pub shutdown: Recipient<ShutdownRequested>,
+    /// Answers when it has left.
+    pub done: oneshot::Receiver<()>,
+    /// The threads of the actors; they end with this value.
+    pub threads: Vec<Arbiter>,
+}
+
+/// Start every actor. Needs a running actix system.
+pub fn start(parts: NodeParts) -> RunningNode {
+    let (brain, dcs, postgres) = (Arbiter::new(), Arbiter::new(), Arbiter::new());
+    let (dcs_thread, postgres_thread) = (dcs.handle(), postgres.handle());
+    let (left, done) = oneshot::channel();
+    let coordinator = Coordinator::start_in_arbiter(&brain.handle(), move |ctx| {
+        let settings = first_settings(&parts.bootstrap_dcs);
+        let links = links(&parts, &settings, ctx.address(), &dcs_thread, &postgres_thread);
+        let now = pgherd_clock::boottime();
+        Coordinator::new(CoordinatorParts {
+            view: View::new(parts.me, settings, parts.inherited.promise, now),
+            scope: parts.scope,
+            links,
+            fence: parts.inherited.fence,
+            status: parts.status,
+            config: ConfigTree::new(parts.bootstrap_dcs),
+            done: left,
+        })
+    });
+    RunningNode { shutdown: coordinator.recipient(), done, threads: vec![brain, dcs, postgres] }
+}
+
+/// Until the `config` key is read, the local section counts (without lower minima: who else is there is not known).
+fn first_settings(bootstrap_dcs: &str) -> Settings {
+    let defaults = Settings::default();
+    crate::dynamic_settings::read(bootstrap_dcs, &defaults, true).map_or(defaults, |checked| checked.settings)
+}
+
+fn links(
+    parts: &NodeParts,
+    settings: &Settings,
+    coordinator: Addr<Coordinator>,
+    dcs_thread: &ArbiterHandle,
+    postgres_thread: &ArbiterHandle,
+) -> Links {
+    let Settings { ttl, loop_wait, retry_timeout, .. } = *settings;
+    let options = WatcherOptions {
+        etcd: parts.etcd.clone(),
+        times: ChangeTimes { ttl, loop_wait, retry_timeout },
+        adopt_lease: parts.inherited.promise.map(|promise| promise.lease),
+    };
+    let (observed, lost, probed) = (coordinator.clone().recipient(), coordinator.clone().recipient(), coordinator.clone().recipient());
+    let watcher = DcsWatcher::start_in_arbiter(dcs_thread, move |_| DcsWatcher::new(&options, observed, lost));
+    let prober = PeerProber::start_in_arbiter(dcs_thread, move |_| PeerProber::new(probed));
+
+    let server = || parts.postgres.clone();
+    let (looked, looked_after) = (coordinator.clone().recipient(), coordinator.clone().recipient());
+    let (finished, aligned) = (coordinator.clone().recipient(), coordinator.recipient());
+    let (one, two, three, four) = (server(), server(), server(), server());
+    let monitor = PostgresMonitor::start_in_arbiter(postgres_thread, move |_| PostgresMonitor::new(one, looked, loop_wait));
+    let operator = PostgresOperator::start_in_arbiter(postgres_thread, move |_| PostgresOperator::new(two, looked_after, finished));
+    let slots = SlotManager::start_in_arbiter(postgres_thread, move |_| SlotManager::new(three, aligned));
+    let sync = SyncManager::start_in_arbiter(postgres_thread, move |_| SyncManager::new(four));
+    Links {
+        renew: watcher.clone().recipient(),
+        acquire: watcher.clone().recipient(),
+        release: watcher.clone().recipient(),
+        write: watcher.clone().recipient(),
+        times: watcher.recipient(),
+        probe: prober.recipient(),
+        look: monitor.clone().recipient(),
+        schedule: monitor.recipient(),
+        start: operator.clone().recipient(),
+        cancel: operator.clone().recipient(),
+        extend: operator.clone().recipient(),
+        config: operator.recipient(),
+        slots: slots.recipient(),
+        sync: sync.recipient(),
+    }
+}

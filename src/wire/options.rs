@@ -1,0 +1,85 @@
+//! One node's settings as the options of each package.
+
+use crate::settings::{DatabaseLogin, NodeSettings};
+use pgherd_actors::wiring::Me;
+use pgherd_dcs::EtcdOptions;
+use pgherd_postgres::{Credentials, PostgresOptions};
+use pgherd_web::ApiOptions;
+use std::collections::BTreeMap;
+
+/// For the coordinator.
+pub fn me(settings: &NodeSettings) -> Me {
+    let postgres = &settings.postgresql;
+    Me {
+        name: settings.name.clone(),
+        conn_url: format!("postgres://{}/{}", postgres.connect_address, postgres.database),
+        api_url: settings.restapi.api_url(),
+        tags: settings.tags.clone(),
+        can_bootstrap: settings.bootstrap.present,
+    }
+}
+
+/// For the DCS watcher.
+pub fn etcd(settings: &NodeSettings) -> Result<EtcdOptions, String> {
+    let endpoints = settings.etcd3.endpoints.iter().map(|text| text.parse()).collect::<Result<_, String>>()?;
+    Ok(EtcdOptions {
+        endpoints,
+        namespace: settings.namespace.clone(),
+        scope: settings.scope.clone(),
+        member: settings.name.clone(),
+    })
+}
+
+/// For the API server.
+pub fn api(settings: &NodeSettings) -> ApiOptions {
+    let listen = &settings.restapi.listen;
+    ApiOptions { host: listen.host.clone(), port: listen.port, ..ApiOptions::default() }
+}
+
+/// For everything that touches PostgreSQL.
+pub fn postgres(settings: &NodeSettings) -> PostgresOptions {
+    let from = &settings.postgresql;
+    PostgresOptions {
+        bin_dir: from.bin_dir.clone(),
+        listen_hosts: from.listen_addresses.clone(),
+        listen_port: from.port,
+        connect_host: from.connect_address.host.clone(),
+        connect_port: from.connect_address.port,
+        database: from.database.clone(),
+        pgpass: Some(from.pgpass.clone()),
+        superuser: credentials(&from.superuser),
+        replication: credentials(&from.replication),
+        rewind: (from.rewind != from.superuser).then(|| credentials(&from.rewind)),
+        parameters: from.parameters.iter().cloned().collect(),
+        pg_hba: from.pg_hba.clone().unwrap_or_default(),
+        pg_ident: from.pg_ident.clone().unwrap_or_default(),
+        initdb: pairs(&settings.bootstrap.initdb),
+        basebackup: pairs(&from.basebackup),
+        bootstrap_pg_hba: settings.bootstrap.pg_hba.clone(),
+        bootstrap_users: settings.bootstrap.users.iter().map(|user| user.name.clone()).collect(),
+        bootstrap_dcs: settings.bootstrap.dcs.clone(),
+        use_unix_socket: from.use_unix_socket,
+        ctl_timeout: from.pg_ctl_timeout,
+        ..PostgresOptions::new(settings.name.clone(), &settings.scope, &from.data_dir)
+    }
+}
+
+fn credentials(login: &DatabaseLogin) -> Credentials {
+    Credentials {
+        username: Some(login.username.clone()),
+        password: login.password.as_ref().map(|secret| secret.expose().to_owned()),
+        extra: BTreeMap::new(),
+    }
+}
+
+/// `--name=value` and `--name` as pairs.
+fn pairs(options: &[String]) -> Vec<(String, Option<String>)> {
+    let pair = |option: &String| {
+        let bare = option.trim_start_matches('-');
+        match bare.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (bare.to_owned(), None),
+        }
+    };
+    options.iter().map(pair).collect()
+}
