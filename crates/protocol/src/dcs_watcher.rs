@@ -58,6 +58,8 @@ pub struct WriteKey {
 pub struct KeysChanged {
     /// etcd's revision of the change.
     pub revision: i64,
+    /// The watch was just opened: nothing changed perhaps, but what happened before was not heard.
+    pub opened: bool,
 }
 
 /// From the watch connection: it ended and is being opened again; changes may have been missed.
