@@ -5,6 +5,7 @@ use crate::settings::{self, ClientSettings};
 use clap::{Args, ValueEnum};
 use pgherd_dcs::{Dcs, Etcd3, EtcdOptions};
 use pgherd_types::{Cluster, MemberName, Refused};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -56,7 +57,11 @@ pub fn list(arguments: &ListArguments) -> ExitCode {
     };
     for scope in scopes {
         match actix_rt::System::new().block_on(read(&settings, &scope)) {
-            Ok(cluster) => println!("{}", text(&scope, &cluster, arguments)),
+            // Whoever reads the list may have seen enough and gone.
+            Ok(cluster) if writeln!(std::io::stdout(), "{}", text(&scope, &cluster, arguments)).is_err() => {
+                return ExitCode::FAILURE;
+            }
+            Ok(_) => {}
             Err(why) => return fail(why),
         }
     }
@@ -64,21 +69,19 @@ pub fn list(arguments: &ListArguments) -> ExitCode {
 }
 
 async fn read(settings: &ClientSettings, scope: &str) -> Result<Cluster, String> {
+    let endpoints = &settings.etcd3.endpoints;
     let options = EtcdOptions {
-        endpoints: settings.etcd3.endpoints.clone(),
+        endpoints: endpoints.iter().map(|endpoint| endpoint.parse()).collect::<Result<_, _>>()?,
         namespace: settings.namespace.clone(),
         scope: scope.to_owned(),
         // Nothing is written, so no member's name is needed.
         member: MemberName::default(),
     };
-    let etcd = Etcd3::new(&options);
-    let addresses: Vec<_> = options.endpoints.iter().map(ToString::to_string).collect();
-    match etcd.read(pgherd_clock::boottime() + PATIENCE).await {
-        Ok(reading) => Ok(reading.cluster),
-        Err(refused) => {
-            Err(format!("cannot read the cluster {scope} from {}: {}", addresses.join(", "), explain(refused)))
-        }
-    }
+    let why = match Etcd3::new(&options).read(pgherd_clock::boottime() + PATIENCE).await {
+        Ok(reading) => return Ok(reading.cluster),
+        Err(refused) => explain(refused),
+    };
+    Err(format!("cannot read the cluster {scope} from {}: {why}", endpoints.join(", ")))
 }
 
 fn explain(refused: Refused) -> String {

@@ -21,6 +21,8 @@ pub struct BootstrapUser {
 /// How a new cluster is made.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Bootstrap {
+    /// The section is there: this node may make a new cluster.
+    pub present: bool,
     /// The first dynamic configuration, a JSON object as text.
     pub dcs: String,
     /// Options for initdb, `--name` or `--name=value`.
@@ -37,6 +39,7 @@ const INITDB_OWN: &[&str] = &["pgdata", "nosync", "pwfile", "sync-only", "versio
 /// Reads the section.
 pub fn read(section: Section) -> Result<Bootstrap, SettingsError> {
     let bootstrap = Bootstrap {
+        present: section.exists(),
         dcs: dcs(&section)?,
         initdb: options(&section, "initdb", INITDB_OWN)?,
         pg_hba: section.texts("pg_hba")?.unwrap_or_default(),

@@ -9,8 +9,8 @@ use serde_json::Value;
 /// The DCS.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Etcd3 {
-    /// In the order given; at least one.
-    pub endpoints: Vec<Endpoint>,
+    /// `http://host:port`, in the order given; at least one.
+    pub endpoints: Vec<String>,
 }
 
 /// Reads the section.
@@ -59,7 +59,7 @@ fn hosts(section: &Section) -> Result<Vec<(&'static str, String)>, SettingsError
     Ok(all)
 }
 
-fn endpoint(text: &str) -> Result<Endpoint, String> {
+fn endpoint(text: &str) -> Result<String, String> {
     let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
     if bare.contains("://") {
         return Err(format!("only http is supported yet, not {text}"));
@@ -68,5 +68,5 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
     if address.host.is_empty() || address.host.contains(['/', '@', ' ']) {
         return Err(format!("must be host:port, not {text}"));
     }
-    format!("http://{address}").parse()
+    format!("http://{address}").parse::<Endpoint>().map(|endpoint| endpoint.to_string())
 }

@@ -23,6 +23,7 @@ pub mod yaml;
 
 pub use error::SettingsError;
 pub use node::{ClientSettings, NodeSettings};
+pub use postgresql::DatabaseLogin;
 
 use config::{Config, Map, Value, ValueKind};
 use section::Reading;

@@ -16,21 +16,8 @@ pub struct DatabaseLogin {
     pub username: String,
     /// Its password; `None` when PostgreSQL asks for none.
     pub password: Option<Secret>,
-}
-
-/// The programs, as looked up in `bin_dir` or the PATH.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Programs {
-    /// `initdb`.
-    pub initdb: String,
-    /// `pg_controldata`.
-    pub pg_controldata: String,
-    /// `pg_basebackup`.
-    pub pg_basebackup: String,
-    /// `postgres`.
-    pub postgres: String,
-    /// `pg_rewind`.
-    pub pg_rewind: String,
+    /// Further connection keywords with their values.
+    pub extra: Vec<(&'static str, String)>,
 }
 
 /// The server.
@@ -44,12 +31,8 @@ pub struct Postgresql {
     pub connect_address: HostPort,
     /// The data directory, absolute.
     pub data_dir: PathBuf,
-    /// Where the configuration files are, absolute; by default the data directory.
-    pub config_dir: PathBuf,
     /// Where the programs are; `None` searches the PATH.
     pub bin_dir: Option<PathBuf>,
-    /// What they are called.
-    pub programs: Programs,
     /// The password file the agent writes for replication.
     pub pgpass: PathBuf,
     /// The database the agent connects to.
@@ -66,6 +49,8 @@ pub struct Postgresql {
     pub pg_hba: Option<Vec<String>>,
     /// The whole `pg_ident.conf`; `None` leaves the file alone.
     pub pg_ident: Option<Vec<String>>,
+    /// Recovery settings of standbys (`restore_command`, …); `None` leaves them to the dynamic configuration.
+    pub recovery_conf: Option<Vec<(String, String)>>,
     /// Options for pg_basebackup, `--name` or `--name=value`.
     pub basebackup: Vec<String>,
     /// The agent connects through the unix socket.
@@ -90,8 +75,24 @@ const BASEBACKUP_OWN: &[&str] = &[
     "password",
 ];
 
+/// How PostgreSQL's own programs and standbys connect; the agent's connections to its own server use none of it.
+const CONNECTION_KEYWORDS: &[&str] = &[
+    "sslmode",
+    "sslcert",
+    "sslkey",
+    "sslpassword",
+    "sslrootcert",
+    "sslcrl",
+    "sslcrldir",
+    "gssencmode",
+    "channel_binding",
+    "sslnegotiation",
+];
+
 /// Keys of other agents without effect yet. `use_slots` is read from the dynamic configuration only.
 const LATER: &[&str] = &[
+    "bin_name",
+    "config_dir",
     "proxy_address",
     "parameters_primary",
     "parameters_replica",
@@ -103,7 +104,6 @@ const LATER: &[&str] = &[
     "pg_ident_replica",
     "pg_ident_standby_leader",
     "custom_conf",
-    "recovery_conf",
     "callbacks",
     "create_replica_methods",
     "create_replica_method",
@@ -128,17 +128,12 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
         listen_addresses,
         port: first.port,
         connect_address: connect_address(&section, &first, Some(5432))?,
-        config_dir: match section.text("config_dir")? {
-            Some(path) => absolute(&section, "config_dir", path)?,
-            None => data_dir.clone(),
-        },
         data_dir,
         bin_dir: section
             .text("bin_dir")?
             .filter(|d| !d.is_empty())
             .map(|d| absolute(&section, "bin_dir", d))
             .transpose()?,
-        programs: programs(section.section("bin_name")?)?,
         pgpass: pgpass(&section)?,
         database: section.text("database")?.unwrap_or_else(|| "postgres".to_owned()),
         replication: login(&logins, "replication")?.ok_or_else(|| logins.missing("replication"))?,
@@ -147,6 +142,10 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
         parameters: section.parameters("parameters")?,
         pg_hba: section.texts("pg_hba")?,
         pg_ident: section.texts("pg_ident")?,
+        recovery_conf: match section.raw("recovery_conf") {
+            None => None,
+            Some(_) => Some(section.parameters("recovery_conf")?),
+        },
         basebackup: options(&section, "basebackup", BASEBACKUP_OWN)?,
         use_unix_socket: section.flag("use_unix_socket")?.unwrap_or(false),
         pg_ctl_timeout: timeout(&section)?,
@@ -198,26 +197,12 @@ fn login(logins: &Section, who: &str) -> Result<Option<DatabaseLogin>, SettingsE
     }
     let username = login.required_text("username")?;
     let password = login.text("password")?.map(Secret::new);
-    login.without_effect_yet(&["sslmode", "sslcert", "sslkey", "sslpassword", "sslrootcert", "sslcrl", "sslcrldir"]);
-    login.without_effect_yet(&["gssencmode", "channel_binding", "sslnegotiation"]);
-    login.finish();
-    Ok(Some(DatabaseLogin { username, password }))
-}
-
-fn programs(names: Section) -> Result<Programs, SettingsError> {
-    let name = |key: &str| Ok(names.text(key)?.unwrap_or_else(|| key.to_owned()));
-    let programs = Programs {
-        initdb: name("initdb")?,
-        pg_controldata: name("pg_controldata")?,
-        pg_basebackup: name("pg_basebackup")?,
-        postgres: name("postgres")?,
-        pg_rewind: name("pg_rewind")?,
-    };
-    for unused in ["pg_ctl", "pg_isready"] {
-        names.raw(unused);
+    let mut extra = Vec::new();
+    for keyword in CONNECTION_KEYWORDS {
+        extra.extend(login.text(keyword)?.map(|value| (*keyword, value)));
     }
-    names.finish();
-    Ok(programs)
+    login.finish();
+    Ok(Some(DatabaseLogin { username, password, extra }))
 }
 
 fn timeout(section: &Section) -> Result<Duration, SettingsError> {

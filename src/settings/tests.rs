@@ -67,15 +67,13 @@ fn a_good_file_gives_typed_settings() {
     let s = &loaded.settings;
     assert_eq!((s.scope.as_str(), s.name.as_str(), s.namespace.as_str()), ("demo", "pg1", "/service"));
     assert_eq!(s.restapi.api_url(), "http://10.0.0.1:8008/patroni");
-    let endpoints: Vec<_> = s.etcd3.endpoints.iter().map(ToString::to_string).collect();
-    assert_eq!(endpoints, ["http://10.0.0.1:2379", "http://10.0.0.2:2380"]);
+    assert_eq!(s.etcd3.endpoints, ["http://10.0.0.1:2379", "http://10.0.0.2:2380"]);
     assert_eq!(s.bootstrap.dcs, r#"{"ttl":3,"loop_wait":1,"retry_timeout":1,"postgresql":{"use_slots":true}}"#);
     assert_eq!(s.bootstrap.initdb, ["--data-checksums", "--encoding=UTF8"]);
     assert_eq!(s.bootstrap.users[0].options, ["createdb"]);
     let p = &s.postgresql;
     assert_eq!((p.listen_addresses.as_str(), p.port), ("127.0.0.1,10.0.0.1", 5433));
     assert_eq!(p.connect_address.to_string(), "127.0.0.1:5433");
-    assert_eq!(p.config_dir, PathBuf::from("/data"));
     assert_eq!(p.superuser, p.rewind);
     assert_eq!(p.replication.password.as_ref().unwrap().expose(), "83");
     let parameters: Vec<_> = p.parameters.iter().map(|(k, v)| format!("{k}={v}")).collect();
