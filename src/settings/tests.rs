@@ -190,3 +190,25 @@ fn a_directory_is_merged_in_the_order_of_names() {
     directory.write("40.yml", "");
     assert!(load(&directory.0, []).unwrap_err().to_string().contains("40.yml: the file is empty"));
 }
+
+#[test]
+fn the_sample_is_a_good_file() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/pgherd.yml");
+    let loaded = load(&sample, []).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert_eq!(loaded.settings.bootstrap.initdb, ["--encoding=UTF8", "--data-checksums"]);
+    // Every key that is commented out must be one the program knows.
+    let text = std::fs::read_to_string(sample).unwrap();
+    let is_key = |line: &&str| {
+        line.trim_start()
+            .strip_prefix("# ")
+            .is_some_and(|rest| rest.trim_start().contains(": ") || rest.starts_with("tags:"))
+    };
+    let (head, body) = text.split_at(text.find("scope:").unwrap());
+    let uncommented: Vec<_> =
+        body.lines().map(|line| if is_key(&line) { line.replacen("# ", "", 1) } else { line.to_owned() }).collect();
+    assert_ne!(uncommented.join("\n"), body.trim_end(), "{head}");
+    let loaded = load_text(&uncommented.join("\n")).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert_eq!(loaded.settings.tags.shown.len(), 3, "{:?}", loaded.settings.tags);
+}
