@@ -54,3 +54,6 @@ fn whole(value: &Value) -> Option<u64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,8 +47,8 @@ impl Etcd3 {
             let sent_at = boottime();
             let renewed = match self.keepalive(lease, deadline).await {
                 Ok(Some(ttl_ms)) => Ok(LeaseGrant { lease, sent_at, ttl_ms }),
-                Ok(None) if !prove_leader => return Err(Refused::LeaseGone),
-                Ok(None) => Err(self.really_gone(lease, deadline).await?),
+                Ok(None) if prove_leader => Err(self.unknown_or_gone(lease, deadline).await),
+                Ok(None) => return Err(Refused::LeaseGone),
                 Err(failure) => Err(failure),
             };
             match renewed {
@@ -80,15 +80,18 @@ impl Etcd3 {
         }
     }
 
-    /// An etcd leader that was elected a moment ago may not know a fresh lease yet. If the leader key still hangs on
-    /// it, it lives (keys go in the same step as their lease): that is a failure to try again, not a loss.
-    async fn really_gone(&self, lease: LeaseId, deadline: Instant) -> Result<Failure, Refused> {
-        let seen = self.look(&self.layout.key("leader"), false, deadline).await.map_err(Failure::refused)?;
-        if !seen.leader_on(lease) {
-            return Err(Refused::LeaseGone);
+    /// Asked about a lease that etcd says is gone. An etcd leader that was elected a moment ago may not know a fresh
+    /// lease yet. If the leader key still hangs on it, it lives (keys go in the same step as their lease): that is a
+    /// failure to try again, not a loss.
+    async fn unknown_or_gone(&self, lease: LeaseId, deadline: Instant) -> Failure {
+        match self.look(&self.layout.key("leader"), false, deadline).await {
+            Ok(seen) if !seen.leader_on(lease) => Failure::Explicit(EtcdError::lease_not_found()),
+            Ok(_) => Failure::NoAnswer {
+                why: "etcd does not know the lease yet on which it has the leader key".into(),
+                maybe_done: true,
+            },
+            Err(failure) => failure,
         }
-        let why = "etcd does not know the lease yet on which it has the leader key".to_owned();
-        Ok(Failure::NoAnswer { why, maybe_done: true })
     }
 
     /// One read-only transaction: LEASE(`leader`) = ours.

@@ -174,3 +174,64 @@ impl EtcdWatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(chunks: &[&str]) -> EtcdWatch {
+        let chunks: Vec<Result<Vec<u8>, String>> = chunks.iter().map(|c| Ok(c.as_bytes().to_vec())).collect();
+        EtcdWatch {
+            chunks: Box::pin(futures_util::stream::iter(chunks)),
+            lines: Lines::default(),
+            frames: VecDeque::new(),
+            created_at: 0,
+        }
+    }
+
+    const CREATED: &str = "{\"result\":{\"header\":{\"revision\":\"4\"},\"created\":true}}\n";
+    const EVENT: &str = "{\"result\":{\"header\":{\"revision\":\"5\"},\"events\":[{\"kv\":{\"key\":\"YQ==\"}}]}}\n";
+
+    #[actix_rt::test]
+    async fn frames_may_be_cut_anywhere() {
+        let text = format!("{CREATED}{EVENT}{EVENT}");
+        for cut in 0..text.len() {
+            let mut watch = watch(&[&text[..cut], &text[cut..]]);
+            assert_eq!(watch.created().await, Ok(4));
+            for _ in 0..2 {
+                assert_eq!(watch.next().await, Ok(WatchEvent { revision: 5 }), "cut at {cut}");
+            }
+            assert!(matches!(watch.next().await, Err(WatchEnded::Broken(_))));
+        }
+        let mut bytewise = watch(&text.split("").collect::<Vec<_>>());
+        assert_eq!(bytewise.created().await, Ok(4));
+        assert_eq!(bytewise.next().await, Ok(WatchEvent { revision: 5 }));
+    }
+
+    #[actix_rt::test]
+    async fn every_end_has_its_name() {
+        let canceled = WatchEnded::Canceled("no leader".into());
+        for (frame, ended) in [
+            ("{\"result\":{\"canceled\":true,\"compact_revision\":\"20\"}}\n", WatchEnded::Compacted { oldest: 20 }),
+            ("{\"result\":{\"canceled\":true,\"cancel_reason\":\"no leader\"}}\n", canceled.clone()),
+            ("{\"error\":{\"grpc_code\":14,\"http_code\":503,\"message\":\"no leader\"}}", canceled.clone()),
+            ("{\"error\":{\"code\":14,\"message\":\"no leader\"}}", canceled),
+        ] {
+            let mut watch = watch(&[CREATED, frame]);
+            assert_eq!(watch.created().await, Ok(4));
+            assert_eq!(watch.next().await, Err(ended), "{frame}");
+        }
+        let both =
+            "{\"result\":{\"created\":true,\"canceled\":true,\"watch_id\":\"-1\",\"cancel_reason\":\"denied\"}}\n";
+        assert_eq!(watch(&[both]).created().await, Err(WatchEnded::Canceled("denied".into())));
+        assert!(matches!(watch(&["<html>\n"]).created().await, Err(WatchEnded::Broken(_))));
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused() {
+        let mut lines = Lines::default();
+        let chunk = vec![b'x'; 1 << 20];
+        assert!((0..16).all(|_| lines.feed(&chunk).is_ok()));
+        assert!(lines.feed(&chunk).is_err());
+    }
+}

@@ -186,6 +186,8 @@ pub(super) struct WatchFrame {
     pub events: Vec<serde::de::IgnoredAny>,
 }
 
+const LEASE_NOT_FOUND: &str = "requested lease not found";
+
 /// An error that etcd put into words.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct EtcdError {
@@ -214,8 +216,11 @@ impl EtcdError {
         Self::from_json(&json!({ "error": error }))
             .unwrap_or_else(|| Self { code: 2, message: "an error without a message".into() })
     }
+    pub fn lease_not_found() -> Self {
+        Self { code: 5, message: format!("etcdserver: {LEASE_NOT_FOUND}") }
+    }
     pub fn lease_gone(&self) -> bool {
-        self.message.contains("requested lease not found")
+        self.message.contains(LEASE_NOT_FOUND)
     }
     /// The member could not find out, or not in time: the next one may, and the request may yet take effect.
     /// Decided by code and text, because HTTP status codes differ between versions.
@@ -229,5 +234,75 @@ impl EtcdError {
             "too many requests",
         ];
         matches!(self.code, 1 | 2 | 4 | 13 | 14) || TEXTS.iter().any(|text| self.message.contains(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(body: &str) -> EtcdError {
+        EtcdError::parse(body.as_bytes()).unwrap()
+    }
+
+    /// Bodies as etcd 3.4.23 and 3.5.30 send them.
+    #[test]
+    fn errors_of_all_versions_are_understood() {
+        for (body, code, message) in [
+            (r#"{"error":"etcdserver: x","message":"etcdserver: x","code":5}"#, 5, "etcdserver: x"),
+            (r#"{"code":5,"message":"etcdserver: x"}"#, 5, "etcdserver: x"),
+            (r#"{"code":5,"message":"etcdserver: x","details":[]}"#, 5, "etcdserver: x"),
+            (
+                r#"{"error":{"grpc_code":14,"http_code":503,"message":"no leader","http_status":"Service Unavailable"}}"#,
+                14,
+                "no leader",
+            ),
+            (r#"{"error":{"code":14,"message":"no leader"}}"#, 14, "no leader"),
+            (r#"{"error":"only text"}"#, 2, "only text"),
+        ] {
+            assert_eq!(error(body), EtcdError { code, message: message.into() }, "{body}");
+        }
+        for body in ["Not Found", "404 page not found", "", "[]", "{}", "3", r#"{"error":5}"#, r#"{"message":{}}"#] {
+            assert_eq!(EtcdError::parse(body.as_bytes()), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn errors_are_classified_by_code_and_text() {
+        let no_answer = [
+            r#"{"error":"context deadline exceeded","code":2}"#,
+            r#"{"code":4,"message":"context deadline exceeded"}"#,
+            r#"{"error":"etcdserver: request timed out","code":14}"#,
+            r#"{"error":"not a primary lessor","code":2}"#,
+            r#"{"code":14,"message":"etcdserver: leader changed"}"#,
+            r#"{"code":8,"message":"etcdserver: too many requests"}"#,
+        ];
+        assert!(no_answer.iter().all(|body| error(body).is_no_answer()));
+        let final_word = [
+            r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#,
+            r#"{"code":7,"message":"etcdserver: permission denied"}"#,
+            r#"{"code":3,"message":"etcdserver: user name is empty"}"#,
+            r#"{"code":5,"message":"etcdserver: requested lease not found"}"#,
+        ];
+        assert!(final_word.iter().all(|body| !error(body).is_no_answer()));
+        assert!(error(final_word[3]).lease_gone() && !error(final_word[0]).lease_gone());
+    }
+
+    #[test]
+    fn a_keepalive_without_ttl_is_a_lost_lease() {
+        let reply = |body: &str| serde_json::from_str::<Framed<LeaseReply>>(body).unwrap().result.unwrap();
+        assert_eq!(reply(r#"{"result":{"header":{"revision":"7"},"ID":"777"}}"#).ttl_s, 0);
+        let alive = reply(r#"{"result":{"header":{"revision":"7"},"ID":"777","TTL":"30"}}"#);
+        assert_eq!((alive.id, alive.ttl_s, alive.header.revision), (777, 30, 7));
+        assert_eq!(reply(r#"{"result":{"ID":777,"TTL":30}}"#).ttl_s, 30, "numbers may be numbers");
+    }
+
+    #[test]
+    fn defaults_that_are_left_out_are_filled_in() {
+        let reply: TxnReply = serde_json::from_str(r#"{"header":{}}"#).unwrap();
+        assert!(!reply.succeeded && reply.reads().next().is_none());
+        let range = r#"{"header":{"revision":"9"},"kvs":[{"key":"YQ==","mod_revision":"3"}],"count":"1"}"#;
+        let keys = serde_json::from_str::<RangeReply>(range).unwrap().keys();
+        assert_eq!((keys[0].key.as_slice(), keys[0].value.as_slice(), keys[0].lease), (&b"a"[..], &b""[..], None));
     }
 }
