@@ -79,6 +79,9 @@ pub fn read(text: &str, previous: &Settings, all_ours: bool) -> Result<Checked, 
         dcs_outage_demote_early: reader.demote_early(previous.dcs_outage_demote_early),
     };
     reader.report_the_rest();
+    if settings.pause {
+        reader.warnings.push("pause: maintenance mode is not supported yet; the agent goes on acting".to_owned());
+    }
     correct_timings(&mut settings, all_ours, &mut reader.warnings);
     Ok(Checked { settings, warnings: reader.warnings })
 }
@@ -292,7 +295,7 @@ mod tests {
         assert!(checked.settings.pause);
         assert_eq!(checked.settings.maximum_lag_on_failover, 7);
         assert!(checked.settings.use_slots);
-        assert_eq!(checked.warnings.len(), 4, "{:?}", checked.warnings);
+        assert_eq!(checked.warnings.len(), 5, "{:?}", checked.warnings);
         assert!(checked.warnings[0].starts_with("ttl: must be a number of seconds"), "{:?}", checked.warnings);
     }
 
@@ -311,7 +314,7 @@ mod tests {
         assert_eq!(checked.settings.member_slots_ttl, Duration::from_secs(7200));
         assert!(checked.settings.dcs_outage_demote_early && checked.settings.pause && !checked.settings.use_slots);
         assert_eq!(checked.settings.max_timelines_history, 5);
-        assert!(checked.warnings.is_empty(), "{:?}", checked.warnings);
+        assert_eq!(checked.warnings.len(), 1, "only pause is reported: {:?}", checked.warnings);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::query::Parameters;
 use pgherd_types::node_status::NodeStatus;
-use pgherd_types::{Instant, Lsn, Role, RunningServer, ServerPhase};
+use pgherd_types::{Instant, Lsn, RunningServer, ServerPhase};
 use std::time::Duration;
 
 /// The answer to a health check.
@@ -88,12 +88,8 @@ fn looks_at_lag(path: &str) -> bool {
     }
 }
 
-/// May this node say that it leads? The claim lapses by itself. In maintenance mode without the DCS nobody renews
-/// anything and nobody else can take over, so the role counts.
+/// May this node say that it leads? The claim lapses by itself.
 pub fn leads(status: &NodeStatus, now: Instant) -> bool {
-    if is_blind(status) && status.settings.pause {
-        return status.role == Role::Primary;
-    }
     status.leader_until.is_some_and(|until| now < until)
 }
 

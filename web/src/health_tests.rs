@@ -118,13 +118,12 @@ fn without_the_dcs_only_what_needs_it_is_denied() {
 }
 
 #[test]
-fn in_maintenance_without_the_dcs_the_role_counts() {
-    let mut status = NodeStatus { leader_until: None, dcs_lost_since: Some(NOW), ..primary() };
-    expect(&status, &[("/primary", "503")]);
+fn without_the_dcs_a_primary_leads_as_long_as_its_claim_and_no_longer() {
+    let mut status = NodeStatus { dcs_lost_since: Some(NOW), ..primary() };
+    expect(&status, &[("/primary", "200"), ("/leader", "200")]);
+    status.leader_until = None;
     status.settings.pause = true;
-    expect(&status, &[("/primary", "200"), ("/leader", "200"), ("/read-only", "200")]);
-    status.dcs_lost_since = None;
-    expect(&status, &[("/primary", "503")]);
+    expect(&status, &[("/primary", "503"), ("/leader", "503")]);
 }
 
 #[test]

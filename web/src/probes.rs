@@ -5,12 +5,11 @@ use crate::query::Parameters;
 use pgherd_types::node_status::NodeStatus;
 use pgherd_types::{Instant, Role};
 
-/// Did the coordinator turn lately? A leader must turn within `ttl`, others within twice that. In maintenance mode a
-/// restart of the agent would help nobody.
+/// Did the coordinator turn lately? A leader must turn within `ttl`, others within twice that.
 pub fn liveness(status: &NodeStatus, now: Instant) -> Verdict {
     let leading = status.leader_until.is_some() || status.role == Role::Primary;
     let patience = if leading { status.settings.ttl } else { status.settings.ttl * 2 };
-    verdict(status.settings.pause || status.turned_at + patience > now)
+    verdict(status.turned_at + patience > now)
 }
 
 /// The leader is ready; a replica is when it streams and is not further behind than `lag`, by default
@@ -57,9 +56,6 @@ mod tests {
         assert_eq!(liveness(&leader, leader.turned_at + ttl), Verdict::Unhealthy);
         assert_eq!(liveness(&other, just_before(ttl * 2)), Verdict::Healthy);
         assert_eq!(liveness(&other, other.turned_at + ttl * 2), Verdict::Unhealthy);
-        let mut paused = replica();
-        paused.settings.pause = true;
-        assert_eq!(liveness(&paused, other.turned_at + ttl * 9), Verdict::Healthy);
     }
 
     #[test]
