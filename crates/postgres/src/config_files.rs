@@ -6,7 +6,7 @@ use crate::control_data;
 use crate::error::{Outcome, Tried};
 use crate::passfile;
 use crate::server::Postgres;
-use crate::server_config::{ServerConfig, is_recovery_parameter};
+use crate::server_config::{ServerConfig, is_recovery_parameter, is_user_recovery_parameter};
 use crate::state_dir::write_private;
 use pgherd_types::Upstream;
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ pub(crate) fn write_at(server: &Postgres, dir: &Path, config: &ServerConfig, rec
     keep_original(&path, &dir.join("postgresql.base.conf"))?;
     let old = fs::read_to_string(&path).unwrap_or_default();
     let section = match recovery {
-        Recovery::Keep => old.split_once(RECOVERY_HEAD).map(|(_, section)| section.to_owned()).unwrap_or_default(),
+        Recovery::Keep => kept_section(&old, config),
         Recovery::Primary => render(&config.recovery),
         Recovery::Standby(upstream) => render(&standby_parameters(server, config, upstream)?),
     };
@@ -48,6 +48,21 @@ pub(crate) fn write_at(server: &Postgres, dir: &Path, config: &ServerConfig, rec
     changed |= write_list(server, &dir.join("pg_hba.conf"), &config.pg_hba)?;
     changed |= write_list(server, &dir.join("pg_ident.conf"), &config.pg_ident)?;
     Ok(changed)
+}
+
+/// Whom the present file follows, with the user's own recovery parameters as they are now.
+fn kept_section(old: &str, config: &ServerConfig) -> String {
+    let old = old.split_once(RECOVERY_HEAD).map_or("", |(_, section)| section);
+    let ours = |name: &str| is_recovery_parameter(name) && !is_user_recovery_parameter(name);
+    let kept = old.lines().filter(|line| ours(name_in(line))).map(str::to_owned);
+    let mut lines: Vec<String> = kept.chain(render(&config.recovery).lines().map(str::to_owned)).collect();
+    lines.sort();
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// The parameter that a line of a configuration file sets.
+fn name_in(line: &str) -> &str {
+    line.trim_start().split(['=', ' ']).next().unwrap_or_default()
 }
 
 fn main_file(server: &Postgres, dir: &Path, config: &ServerConfig, recovery: &str) -> String {
@@ -164,10 +179,27 @@ pub(crate) fn set_standby_signal(server: &Postgres, dir: &Path, wanted: bool) ->
 pub(crate) fn clean_auto_conf(server: &Postgres, dir: &Path) -> Outcome<()> {
     let path = dir.join("postgresql.auto.conf");
     let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
-    let sets_recovery = |line: &&str| is_recovery_parameter(line.split(['=', ' ']).next().unwrap_or_default().trim());
+    let sets_recovery = |line: &&str| is_recovery_parameter(name_in(line));
     if !text.lines().any(|line| sets_recovery(&line)) {
         return Ok(());
     }
     let kept: String = text.lines().filter(|line| !sets_recovery(line)).map(|line| format!("{line}\n")).collect();
     write_private(&path, &kept, server.options.run_as)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whom_a_standby_follows_survives_a_change_of_the_configuration_and_nothing_else_does() {
+        let mut config = ServerConfig::default();
+        config.recovery.insert("restore_command".to_owned(), "new".to_owned());
+        let old = "work_mem = '1MB'\n# recovery.conf\nprimary_conninfo = 'host=a'\nrecovery_target_timeline = 'latest'\n\
+            restore_command = 'old'\nsynchronous_standby_names = 'x'\n";
+        let wanted = "primary_conninfo = 'host=a'\nrecovery_target_timeline = 'latest'\nrestore_command = 'new'\n";
+        assert_eq!(kept_section(old, &config), wanted);
+        assert_eq!(kept_section(&format!("{RECOVERY_HEAD}{wanted}"), &config), wanted);
+        assert_eq!(kept_section("", &ServerConfig::default()), "");
+    }
 }

@@ -53,7 +53,7 @@ impl ServerConfig {
             parameters,
             pg_hba: or_shared(&options.pg_hba, &section["pg_hba"]),
             pg_ident: or_shared(&options.pg_ident, &section["pg_ident"]),
-            recovery: recovery.into_iter().filter(|(name, _)| is_kept_recovery_parameter(name)).collect(),
+            recovery: recovery.into_iter().filter(|(name, _)| is_user_recovery_parameter(name)).collect(),
             use_slots: section["use_slots"].as_bool().unwrap_or(true),
         }
     }
@@ -105,7 +105,8 @@ pub(crate) fn is_recovery_parameter(name: &str) -> bool {
     ) || name.starts_with("recovery_target")
 }
 
-fn is_kept_recovery_parameter(name: &str) -> bool {
+/// Those of them that the user may set.
+pub(crate) fn is_user_recovery_parameter(name: &str) -> bool {
     is_recovery_parameter(name)
         && !name.starts_with("recovery_target")
         && !matches!(name, "primary_conninfo" | "primary_slot_name" | "promote_trigger_file")

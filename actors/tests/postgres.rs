@@ -1,0 +1,229 @@
+//! The actors around PostgreSQL, between probes, with a real server.
+
+use actix::prelude::*;
+use pgherd_actors::postgres_monitor::PostgresMonitor;
+use pgherd_actors::postgres_operator::PostgresOperator;
+use pgherd_actors::slot_manager::SlotManager;
+use pgherd_actors::sync_manager::SyncManager;
+use pgherd_postgres::{OperationControl, find_postmaster, start_primary};
+use pgherd_protocol::coordinator::{OperationFinished, PostgresObserved, SlotsAligned};
+use pgherd_protocol::postgres_monitor::LookNow;
+use pgherd_protocol::postgres_operator::{Busy, CancelOperation, ConfigChanged, ExtendFence, StartOperation};
+use pgherd_protocol::slot_manager::AlignSlots;
+use pgherd_protocol::sync_manager::AlignSync;
+use pgherd_testkit::eventually::eventually;
+use pgherd_testkit::postgres::{TestDir, TestPostgres, options};
+use pgherd_types::{
+    Instant, Operation, OperationEnd, OperationId, PostgresState, Server, SlotTarget, StopMode, Timeline, Upstream,
+};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// What the actors said to the coordinator's place, in order.
+enum Said {
+    Observed(Arc<PostgresState>),
+    Finished(OperationFinished),
+    Slots(SlotsAligned),
+}
+
+struct Probe(UnboundedSender<Said>);
+
+impl Actor for Probe {
+    type Context = Context<Self>;
+}
+
+impl Handler<PostgresObserved> for Probe {
+    type Result = ();
+    fn handle(&mut self, PostgresObserved(state): PostgresObserved, _: &mut Self::Context) {
+        let _ = self.0.send(Said::Observed(state));
+    }
+}
+
+impl Handler<OperationFinished> for Probe {
+    type Result = ();
+    fn handle(&mut self, finished: OperationFinished, _: &mut Self::Context) {
+        let _ = self.0.send(Said::Finished(finished));
+    }
+}
+
+impl Handler<SlotsAligned> for Probe {
+    type Result = ();
+    fn handle(&mut self, aligned: SlotsAligned, _: &mut Self::Context) {
+        let _ = self.0.send(Said::Slots(aligned));
+    }
+}
+
+struct Heard(UnboundedReceiver<Said>);
+
+impl Heard {
+    fn new() -> (Addr<Probe>, Self) {
+        let (send, receive) = unbounded_channel();
+        (Probe(send).start(), Self(receive))
+    }
+    async fn next(&mut self) -> Said {
+        tokio::time::timeout(PATIENCE, self.0.recv()).await.expect("a message in time").expect("a living probe")
+    }
+    /// The state that was reported before the end, and the end.
+    async fn end(&mut self, id: u64) -> (Arc<PostgresState>, OperationEnd) {
+        let mut last = None;
+        loop {
+            match self.next().await {
+                Said::Observed(state) => last = Some(state),
+                Said::Finished(finished) => {
+                    assert_eq!(finished.id, OperationId(id));
+                    return (last.expect("a look before the end"), finished.end);
+                }
+                Said::Slots(_) => panic!("slots were not asked for"),
+            }
+        }
+    }
+    async fn state(&mut self, what: &str, wanted: impl Fn(&PostgresState) -> bool) -> Arc<PostgresState> {
+        let begun = std::time::Instant::now();
+        loop {
+            assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
+            if let Said::Observed(state) = self.next().await
+                && wanted(&state)
+            {
+                return state;
+            }
+        }
+    }
+}
+
+fn start(id: u64, operation: Operation) -> StartOperation {
+    let fence = operation.needs_lock().then(|| pgherd_clock::boottime() + NEVER);
+    StartOperation { id: OperationId(id), operation, fence }
+}
+
+async fn primary(dir: &TestDir) -> TestPostgres {
+    let it = TestPostgres::bootstrapped(options("a1", dir.path())).await.unwrap();
+    start_primary(&it.server, &OperationControl::new(None)).unwrap();
+    it
+}
+
+#[actix_rt::test]
+async fn the_operator_runs_operations_one_at_a_time_and_reports_a_look_before_each_end() {
+    let dir = TestDir::new();
+    let it = TestPostgres::open(options("a1", dir.path())).unwrap();
+    let (probe, mut heard) = Heard::new();
+    let operator = PostgresOperator::new(it.server.clone(), probe.clone().recipient(), probe.recipient()).start();
+
+    assert_eq!(operator.send(start(1, Operation::Bootstrap)).await.unwrap(), Ok(()));
+    assert_eq!(operator.send(start(2, Operation::StartPrimary)).await.unwrap(), Err(Busy(OperationId(1))));
+    let (state, end) = heard.end(1).await;
+    assert_eq!((end, &state.server), (OperationEnd::Done, &Server::Stopped));
+
+    let late = StartOperation { fence: Some(Instant::from_millis(1)), ..start(3, Operation::StartPrimary) };
+    operator.send(late).await.unwrap().unwrap();
+    let (state, end) = heard.end(3).await;
+    assert_eq!((end, &state.server), (OperationEnd::TooLate, &Server::Stopped));
+
+    operator.send(start(4, Operation::StartPrimary)).await.unwrap().unwrap();
+    let (state, end) = heard.end(4).await;
+    assert_eq!(end, OperationEnd::Done);
+    assert!(state.running().is_some_and(|r| !r.in_recovery));
+
+    operator.send(ConfigChanged(r#"{"postgresql":{"parameters":{"work_mem":"7MB"}}}"#.to_owned())).await.unwrap();
+    let changed = async || it.sql("SHOW work_mem").await.ok().filter(|v| v == &["7MB"]);
+    eventually(PATIENCE, "the parameter changes", changed).await;
+
+    operator.send(start(5, Operation::Promote { timeline: Timeline(9) })).await.unwrap().unwrap();
+    assert!(matches!(heard.end(5).await.1, OperationEnd::Failed(_)), "a primary cannot be promoted");
+
+    for (id, mode) in [(6, StopMode::Immediate), (7, StopMode::Fast)] {
+        operator.send(start(id, Operation::Stop { mode })).await.unwrap().unwrap();
+        let (state, end) = heard.end(id).await;
+        assert_eq!((end, &state.server), (OperationEnd::Done, &Server::Stopped));
+    }
+}
+
+#[actix_rt::test]
+async fn a_cancelled_operation_is_given_up_and_only_by_its_own_number() {
+    let dir = TestDir::new();
+    let it = TestPostgres::open(options("a1", dir.path())).unwrap();
+    let (probe, mut heard) = Heard::new();
+    let operator = PostgresOperator::new(it.server.clone(), probe.clone().recipient(), probe.recipient()).start();
+    // A source that takes the connection and never says anything.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let from = Upstream { member: "x".into(), host: "127.0.0.1".to_owned(), port: silent.local_addr().unwrap().port() };
+    operator.send(start(1, Operation::Clone { from })).await.unwrap().unwrap();
+    operator.send(ExtendFence(Instant::from_millis(5))).await.unwrap();
+    operator.send(CancelOperation(OperationId(99))).await.unwrap();
+    let _open = tokio::task::spawn_blocking(move || silent.accept().map(|(stream, _)| (silent, stream)))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(operator.send(start(2, Operation::StartPrimary)).await.unwrap(), Err(Busy(OperationId(1))));
+    operator.send(CancelOperation(OperationId(1))).await.unwrap();
+    let (state, end) = heard.end(1).await;
+    assert_eq!(end, OperationEnd::Cancelled);
+    assert_eq!(state.data, pgherd_types::DataDirectory::Empty);
+}
+
+#[actix_rt::test]
+async fn the_monitor_sees_the_end_of_the_process_at_once_and_finds_the_end_of_the_wal() {
+    let dir = TestDir::new();
+    let it = primary(&dir).await;
+    let (probe, mut heard) = Heard::new();
+    let monitor = PostgresMonitor::new(it.server.clone(), probe.recipient(), NEVER).start();
+    heard.state("the first look", |s| s.running().is_some()).await;
+    monitor.send(LookNow).await.unwrap();
+    let before = heard.state("the look that was asked for", |s| s.running().is_some()).await;
+
+    // With its schedule at one hour only the end of the process can be the cause of the next look.
+    let pid = find_postmaster(&it.server.options().data_dir).unwrap().pid;
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    let after = heard.state("the process is gone", |s| s.running().is_none()).await;
+    assert!(after.looked_at >= before.looked_at);
+    assert!(matches!(after.server, Server::Stopped | Server::Orphaned), "{:?}", after.server);
+    heard.state("the end of the WAL", |s| s.control().is_some_and(|c| c.wal_end.is_some())).await;
+
+    // A new postmaster is watched as well.
+    start_primary(&it.server, &OperationControl::new(None)).unwrap();
+    heard.state("it runs again", |s| s.running().is_some()).await;
+    it.server.killer().stop_immediate();
+    heard.state("it is gone again", |s| s.server == Server::Stopped).await;
+}
+
+#[actix_rt::test]
+async fn slots_are_made_and_only_expired_unused_ones_dropped() {
+    let dir = TestDir::new();
+    let it = primary(&dir).await;
+    let (probe, mut heard) = Heard::new();
+    let slots = SlotManager::new(it.server.clone(), probe.recipient()).start();
+    it.sql("SELECT pg_create_physical_replication_slot(n) FROM unnest(ARRAY['expired', 'foreign', 'b1']) n")
+        .await
+        .unwrap();
+    let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+    let target = SlotTarget { members: names(&["b1", "c1"]), reserve: true, expired: names(&["expired", "absent"]) };
+    let late = AlignSlots { round: 1, target: target.clone(), fence: Some(Instant::from_millis(1)) };
+    slots.send(late).await.unwrap();
+    slots.send(AlignSlots { round: 2, target, fence: None }).await.unwrap();
+    for (wanted_round, wanted) in [(1, false), (2, true)] {
+        let Said::Slots(SlotsAligned { round, result }) = heard.next().await else { panic!("not about slots") };
+        assert_eq!((round, result.is_ok()), (wanted_round, wanted), "{result:?}");
+    }
+    let seen = it.sql("SELECT slot_name || (restart_lsn IS NOT NULL)::text FROM pg_replication_slots ORDER BY 1").await;
+    assert_eq!(seen.unwrap(), ["b1false", "c1true", "foreignfalse"]);
+}
+
+#[actix_rt::test]
+async fn standby_names_that_nobody_configured_are_emptied() {
+    let dir = TestDir::new();
+    let it = primary(&dir).await;
+    let file = it.server.options().data_dir.join("postgresql.conf");
+    let old = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{old}\nsynchronous_standby_names = 'b1'\n")).unwrap();
+    assert!(it.server.reload());
+    let names = async |wanted: &str| it.sql("SHOW synchronous_standby_names").await.ok().filter(|v| v == &[wanted]);
+    eventually(PATIENCE, "left over by another agent", async || names("b1").await).await;
+    let sync = SyncManager::new(it.server.clone()).start();
+    assert!(sync.send(AlignSync { fence: Some(Instant::from_millis(1)) }).await.unwrap().is_err());
+    assert_eq!(sync.send(AlignSync { fence: None }).await.unwrap(), Ok(()));
+    eventually(PATIENCE, "emptied", async || names("").await).await;
+}
