@@ -1,1 +1,22 @@
-//! (to be written)
+//! A simulator of whole clusters: the kernel's own code on every node, models of everything around it, one seed a story.
+//!
+//! Reading order: `scenario` (how a run is set up), `world` (time and events), `node`, `agent` (the coordinator's turn),
+//! `dcs` and `etcd`, `operator`, `server` and `postgres`, `network`, `client`, `faults`, then `checkers`, which know the
+//! world and not the rules. `docs/simulation.md` says what is modelled and what is not.
+
+pub mod agent;
+pub mod checkers;
+pub mod client;
+pub mod dcs;
+pub mod etcd;
+pub mod explore;
+pub mod faults;
+pub mod network;
+pub mod node;
+pub mod operator;
+pub mod postgres;
+pub mod rng;
+pub mod scenario;
+pub mod server;
+pub mod trace;
+pub mod world;

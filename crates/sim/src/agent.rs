@@ -1,0 +1,361 @@
+//! The coordinator's turn and what hangs on it: alarm, fence thread, looks at PostgreSQL, questions to peers. The order is
+//! production's: apply, decide, check, dispatched, fence, alarm, send.
+
+use crate::dcs::Kind;
+use crate::network::End;
+use crate::node::{Agent, Op, Round};
+use crate::postgres::Proc;
+use crate::world::{Ev, World};
+use pgherd_kernel::{Action, Decision, LeaseView, Observation, decide, invariants, lease_view};
+use pgherd_types::{
+    DcsWrite, FenceOrder, Instant, Now, Operation, PeerAnswer, PeerReport, PeerSaid, PeerToAsk, WallTime,
+};
+use std::sync::Arc;
+
+impl World {
+    /// A node's reading of its clocks.
+    pub fn clocks(&self, n: usize) -> Now {
+        Now { mono: self.local(n), wall: WallTime(1_700_000_000_000 + self.now as i64) }
+    }
+
+    /// Start the agent: adopt or fence PostgreSQL first, and only then talk to the DCS.
+    pub fn agent_start(&mut self, n: usize) {
+        let local = self.local(n);
+        let node = &mut self.nodes[n];
+        if !node.up || node.agent.is_some() || node.down > 0 {
+            return;
+        }
+        node.inc += 1;
+        node.paused_until = 0;
+        let inc = node.inc;
+        let valid = node.recorded.is_some_and(|grant| local < LeaseView::default().stop_at(&grant));
+        if !valid {
+            node.recorded = None;
+        }
+        if node.pg.may_be_writable() && !valid {
+            self.trace.count("happened:fenced before the first DCS call");
+            let took = self.kill_time();
+            self.pg_kill(n, took);
+            self.push(self.now + took + 5, Ev::AgentGo { n, inc });
+        } else {
+            self.push(self.now + 50, Ev::AgentGo { n, inc });
+        }
+    }
+
+    /// The agent is in charge.
+    pub fn agent_go(&mut self, n: usize) {
+        let local = self.local(n);
+        let (settings, mutant, dice) = (self.setup.settings.clone(), self.setup.mutant, self.rng.bits());
+        let node = &mut self.nodes[n];
+        let mut agent = Box::new(Agent::new(node.me.clone(), settings, node.recorded, local, mutant));
+        agent.view.dice = dice;
+        agent.fence = agent.view.fence_order(local);
+        node.agent = Some(agent);
+        node.exempt = false;
+        node.disturbed_at = self.now;
+        self.trace.tell(self.now, || format!("n{}    agent started", n + 1));
+        let inc = node.inc;
+        self.fence_alarm(n);
+        self.turn(n, None);
+        let every = self.ms(self.setup.settings.loop_wait);
+        let phase = self.rng.below(every);
+        self.push(self.now + 3, Ev::Look { n, inc });
+        self.push(self.now + phase, Ev::LookTick { n, inc });
+        self.push(self.now + 1, Ev::ReadTick { n, inc });
+    }
+
+    /// One turn.
+    pub fn turn(&mut self, n: usize, fact: Option<Observation>) {
+        let now = self.clocks(n);
+        let mutant = self.setup.mutant.is_some();
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
+        if let Some(fact) = fact {
+            agent.view.apply(fact, now);
+        }
+        let decision = decide(&agent.view, now);
+        let verdict = invariants::check(&agent.view, &decision, now);
+        agent.view.dispatched(&decision, now);
+        agent.fence = agent.view.fence_order(now.mono);
+        self.nodes[n].recorded = agent.view.lease.leader.map(|proof| proof.grant);
+        self.turns += 1;
+        if let Err(breach) = verdict
+            && !mutant
+        {
+            self.fail(format!("n{}: invariant {} of the kernel: {}", n + 1, breach.id, breach.what));
+        }
+        self.note_reason(n, &decision);
+        self.fence_alarm(n);
+        self.set_alarm(n, decision.decide_again_at);
+        self.carry_out(n, decision);
+    }
+
+    fn note_reason(&mut self, n: usize, decision: &Decision) {
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
+        let kind = |r: &pgherd_kernel::Reason| std::mem::discriminant(r);
+        if agent.because.as_ref().map(kind) == Some(kind(&decision.because)) {
+            return;
+        }
+        agent.because = Some(decision.because.clone());
+        let id = decision.because.id();
+        self.trace.count(&format!("reason:{id}"));
+        self.trace.tell(self.now, || format!("n{}    {id}: {}", n + 1, decision.because));
+    }
+
+    fn set_alarm(&mut self, n: usize, local: Instant) {
+        let at = self.nodes[n].clock.when(local).max(self.now + 1);
+        let inc = self.nodes[n].inc;
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
+        agent.alarm_at = at;
+        if at < agent.alarm_queued {
+            agent.alarm_queued = at;
+            self.push(at, Ev::Alarm { n, inc });
+        }
+    }
+
+    /// The alarm on the heap rings; it may have been moved meanwhile.
+    pub fn alarm(&mut self, n: usize) {
+        let (now, inc) = (self.now, self.nodes[n].inc);
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
+        if agent.alarm_queued > now {
+            return; // a second, earlier alarm was queued and has rung; this one is still to come
+        }
+        if agent.alarm_at > now {
+            agent.alarm_queued = agent.alarm_at;
+            let at = agent.alarm_at;
+            return self.push(at, Ev::Alarm { n, inc });
+        }
+        agent.alarm_queued = u64::MAX;
+        self.turn(n, None);
+    }
+
+    fn carry_out(&mut self, n: usize, decision: Decision) {
+        let Decision { role, upkeep, .. } = decision;
+        if let Some(prove) = upkeep.renew {
+            self.call(n, Kind::Renew(prove));
+        }
+        self.act(n, role);
+        for write in upkeep.writes {
+            self.call(n, Kind::Write(write));
+        }
+        if upkeep.repair_config {
+            self.call(n, Kind::Write(DcsWrite::Config("{}".to_owned())));
+        }
+        let (now, inc) = (self.now, self.nodes[n].inc);
+        if upkeep.look {
+            let took = self.rng.range(2, 10);
+            self.push(now + took, Ev::Look { n, inc });
+        }
+        if let Some((round, target)) = upkeep.slots {
+            let took = self.rng.range(2, 30);
+            self.push(now + took, Ev::Slots { n, inc, round, target: Box::new(target) });
+        }
+    }
+
+    fn act(&mut self, n: usize, action: Action) {
+        let (now, inc) = (self.now, self.nodes[n].inc);
+        match action {
+            Action::Hold => {}
+            Action::Acquire => self.call(n, Kind::Acquire),
+            Action::Release(status) => self.call(n, Kind::Release(status)),
+            Action::Write(write) => self.call(n, Kind::Write(write)),
+            Action::Probe { round, peers } => self.probe(n, round, &peers),
+            Action::Start { id, operation, fence } => {
+                self.trace.detail(now, || format!("n{} start {operation:?}", n + 1));
+                let dice = self.rng.bits();
+                let slow = self.nodes[n].operator_slow;
+                let took = self.rng.range(1, 15) + if slow > 0 { self.rng.below(slow) } else { 0 };
+                if let Some(agent) = self.nodes[n].agent.as_mut() {
+                    agent.view.dice = dice;
+                    agent.op = Some(Op { id, operation, fence, begun: false, cancelled: false });
+                }
+                self.push(now + took, Ev::OpBegin { n, inc, id: id.0 });
+            }
+            Action::Cancel(id) => self.push(now + 2, Ev::OpCancel { n, inc, id: id.0 }),
+            Action::Exit => {
+                self.trace.tell(now, || format!("n{}    agent ended in order", n + 1));
+                self.trace.count("happened:agent ended in order");
+                self.nodes[n].recorded = None;
+                self.agent_gone(n);
+            }
+        }
+    }
+
+    /// The agent's process is no more.
+    pub fn agent_gone(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        if let Some(agent) = node.agent.take() {
+            // a clone or initdb dies with it; its sibling directory is not swapped in
+            drop(agent);
+            node.inc += 1;
+        }
+        node.disturbed_at = self.now;
+        node.exempt = node.pg.alive();
+    }
+
+    /// The monitor looks.
+    pub fn look(&mut self, n: usize) {
+        let now = self.clocks(n);
+        let node = &mut self.nodes[n];
+        let stalled = node.pg.stalled_until > self.now;
+        let state = node.pg.look(now.mono, now.wall, stalled);
+        self.turn(n, Some(Observation::Postgres(Arc::new(state))));
+    }
+
+    // ---- the fence thread ----
+
+    /// See that the fence thread wakes in time for its order.
+    pub fn fence_alarm(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        let (inc, clock) = (node.inc, node.clock);
+        let now = self.now;
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
+        let FenceOrder::Armed { stop_at, kill_at, .. } = agent.fence else { return };
+        let local = clock.at(now);
+        let at = if local < stop_at {
+            clock.when(stop_at)
+        } else if agent.fence_stopped != Some(agent.fence) {
+            now
+        } else if local < kill_at {
+            clock.when(kill_at)
+        } else {
+            now + 50
+        };
+        if at < agent.fence_at {
+            agent.fence_at = at;
+            self.push(at, Ev::Fence { n, inc });
+        }
+    }
+
+    /// The fence thread wakes; it runs whatever the agent's other threads are doing.
+    pub fn fence(&mut self, n: usize) {
+        let local = self.local(n);
+        let now = self.now;
+        let node = &mut self.nodes[n];
+        let Some(agent) = node.agent.as_mut() else { return };
+        if agent.fence_at > now {
+            return;
+        }
+        agent.fence_at = u64::MAX;
+        let FenceOrder::Armed { stop_at, kill_at, .. } = agent.fence else { return };
+        let alive = node.pg.alive();
+        if local >= kill_at {
+            agent.fence_stopped = Some(agent.fence);
+            if alive {
+                self.trace.count("happened:fence killed");
+                self.trace.detail(now, || format!("n{} fence kills", n + 1));
+                let took = self.kill_time();
+                self.pg_kill(n, took);
+            }
+        } else if local >= stop_at && agent.fence_stopped != Some(agent.fence) {
+            agent.fence_stopped = Some(agent.fence);
+            if alive {
+                self.trace.count("happened:fence fired");
+                self.trace.tell(now, || format!("n{}    fence stops PostgreSQL", n + 1));
+                self.pg_stop_immediately(n);
+            }
+        }
+        if alive || local < stop_at || local < kill_at {
+            self.fence_alarm(n);
+        }
+    }
+
+    /// How long a kill takes: up to half of the margin minus what scheduling and drift may take of it.
+    pub fn kill_time(&mut self) -> u64 {
+        let ttl = self.ms(self.setup.settings.ttl);
+        let longest = (lease_view::margin_ms(ttl) / 2).saturating_sub(60 + ttl / 500);
+        if self.rng.permille(500) { self.rng.range(5, 40) } else { self.rng.range(5, longest.max(6)) }
+    }
+
+    // ---- peers ----
+
+    fn probe(&mut self, n: usize, round: u64, peers: &[PeerToAsk]) {
+        let (now, inc) = (self.now, self.nodes[n].inc);
+        let patience = peers.iter().map(|p| p.patience_ms).max().unwrap_or(0);
+        let silent = |p: &PeerToAsk| PeerReport { name: p.name.clone(), answer: PeerAnswer::Silent("no answer".to_owned()) };
+        let reports: Vec<PeerReport> = peers.iter().map(silent).collect();
+        if let Some(agent) = self.nodes[n].agent.as_mut() {
+            agent.round = Some(Round { round, missing: peers.len(), reports });
+        }
+        for (slot, asked) in peers.iter().enumerate() {
+            let Some(peer) = self.nodes.iter().position(|node| node.me.name == asked.name) else { continue };
+            let until = now + asked.patience_ms;
+            if let Some(delay) = self.net.delay(&mut self.rng, End::Node(n), End::Node(peer)) {
+                self.push(now + delay, Ev::Asked { n, inc, round, slot, peer, until });
+            }
+        }
+        self.push(now + patience, Ev::ProbeEnd { n, inc, round });
+    }
+
+    /// A question reaches a peer, which answers from its last published status.
+    pub fn asked(&mut self, n: usize, inc: u32, round: u64, slot: usize, peer: usize, until: u64) {
+        let now = self.now;
+        if !self.nodes[peer].up {
+            return;
+        }
+        if self.nodes[peer].agent.is_some() && self.nodes[peer].paused_until > now {
+            let at = self.nodes[peer].paused_until;
+            return self.push(at, Ev::Asked { n, inc, round, slot, peer, until });
+        }
+        let said = self.said(peer);
+        let delay = self.net.delay(&mut self.rng, End::Node(peer), End::Node(n)).filter(|d| now + d < until);
+        if let Some(delay) = delay {
+            self.push(now + delay, Ev::PeerSaid { n, inc, round, slot, said: said.map(Box::new) });
+        }
+    }
+
+    /// What the peer says; the time is the age of what it knows. `None`: connection refused.
+    fn said(&self, peer: usize) -> Option<(PeerSaid, u64)> {
+        let agent = self.nodes[peer].agent.as_ref()?;
+        let state = agent.view.postgres.get()?;
+        let age = self.local(peer).since(state.looked_at).as_millis() as u64;
+        let running = state.running();
+        let said = PeerSaid {
+            is_primary: running.is_some_and(|r| !r.in_recovery),
+            position: running.map(|r| r.position()).unwrap_or_default(),
+            timeline: running.and_then(|r| r.timeline),
+            priority: agent.view.me.tags.priority(),
+            watchdog_failed: false,
+            looked_at: Instant::default(),
+        };
+        Some((said, age))
+    }
+
+    /// An answer.
+    pub fn peer_said(&mut self, n: usize, round: u64, slot: usize, said: Option<(PeerSaid, u64)>) {
+        let local = self.local(n);
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
+        let Some(asking) = agent.round.as_mut().filter(|r| r.round == round) else { return };
+        asking.missing -= 1;
+        if let (Some((said, age)), Some(report)) = (said, asking.reports.get_mut(slot)) {
+            let looked_at = local.minus(std::time::Duration::from_millis(age));
+            report.answer = PeerAnswer::Said(PeerSaid { looked_at, ..said });
+        }
+        if asking.missing == 0 {
+            self.probe_end(n, round);
+        }
+    }
+
+    /// All have answered or the time is up.
+    pub fn probe_end(&mut self, n: usize, round: u64) {
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
+        let Some(asked) = agent.round.take_if(|r| r.round == round) else { return };
+        self.turn(n, Some(Observation::Peers { round, reports: asked.reports }));
+    }
+
+    /// The slot manager.
+    pub fn slots(&mut self, n: usize, round: u64, target: &pgherd_types::SlotTarget) {
+        let pg = &mut self.nodes[n].pg;
+        let works = pg.proc == Proc::Running && pg.stalled_until <= self.now;
+        if let (true, Some(data)) = (works, pg.data.as_mut()) {
+            data.slots.extend(target.members.iter().cloned());
+            data.slots.retain(|slot| !target.expired.contains(slot));
+            self.look(n);
+        }
+        self.turn(n, Some(Observation::SlotsAligned { round, ok: works }));
+    }
+
+    /// Does this operation make PostgreSQL writable?
+    pub fn makes_writable(operation: &Operation) -> bool {
+        matches!(operation, Operation::StartPrimary | Operation::Promote { .. })
+    }
+}

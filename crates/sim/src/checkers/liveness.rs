@@ -1,0 +1,67 @@
+//! L1 and L2, once all faults are over.
+
+use crate::postgres::Proc;
+use crate::world::World;
+
+/// What the model's own work may take beyond `ttl + 2 x loop_wait`: a lease is revoked up to 0.5 s late, a lost answer is
+/// waited for (`retry_timeout` + 2 s), peers are asked (2.5 s), a crashed server recovers (2.5 s) and is promoted (1.5 s),
+/// an operation that failed just before is tried again after 1 to 30 s.
+const WORK_MS: u64 = 10_000;
+
+impl World {
+    fn serving(&self) -> Option<usize> {
+        let leader = self.etcd.leader()?;
+        let pg = &self.nodes[leader].pg;
+        (pg.writable && pg.proc == Proc::Running).then_some(leader)
+    }
+
+    /// How long after the heal a primary must serve.
+    pub fn serve_within(&self) -> u64 {
+        let s = &self.setup.settings;
+        self.ms(s.ttl + 2 * s.loop_wait + s.retry_timeout) + WORK_MS
+    }
+
+    /// L1: after the heal a primary serves in time, and goes on serving.
+    pub fn check_serving(&mut self) {
+        if self.now < self.setup.heal_at {
+            return;
+        }
+        let serving = self.serving();
+        let due = self.setup.heal_at + self.serve_within();
+        match (serving, self.checks.serving_since) {
+            (Some(_), None) => {
+                self.checks.serving_since = Some(self.now);
+                self.checks.healed_after = Some(self.now - self.setup.heal_at);
+            }
+            (None, Some(_)) => self.checks.serving_since = None,
+            _ => {}
+        }
+        if serving.is_none() && self.now > due {
+            let what = if self.checks.healed_after.is_some() { "no primary serves any more" } else { "no primary serves" };
+            self.fail(format!("L1: {what} {} s after all faults were over", (self.now - self.setup.heal_at) / 1000));
+        }
+    }
+
+    /// L2: at the end every node is in its place, unless its data have really diverged.
+    pub fn check_at_the_end(&mut self) {
+        let Some(leader) = self.serving() else { return self.fail("L1: no primary serves at the end".to_owned()) };
+        let Some(leading) = self.nodes[leader].pg.data.clone() else { return };
+        for n in (0..self.nodes.len()).filter(|n| *n != leader) {
+            let node = &self.nodes[n];
+            let on_history = node.pg.data.as_ref().is_some_and(|d| d.is_within(&leading));
+            let streams = node.pg.receiver.is_some_and(|r| r.upstream == leader) && node.pg.proc == Proc::Running;
+            let known = self.etcd.cluster.members.contains_key(&node.me.name);
+            let why = node.agent.as_ref().and_then(|a| a.because.clone());
+            let diverged = node.pg.data.as_ref().is_some_and(|d| !d.is_within(&leading));
+            if diverged {
+                self.trace.count("happened:diverged for good");
+            } else if !(streams && on_history && known) {
+                let why = why.map_or_else(|| "no agent".to_owned(), |r| r.to_string());
+                return self.fail(format!(
+                    "L2: n{} is not in its place at the end (streams: {streams}, has a member key: {known}): {why}",
+                    n + 1
+                ));
+            }
+        }
+    }
+}

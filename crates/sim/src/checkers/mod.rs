@@ -1,0 +1,31 @@
+//! The checkers: they see the world as no node can, and know nothing of the rules.
+
+pub mod durability;
+pub mod liveness;
+pub mod safety;
+
+use crate::postgres::Data;
+use pgherd_types::Timeline;
+use std::collections::BTreeMap;
+
+/// What the checkers remember.
+#[derive(Debug)]
+pub struct Checks {
+    /// Who made which timeline, from which.
+    pub made: BTreeMap<Timeline, (usize, Timeline)>,
+    /// What every node held when the leader key last went, and when that was.
+    pub at_lapse: Option<(u64, Vec<Option<Data>>)>,
+    /// The highest timeline each node's directory was on, with its system.
+    pub timelines: Vec<Option<(u64, Timeline)>>,
+    /// Somebody has served since then without a break (true time).
+    pub serving_since: Option<u64>,
+    /// The longest that the cluster was without a primary after the heal, in milliseconds.
+    pub healed_after: Option<u64>,
+}
+
+impl Checks {
+    /// Nothing seen yet.
+    pub fn new(nodes: usize) -> Self {
+        Self { made: BTreeMap::new(), at_lapse: None, timelines: vec![None; nodes], serving_since: None, healed_after: None }
+    }
+}

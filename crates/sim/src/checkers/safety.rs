@@ -1,0 +1,99 @@
+//! S1, S2, S4 and S6.
+
+use crate::world::World;
+use pgherd_kernel::view::Mutant;
+use pgherd_types::{HistoryRow, Initialize, Operation, Timeline};
+
+impl World {
+    /// After every event.
+    pub fn check(&mut self) {
+        self.check_one_writable();
+        self.check_timelines_grow();
+        self.check_serving();
+    }
+
+    /// S1: at most one PostgreSQL that can acknowledge a client's commit.
+    fn check_one_writable(&mut self) {
+        let mut first = None;
+        for (n, node) in self.nodes.iter().enumerate() {
+            if !node.pg.writable || node.exempt || node.exempt_until > self.now {
+                continue;
+            }
+            if let Some(other) = first {
+                return self.fail(format!("S1: n{} and n{} can both acknowledge commits", other + 1usize, n + 1));
+            }
+            first = Some(n);
+        }
+    }
+
+    /// S4: the timeline of a data directory never goes back.
+    fn check_timelines_grow(&mut self) {
+        for n in 0..self.nodes.len() {
+            let now = self.nodes[n].pg.data.as_ref().map(|d| (d.system.0, d.timeline));
+            let before = std::mem::replace(&mut self.checks.timelines[n], now);
+            if let (Some((system, before)), Some((same, now))) = (before, now)
+                && system == same
+                && now < before
+            {
+                self.fail(format!("S4: the data of n{} went back from timeline {before} to {now}", n + 1));
+            }
+        }
+    }
+
+    /// S2: a promotion, or a start as primary, begins only while the leader key hangs on this node's lease.
+    pub fn check_promotion_has_lock(&mut self, n: usize, operation: &Operation) {
+        let held = self.lease_of(n).is_some_and(|lease| self.etcd.leader_on(lease));
+        let ttl = self.ms(self.setup.settings.ttl);
+        let removed_lately = self.etcd.key_removed_at.is_some_and(|at| self.now < at + ttl);
+        if !held && !removed_lately {
+            self.fail(format!("S2: n{} begins {} and the leader key is not its own", n + 1, operation.name()));
+        }
+    }
+
+    /// S4: nobody else made this timeline; S6: the cluster it serves is the registered one.
+    pub fn timeline_made(&mut self, n: usize, from: Timeline, timeline: Timeline) {
+        if timeline <= from {
+            self.fail(format!("S4: n{} went from timeline {from} to {timeline}", n + 1));
+        }
+        if let Some((other, _)) = self.checks.made.insert(timeline, (n, from)) {
+            self.fail(format!("S4: timeline {timeline} was made by n{} and now by n{}", other + 1, n + 1));
+        }
+    }
+
+    /// A server left recovery.
+    pub fn became_writable(&mut self, n: usize) {
+        let Some(data) = &self.nodes[n].pg.data else { return };
+        let registered = match self.etcd.cluster.initialize {
+            Some(Initialize::Done(system)) => system == data.system,
+            _ => false,
+        };
+        if !registered {
+            self.fail(format!("S6: n{} serves data that are not the registered cluster's", n + 1));
+        }
+        self.check_nothing_confirmed_is_lost(n);
+    }
+
+    /// S4: the `history` key says what really happened.
+    pub fn history_written(&mut self, n: usize, rows: &[HistoryRow]) {
+        let Some(data) = &self.nodes[n].pg.data else { return };
+        let agrees = rows.iter().all(|row| {
+            data.history.iter().any(|real| real.timeline == row.timeline && real.switch_lsn == row.switch_lsn)
+        });
+        if !agrees {
+            self.fail(format!("S4: n{} wrote a history that its data do not have: {rows:?}", n + 1));
+        }
+    }
+
+    /// S6: nothing is overwritten, and nothing is rebuilt while its server runs.
+    pub fn check_directory_is_empty(&mut self, n: usize) {
+        let pg = &self.nodes[n].pg;
+        if pg.data.is_some() || pg.alive() {
+            self.fail(format!("S6: n{} overwrites a data directory that is not empty", n + 1));
+        }
+    }
+
+    /// Is this a run with a planted bug?
+    pub fn mutant(&self) -> Option<Mutant> {
+        self.setup.mutant
+    }
+}

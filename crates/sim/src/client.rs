@@ -1,0 +1,31 @@
+//! The client: it writes wherever it can and keeps a ledger of what was acknowledged. On one timeline acknowledged commits
+//! form a prefix of the WAL, so a position for each timeline is a complete ledger.
+
+use crate::postgres::Data;
+use pgherd_types::Timeline;
+use std::collections::BTreeMap;
+
+/// What was acknowledged.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Timeline to the end of the last acknowledged commit.
+    pub acknowledged: BTreeMap<Timeline, u64>,
+    /// How many commits were.
+    pub commits: u64,
+}
+
+impl Ledger {
+    /// A commit was acknowledged.
+    pub fn acknowledge(&mut self, timeline: Timeline, end: u64) {
+        let last = self.acknowledged.entry(timeline).or_default();
+        *last = end.max(*last);
+        self.commits += 1;
+    }
+    /// The first timeline on which `has` holds an acknowledged commit that `lacks` does not.
+    pub fn missing(&self, has: &Data, lacks: &Data) -> Option<(Timeline, u64, u64)> {
+        self.acknowledged.iter().find_map(|(timeline, end)| {
+            let (there, here) = (has.end_on(*timeline).min(*end), lacks.end_on(*timeline).min(*end));
+            (here < there).then_some((*timeline, here, there))
+        })
+    }
+}

@@ -1,0 +1,357 @@
+//! The DCS watcher and its adapter on a node: every call of the protocol as a chain of requests that may get lost, be
+//! carried out late, or be carried out with the reply lost. Ambiguous writes are read back.
+
+use crate::etcd::{Etcd, Reply, Request};
+use crate::network::End;
+use crate::world::{Ev, World};
+use pgherd_kernel::Observation;
+use pgherd_kernel::view::Mutant;
+use pgherd_types::{Cluster, DcsWrite, Instant, LeaseGrant, LeaseId, Refused, StatusKey};
+use std::sync::Arc;
+
+/// What the call is for.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Read the cluster.
+    Read,
+    /// Keep or get a lease; with true prove the leader key.
+    Renew(bool),
+    /// Take the leader key.
+    Acquire,
+    /// Give it up.
+    Release(Option<StatusKey>),
+    /// Write.
+    Write(DcsWrite),
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Its number.
+    pub id: u64,
+    /// What for.
+    pub kind: Kind,
+    /// When it began, on the node's clock.
+    pub began: Instant,
+    /// True time at which it gives up.
+    pub until: u64,
+    /// The request under way.
+    pub request: Request,
+    /// Counts requests; answers to earlier ones are void.
+    pub attempt: u32,
+    /// The lease it is about.
+    pub lease: Option<LeaseId>,
+    /// When its keepalive or grant left, on the node's clock.
+    pub sent_at: Instant,
+    /// The time to live that was granted.
+    pub ttl_ms: u64,
+    /// An earlier copy of the write may have been carried out.
+    pub unsure: bool,
+}
+
+impl World {
+    /// Begin a call.
+    pub fn call(&mut self, n: usize, kind: Kind) {
+        let (now, local) = (self.now, self.local(n));
+        let patience = self.ms(self.setup.settings.retry_timeout);
+        let ttl_ms = self.ms(self.setup.settings.ttl);
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
+        agent.last_call += 1;
+        let (id, lease) = (agent.last_call, agent.lease);
+        let first = match (&kind, lease) {
+            (Kind::Read, _) => Ok(Request::Range),
+            (Kind::Renew(false), None) => Ok(Request::Grant(ttl_ms)),
+            (Kind::Renew(_), Some(lease)) => Ok(Request::KeepAlive(lease)),
+            (Kind::Acquire, Some(lease)) => Ok(Request::CreateLeader(lease)),
+            (Kind::Release(status), Some(lease)) => Ok(Request::Release(lease, status.clone())),
+            (Kind::Write(write), lease) => Ok(Request::Write(lease, write.clone())),
+            (Kind::Renew(true) | Kind::Acquire | Kind::Release(_), None) => Err(Refused::LeaseGone),
+        };
+        let request = match first {
+            Ok(request) => request,
+            Err(why) => return self.call_answered(n, kind, lease, local, Err(why)),
+        };
+        let call = Call { id, kind, began: local, until: now + patience, request, attempt: 0, lease, sent_at: local, ttl_ms, unsure: false };
+        agent.calls.push(call);
+        self.send(n, id);
+    }
+
+    /// Send the call's present request.
+    fn send(&mut self, n: usize, id: u64) {
+        let (now, local, inc) = (self.now, self.local(n), self.nodes[n].inc);
+        let Some(call) = self.call_mut(n, id) else { return };
+        call.attempt += 1;
+        if matches!(call.request, Request::KeepAlive(_) | Request::Grant(_)) {
+            call.sent_at = local;
+        }
+        let (attempt, request) = (call.attempt, call.request.clone());
+        let lost_at = now + self.request_patience();
+        let delay = self.net.delay(&mut self.rng, End::Node(n), End::Etcd);
+        if delay.is_none_or(|d| now + d >= lost_at) {
+            self.push(lost_at, Ev::CallTimeout { n, inc, id, attempt });
+        }
+        if let Some(delay) = delay {
+            self.push(now + delay, Ev::EtcdRequest { n, inc, id, attempt, lost_at, request: Box::new(request) });
+        }
+    }
+
+    fn request_patience(&self) -> u64 {
+        (self.ms(self.setup.settings.retry_timeout) / 3).max(300)
+    }
+
+    /// A request reaches etcd, whatever has become of its sender.
+    pub fn etcd_request(&mut self, n: usize, inc: u32, id: u64, attempt: u32, lost_at: u64, request: Box<Request>) {
+        if self.etcd.frozen_until > self.now {
+            let at = self.etcd.frozen_until + self.rng.below(20);
+            if self.now < lost_at && at >= lost_at {
+                self.push(lost_at, Ev::CallTimeout { n, inc, id, attempt });
+            }
+            return self.push(at, Ev::EtcdRequest { n, inc, id, attempt, lost_at, request });
+        }
+        let name = self.nodes[n].me.name.clone();
+        let reply = self.etcd.serve(n, &name, &request, self.now);
+        self.etcd_happened(n, &request, &reply);
+        if self.now >= lost_at {
+            return; // nobody waits for it
+        }
+        let lost = self.net.loses_reply(&mut self.rng, End::Node(n));
+        let delay = self.net.delay(&mut self.rng, End::Etcd, End::Node(n)).filter(|d| !lost && self.now + d < lost_at);
+        match delay {
+            Some(delay) => self.push(self.now + delay, Ev::EtcdReply { n, inc, id, attempt, reply: Box::new(reply) }),
+            None => {
+                if request.writes() && matches!(reply, Reply::Yes) {
+                    self.trace.count("fault:reply lost after effect");
+                }
+                self.push(lost_at, Ev::CallTimeout { n, inc, id, attempt });
+            }
+        }
+    }
+
+    fn etcd_happened(&mut self, n: usize, request: &Request, reply: &Reply) {
+        self.trace.detail(self.now, || match reply {
+            Reply::All(_) => String::new(),
+            _ => format!("   etcd n{}: {request:?} -> {reply:?}", n + 1),
+        });
+        match (request, reply) {
+            (Request::Grant(ttl), Reply::Granted(lease, _)) => self.push(self.now + ttl, Ev::LeaseCheck { lease: lease.0 }),
+            (Request::CreateLeader(_), Reply::Yes) => {
+                self.trace.tell(self.now, || format!("etcd  leader key: n{}", n + 1));
+                self.trace.count("happened:leader key taken");
+            }
+            (Request::CreateLeader(_), Reply::No) => self.trace.count("happened:acquire refused"),
+            (Request::Release(..), Reply::Yes) => self.trace.count("happened:leader key released"),
+            (Request::KeepAlive(_), Reply::NoTtl) => self.trace.count("happened:keepalive of a lost lease"),
+            (Request::Write(_, DcsWrite::History(rows)), Reply::Yes) => self.history_written(n, rows),
+            _ => {}
+        }
+        self.etcd_changed();
+    }
+
+    /// Tell the watchers, as far as the network lets.
+    pub fn etcd_changed(&mut self) {
+        if self.etcd.leader_gone {
+            self.etcd.leader_gone = false;
+            self.trace.tell(self.now, || "etcd  leader key: gone".to_owned());
+            self.leader_lapsed();
+        }
+        if !std::mem::take(&mut self.etcd.changed) {
+            return;
+        }
+        for n in 0..self.nodes.len() {
+            let inc = self.nodes[n].inc;
+            let Some(agent) = self.nodes[n].agent.as_mut() else { continue };
+            if std::mem::replace(&mut agent.hinted, true) {
+                continue;
+            }
+            // a watch event that gets lost is made good by the next reading on schedule
+            match self.net.delay(&mut self.rng, End::Etcd, End::Node(n)).filter(|_| !self.rng.permille(10)) {
+                Some(delay) => self.push(self.now + delay, Ev::Hint { n, inc }),
+                None => {
+                    if let Some(agent) = self.nodes[n].agent.as_mut() {
+                        agent.hinted = false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Read the cluster, unless a reading is under way: then once more after it.
+    pub fn read(&mut self, n: usize) {
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
+        agent.hinted = false;
+        if agent.calls.iter().any(|c| matches!(c.kind, Kind::Read)) {
+            agent.read_again = true;
+        } else {
+            agent.read_again = false;
+            self.call(n, Kind::Read);
+        }
+    }
+
+    fn call_mut(&mut self, n: usize, id: u64) -> Option<&mut Call> {
+        self.nodes[n].agent.as_mut()?.calls.iter_mut().find(|c| c.id == id)
+    }
+
+    fn take_call(&mut self, n: usize, id: u64) -> Option<Call> {
+        let calls = &mut self.nodes[n].agent.as_mut()?.calls;
+        let at = calls.iter().position(|c| c.id == id)?;
+        Some(calls.swap_remove(at))
+    }
+
+    /// No reply in time.
+    pub fn call_timeout(&mut self, n: usize, id: u64, attempt: u32) {
+        let (now, patience) = (self.now, self.request_patience());
+        let Some(call) = self.call_mut(n, id).filter(|c| c.attempt == attempt) else { return };
+        call.unsure |= call.request.writes();
+        let give_up = now + patience / 2 >= call.until || matches!(call.kind, Kind::Read);
+        if !give_up {
+            if call.request.writes() {
+                call.request = Request::Range;
+            }
+            return self.send(n, id);
+        }
+        let Some(call) = self.take_call(n, id) else { return };
+        self.trace.count("happened:call unreachable");
+        self.call_answered(n, call.kind, call.lease, call.began, Err(Refused::Unreachable("no answer in time".to_owned())));
+    }
+
+    /// A reply.
+    pub fn etcd_reply(&mut self, n: usize, id: u64, attempt: u32, reply: Reply) {
+        let Some(call) = self.call_mut(n, id).filter(|c| c.attempt == attempt).map(|c| c.clone()) else { return };
+        match self.step(n, &call, reply) {
+            Step::Next(request) => {
+                if let Some(call) = self.call_mut(n, id) {
+                    call.request = request;
+                }
+                self.send(n, id);
+            }
+            Step::Done(result) => {
+                let _ = self.take_call(n, id);
+                self.call_answered(n, call.kind, call.lease, call.began, result);
+            }
+        }
+    }
+
+    fn step(&mut self, n: usize, call: &Call, reply: Reply) -> Step {
+        let lenient = self.setup.mutant == Some(Mutant::KeepaliveWithoutTtl);
+        match (&call.kind, reply) {
+            (Kind::Read, Reply::All(cluster)) => Step::Done(Ok(Answer::Cluster(cluster))),
+            (Kind::Renew(prove), Reply::NoTtl) if !lenient => {
+                self.forget_lease(n, call.lease);
+                if *prove { Step::Done(Err(Refused::LeaseGone)) } else { Step::Next(Request::Grant(call.ttl_ms)) }
+            }
+            (Kind::Renew(prove), Reply::Ttl(_) | Reply::NoTtl) => {
+                let ttl_ms = call.ttl_ms;
+                match call.lease {
+                    Some(lease) if *prove => Step::Next(Request::CompareLeader(lease)),
+                    Some(lease) => Step::Done(Ok(self.renewed(n, LeaseGrant { lease, sent_at: call.sent_at, ttl_ms }, false))),
+                    None => Step::Done(Err(Refused::LeaseGone)),
+                }
+            }
+            (Kind::Renew(_), Reply::Granted(lease, ttl_ms)) => {
+                Step::Done(Ok(self.renewed(n, LeaseGrant { lease, sent_at: call.sent_at, ttl_ms }, false)))
+            }
+            (Kind::Renew(_), Reply::Yes) => match call.lease {
+                Some(lease) => {
+                    let grant = LeaseGrant { lease, sent_at: call.sent_at, ttl_ms: call.ttl_ms };
+                    Step::Done(Ok(self.renewed(n, grant, true)))
+                }
+                None => Step::Done(Err(Refused::LeaseGone)),
+            },
+            (_, Reply::Yes) => Step::Done(Ok(Answer::Done)),
+            (_, Reply::No) if call.unsure && call.request.writes() => Step::Next(Request::Range),
+            (_, Reply::No) => Step::Done(Err(Refused::Compare)),
+            (_, Reply::LeaseGone) => Step::Done(Err(Refused::LeaseGone)),
+            (_, Reply::All(cluster)) => self.read_back(n, call, &cluster),
+            (_, Reply::Granted(..) | Reply::Ttl(_) | Reply::NoTtl) => Step::Done(Err(Refused::Denied("unexpected".to_owned()))),
+        }
+    }
+
+    /// What the keys say of a write whose reply was lost.
+    fn read_back(&self, n: usize, call: &Call, cluster: &Cluster) -> Step {
+        let leader = cluster.leader.as_ref();
+        let ours = leader.is_some_and(|l| l.lease.is_some() && l.lease == call.lease);
+        let done = Step::Done(Ok(Answer::Done));
+        let again = |request| Step::Next(request);
+        match (&call.kind, call.lease) {
+            (Kind::Acquire, _) if ours => done,
+            (Kind::Acquire, Some(lease)) if leader.is_none() => again(Request::CreateLeader(lease)),
+            (Kind::Release(_), _) if !ours => done,
+            (Kind::Release(status), Some(lease)) => again(Request::Release(lease, status.clone())),
+            (Kind::Write(write), lease) => {
+                if Etcd::shows(cluster, &self.nodes[n].me.name, lease, write) {
+                    return done;
+                }
+                let for_leaders = matches!(
+                    write,
+                    DcsWrite::Status(_) | DcsWrite::History(_) | DcsWrite::ReserveTimeline { .. } | DcsWrite::Config(_)
+                );
+                let guarded = match write {
+                    DcsWrite::ReserveTimeline { seen, .. } => ours && cluster.timeline_reserved == *seen,
+                    DcsWrite::ClaimInitialize | DcsWrite::AdoptInitialize(_) => cluster.initialize.is_none(),
+                    DcsWrite::Config(_) => ours && cluster.config.is_none(),
+                    _ => ours || !for_leaders,
+                };
+                if guarded { again(Request::Write(lease, write.clone())) } else { Step::Done(Err(Refused::Compare)) }
+            }
+            _ => Step::Done(Err(Refused::Compare)),
+        }
+    }
+
+    fn forget_lease(&mut self, n: usize, lease: Option<LeaseId>) {
+        if let Some(agent) = self.nodes[n].agent.as_mut().filter(|a| a.lease == lease) {
+            (agent.lease, agent.grant) = (None, None);
+        }
+    }
+
+    fn renewed(&mut self, n: usize, grant: LeaseGrant, leader_proven: bool) -> Answer {
+        if let Some(agent) = self.nodes[n].agent.as_mut() {
+            (agent.lease, agent.grant) = (Some(grant.lease), Some(grant));
+        }
+        Answer::Renewed(grant, leader_proven)
+    }
+
+    /// The answer becomes a fact.
+    fn call_answered(&mut self, n: usize, kind: Kind, lease: Option<LeaseId>, began: Instant, result: Result<Answer, Refused>) {
+        // a promise for another lease than the one the key was taken on says nothing
+        let grant = self.nodes[n].agent.as_ref().and_then(|a| a.grant).filter(|g| Some(g.lease) == lease);
+        let fact = match (kind, result) {
+            (Kind::Read, Ok(Answer::Cluster(cluster))) => Observation::Cluster { cluster, read_at: began },
+            (Kind::Read, _) => Observation::DcsLost { since: began },
+            (Kind::Renew(_), Ok(Answer::Renewed(grant, leader_proven))) => Observation::LeaseRenewed { grant, leader_proven },
+            (Kind::Renew(_), Ok(_)) => return,
+            (Kind::Renew(_), Err(why)) => Observation::LeaseRefused { why },
+            (Kind::Acquire, Ok(_)) => match grant {
+                Some(grant) => Observation::LeaderAcquired(grant),
+                None => Observation::AcquireRefused(Refused::LeaseGone),
+            },
+            (Kind::Acquire, Err(why)) => Observation::AcquireRefused(why),
+            (Kind::Release(_), Ok(_)) => Observation::LeaderReleased,
+            (Kind::Release(_), Err(why)) => Observation::ReleaseRefused(why),
+            (Kind::Write(write), Ok(_)) => Observation::Written(write),
+            (Kind::Write(write), Err(why)) => Observation::WriteRefused(write, why),
+        };
+        let (reading, lost) = (matches!(fact, Observation::Cluster { .. }), matches!(fact, Observation::DcsLost { .. }));
+        if lost {
+            let inc = self.nodes[n].inc;
+            let pause = self.ms(self.setup.settings.loop_wait).min(1000);
+            self.push(self.now + pause, Ev::Hint { n, inc });
+        }
+        // a fact is a message to the coordinator: it takes its turn, after what is being done now
+        let inc = self.nodes[n].inc;
+        self.push(self.now, Ev::Turn { n, inc, fact: Box::new(fact) });
+        if reading && self.nodes[n].agent.as_ref().is_some_and(|a| a.read_again) {
+            self.read(n);
+        }
+    }
+}
+
+enum Answer {
+    Cluster(Arc<Cluster>),
+    Renewed(LeaseGrant, bool),
+    Done,
+}
+
+enum Step {
+    Next(Request),
+    Done(Result<Answer, Refused>),
+}

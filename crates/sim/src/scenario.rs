@@ -1,0 +1,82 @@
+//! How a run is set up: drawn from a seed, or written down as a story.
+
+use crate::faults::{self, Planned};
+use crate::rng::Rng;
+use pgherd_kernel::view::Mutant;
+use pgherd_types::Settings;
+use std::time::Duration;
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its seed.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: usize,
+    /// Cluster-wide settings.
+    pub settings: Settings,
+    /// A planted bug.
+    pub mutant: Option<Mutant>,
+    /// What goes wrong.
+    pub faults: Vec<Planned>,
+    /// From then on nothing does.
+    pub heal_at: u64,
+    /// The end.
+    pub end_at: u64,
+    /// The client writes so often, in milliseconds.
+    pub write_every: u64,
+    /// So much WAL a commit.
+    pub write_bytes: u64,
+}
+
+/// `ttl`, `loop_wait` and `retry_timeout` in seconds, and how long faults go on with them.
+const TIMES: [(u64, u64, u64, u64); 4] = [(30, 10, 10, 190), (20, 1, 3, 110), (3, 1, 1, 50), (10, 2, 2, 80)];
+
+/// Settings with these times.
+pub fn settings(ttl: u64, loop_wait: u64, retry_timeout: u64) -> Settings {
+    Settings {
+        ttl: Duration::from_secs(ttl),
+        loop_wait: Duration::from_secs(loop_wait),
+        retry_timeout: Duration::from_secs(retry_timeout),
+        ..Settings::default()
+    }
+}
+
+/// Time after the heal in which every node must find its place: `serve_within`, and the longest wait before a retry.
+pub fn calm(settings: &Settings) -> u64 {
+    let s = settings;
+    (s.ttl + 2 * s.loop_wait + s.retry_timeout).as_millis() as u64 + 50_000
+}
+
+impl Setup {
+    /// The run of this seed.
+    pub fn draw(seed: u64, mutant: Option<Mutant>) -> Self {
+        let mut rng = Rng::new(seed ^ 0x5EED);
+        let (ttl, loop_wait, retry_timeout, rough_s) = TIMES[rng.below(4) as usize];
+        let mut settings = settings(ttl, loop_wait, retry_timeout);
+        settings.dcs_outage_demote_early = rng.permille(150);
+        settings.use_slots = rng.permille(800);
+        let heal_at = rough_s * 1000;
+        let count = rng.range(1, 9);
+        let mut faults: Vec<Planned> = (0..count).map(|_| any_fault(&mut rng, heal_at)).collect();
+        faults.sort_by_key(|f| f.at);
+        let heavy = rng.permille(100);
+        Self {
+            seed,
+            nodes: if rng.permille(800) { 3 } else { 2 },
+            end_at: heal_at + calm(&settings),
+            settings,
+            mutant,
+            faults,
+            heal_at,
+            write_every: rng.range(200, 900),
+            write_bytes: if heavy { 400_000 } else { rng.range(80, 2000) },
+        }
+    }
+}
+
+fn any_fault(rng: &mut Rng, heal_at: u64) -> Planned {
+    let earliest = if rng.permille(100) { 0 } else { 12_000 };
+    let fault = faults::ALL[rng.below(faults::ALL.len() as u64) as usize];
+    Planned { at: rng.range(earliest, heal_at - 1000), fault, node: None, lasts: None }
+}
