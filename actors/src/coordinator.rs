@@ -65,7 +65,11 @@ impl Coordinator {
     fn turn(&mut self, fact: Observation, ctx: &mut Context<Self>) {
         let now = pgherd_clock::now();
         self.before(&fact, now);
+        let became_writable = self.became_writable(&fact);
         self.view.apply(fact, now);
+        if became_writable {
+            self.align_sync(ctx);
+        }
         self.configure(ctx);
         self.act(now, ctx);
     }
@@ -79,6 +83,11 @@ impl Coordinator {
             }
             _ => {}
         }
+    }
+
+    fn became_writable(&self, fact: &Observation) -> bool {
+        let Observation::OperationFinished { id, end: pgherd_types::OperationEnd::Done } = fact else { return false };
+        self.view.operation.as_ref().is_some_and(|running| running.id == *id && running.operation.needs_lock())
     }
 
     /// A changed `config` key changes settings before it changes decisions.

@@ -145,8 +145,10 @@ impl Coordinator {
         let deadline = self.deadline(now.mono);
         let sent = WriteKey { write: stamped(write.clone(), now), deadline };
         self.ask(&self.links.write, sent, deadline, ctx, move |coordinator, answer, ctx| {
-            if let Err(why) = &answer {
-                log::warn!("writing {} to the DCS was refused: {why:?}", write.key());
+            match &answer {
+                Err(Refused::Compare) => log::info!("{} was not written: somebody else was first", write.key()),
+                Err(why) => log::warn!("{} was not written: {why:?}", write.key()),
+                Ok(()) => {}
             }
             let fact = match answer {
                 Ok(()) => Observation::Written(write),
@@ -157,14 +159,6 @@ impl Coordinator {
     }
 
     fn begin(&self, id: OperationId, operation: Operation, fence: Option<Instant>, ctx: &mut Context<Self>) {
-        if matches!(operation, Operation::Promote { .. } | Operation::StartPrimary) {
-            let request = self.links.sync.send(AlignSync { fence });
-            ctx.spawn(wrap_future::<_, Self>(request).map(|answer, _, _| {
-                if let Ok(Err(why)) = answer {
-                    log::warn!("synchronous_standby_names could not be checked: {why}");
-                }
-            }));
-        }
         let request = self.links.start.send(StartOperation { id, operation, fence });
         let request = tokio::time::timeout(ANSWER_GRACE, request);
         ctx.spawn(wrap_future::<_, Self>(request).map(move |answer, coordinator, ctx| {
@@ -174,6 +168,16 @@ impl Coordinator {
                 Ok(Err(_)) | Err(_) => "PostgreSQL's operator gave no answer".to_owned(),
             };
             coordinator.turn(Observation::OperationFinished { id, end: OperationEnd::Failed(refused) }, ctx);
+        }));
+    }
+
+    /// A server that has just become writable must not wait for standbys that somebody named in the past.
+    pub(super) fn align_sync(&self, ctx: &mut Context<Self>) {
+        let fence = self.fence_deadline(pgherd_clock::boottime());
+        ctx.spawn(wrap_future::<_, Self>(self.links.sync.send(AlignSync { fence })).map(|answer, _, _| {
+            if let Ok(Err(why)) = answer {
+                log::warn!("synchronous_standby_names could not be checked: {why}");
+            }
         }));
     }
 

@@ -129,10 +129,20 @@ impl Owed<'_> {
             self.write(DcsWrite::AdoptInitialize(ours));
         }
         if !cluster.config.as_ref().is_some_and(|config| config.valid) {
-            match view.asked.config.as_ref().and_then(|ask| ask.blocked_until(self.now, view.settings.retry_timeout)) {
-                Some(until) => self.wake(until),
-                None => self.upkeep.repair_config = true,
+            self.repair_config();
+        }
+    }
+
+    fn repair_config(&mut self) {
+        let ask = self.view.asked.config.as_ref();
+        if let Some(until) = ask.and_then(|ask| ask.blocked_until(self.now, self.view.settings.retry_timeout)) {
+            return self.wake(until);
+        }
+        match ask.and_then(|ask| ask.granted(&())) {
+            Some(at) if self.view.cluster.when().is_none_or(|read_at| read_at < at) => {
+                self.wake(self.now + Duration::from_millis(100));
             }
+            _ => self.upkeep.repair_config = true,
         }
     }
 

@@ -35,7 +35,8 @@ pub async fn promote(server: &Arc<Postgres>, timeline: Timeline, control: &Opera
         server.end_now()?;
     }
     verify(timeline, reached?)?;
-    config_files::write(server, Recovery::Primary)?;
+    // the recovery targets stay in the file: taking them out of a running server counts as a pending restart
+    config_files::write(server, Recovery::Standby(None))?;
     server.reload();
     checkpoint_in_background(server);
     Ok(())

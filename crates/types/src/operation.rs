@@ -71,7 +71,7 @@ impl Operation {
             Self::Bootstrap => "bootstrap",
             Self::Clone { .. } => "bootstrap from",
             Self::StartPrimary => "starting primary after failure",
-            Self::StartReplica { .. } => "restarting after failure",
+            Self::StartReplica { .. } => "starting as a secondary",
             Self::Follow { .. } => "changing primary_conninfo",
             Self::Promote { .. } => "promote",
             Self::Stop { .. } => "stop",

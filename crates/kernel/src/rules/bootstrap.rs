@@ -56,7 +56,7 @@ fn clone(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
     start_unless_failing(view, now, Operation::Clone { from }, because)
 }
 
-/// A random running replica with the tag `clonefrom`, else the leader; after a failure the next of them.
+/// A random running replica with the tag `clonefrom`, else the leader once it runs; after a failure the next of them.
 fn source(view: &View, cluster: &Cluster) -> Option<(Upstream, bool)> {
     let leader = cluster.leader.as_ref().map(|l| &l.name);
     let usable = |m: &&Member| m.doc.tags.clonefrom && m.doc.state == "running" && m.name != view.me.name && Some(&m.name) != leader;
@@ -66,7 +66,8 @@ fn source(view: &View, cluster: &Cluster) -> Option<(Upstream, bool)> {
         let turn = view.dice as usize % sources.len();
         sources.rotate_left(turn);
     }
-    sources.extend(cluster.leader_member().and_then(upstream_of).map(|u| (u, true)));
+    let serving = cluster.leader_member().filter(|leader| leader.doc.state == "running");
+    sources.extend(serving.and_then(upstream_of).map(|u| (u, true)));
     let failures = view.ended.as_ref().filter(|e| matches!(e.operation, Operation::Clone { .. })).map_or(0, |e| e.failures);
     let count = sources.len();
     sources.into_iter().nth(failures as usize % count.max(1))
@@ -145,6 +146,8 @@ mod tests {
         let willing = replica().empty().with_cluster(|c| c.members.get_mut(&"c".into()).unwrap().doc.tags.clonefrom = true);
         let decision = check(willing, "Start Clone", "Cloning");
         assert_eq!(decision.because.to_string(), "trying to bootstrap from replica 'c'");
+        let starting = replica().empty().with_cluster(|c| c.members.get_mut(&"b".into()).unwrap().doc.state = "starting".into());
+        check(starting, "Hold", "WaitingForLeaderToBootstrap");
         check(replica().empty().locked(), "Release", "DataEmptyWhileLeading");
     }
 
