@@ -2,7 +2,7 @@
 //! that refuses is passed over at once; one that is silent costs a short patience, after which the next is asked too
 //! and the first usable answer counts. Every request is safe to be delivered twice (see `settle`).
 
-use super::wire::EtcdError;
+use super::wire::{EtcdError, answered_at};
 use awc::error::{ConnectError, SendRequestError};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -117,9 +117,6 @@ impl Client {
     pub fn revision_seen(&self) -> i64 {
         self.revision.get()
     }
-    pub fn saw_revision(&self, revision: i64) {
-        self.revision.set(revision);
-    }
     /// The endpoints' numbers in the order in which to ask them.
     pub fn order(&self) -> impl Iterator<Item = usize> + use<> {
         let (first, n) = (self.current.get(), self.urls.len());
@@ -210,7 +207,8 @@ impl Client {
         let status = response.status();
         let body = response.body().limit(BODY_LIMIT_BYTES).await;
         let body = body.map_err(|e| Failure::unsure(format!("{url}: the answer broke off: {e}")))?;
-        if status.is_success() && !body.starts_with(b"{\"error\"") {
+        if let Some(revision) = answered_at(&body).filter(|_| status.is_success()) {
+            self.revision.set(revision);
             return Ok(Some(body.to_vec()));
         }
         match EtcdError::parse(&body) {
@@ -218,6 +216,9 @@ impl Client {
             Some(e) => Err(Failure::Explicit(e)),
             None if status == 404 => Ok(None),
             None if status.is_server_error() => Err(Failure::unsure(format!("{url}: {status}"))),
+            None if status.is_success() => {
+                Err(Failure::unsure(format!("{url}: the answer is not etcd's; does something else listen there?")))
+            }
             None => Err(Failure::unsent(format!("{url}: {status}, {}", excerpt(&body)))),
         }
     }

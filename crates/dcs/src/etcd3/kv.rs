@@ -15,7 +15,6 @@ impl Etcd3 {
         let reply = self.client.call("/kv/range", &body, deadline).await.map_err(|f| f.refused())?;
         let reply: RangeReply = parse(&reply).map_err(|f| f.refused())?;
         let revision = reply.header.revision;
-        self.client.saw_revision(revision);
         let keys = reply.keys();
         let changed_at = keys.iter().map(|kv| kv.mod_revision).max().unwrap_or(0);
         let (cluster, complaints) = codec::cluster(&self.layout, revision, &keys);

@@ -28,7 +28,6 @@ impl Etcd3 {
     async fn grant_once(&self, body: &str, deadline: Instant) -> Result<(i64, u64), Failure> {
         let reply = self.client.call("/lease/grant", body, deadline).await?;
         let reply: LeaseReply = parse(&reply)?;
-        self.client.saw_revision(reply.header.revision);
         match u64::try_from(reply.ttl_s) {
             Ok(ttl_s) if reply.id != 0 && ttl_s > 0 => Ok((reply.id, ttl_s * 1000)),
             _ => Err(Failure::NoAnswer { why: "etcd granted a lease without id or ttl".into(), maybe_done: true }),
@@ -70,12 +69,10 @@ impl Etcd3 {
         let frame: Framed<LeaseReply> = parse(&reply)?;
         match frame {
             Framed { result: Some(reply), .. } => {
-                self.client.saw_revision(reply.header.revision);
                 Ok(u64::try_from(reply.ttl_s).ok().filter(|ttl_s| *ttl_s > 0).map(|ttl_s| ttl_s * 1000))
             }
-            Framed { error: Some(error), .. } => Err(Failure::Explicit(EtcdError::from_frame(&error))),
             Framed { .. } => {
-                Err(Failure::NoAnswer { why: "etcd answered a keepalive with nothing".into(), maybe_done: true })
+                Err(Failure::NoAnswer { why: "etcd answered a keepalive without a result".into(), maybe_done: true })
             }
         }
     }

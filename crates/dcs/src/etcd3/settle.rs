@@ -88,9 +88,7 @@ impl Etcd3 {
     pub(super) async fn txn(&self, txn: &Txn, deadline: Instant) -> Result<(TxnReply, bool), Failure> {
         let reply = self.client.call("/kv/txn", &txn.body(), deadline).await?;
         let maybe_done_before = reply.maybe_done_before;
-        let parsed: TxnReply = parse(&reply)?;
-        self.client.saw_revision(parsed.header.revision);
-        Ok((parsed, maybe_done_before))
+        Ok((parse(&reply)?, maybe_done_before))
     }
 
     pub(super) async fn look(&self, key: &str, unsure: bool, deadline: Instant) -> Result<Seen, Failure> {

@@ -99,6 +99,20 @@ pub(super) struct Header {
     pub revision: i64,
 }
 
+/// The store's revision when it gave this answer. `None` if the header is missing: then it is an error, or not etcd that
+/// answered, and what is left out must not be taken for defaults (no keys, no lease).
+pub(super) fn answered_at(body: &[u8]) -> Option<i64> {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Envelope {
+        header: Header,
+        result: Option<Box<Envelope>>,
+    }
+    let envelope: Envelope = serde_json::from_slice(body).ok()?;
+    let header = envelope.result.map_or(envelope.header, |stream| stream.header);
+    (header.revision > 0).then_some(header.revision)
+}
+
 #[derive(Deserialize, Default, Debug)]
 #[serde(default)]
 struct WireKey {
@@ -137,7 +151,6 @@ impl RangeReply {
 #[derive(Deserialize, Default, Debug)]
 #[serde(default)]
 pub(super) struct TxnReply {
-    pub header: Header,
     pub succeeded: bool,
     responses: Vec<ResponseOp>,
 }
@@ -158,7 +171,6 @@ impl TxnReply {
 #[derive(Deserialize, Default, Debug)]
 #[serde(default)]
 pub(super) struct LeaseReply {
-    pub header: Header,
     #[serde(rename = "ID", deserialize_with = "int64")]
     pub id: i64,
     /// Left out, and so 0, when the lease does not exist: with HTTP status 200.
@@ -293,8 +305,17 @@ mod tests {
         let reply = |body: &str| serde_json::from_str::<Framed<LeaseReply>>(body).unwrap().result.unwrap();
         assert_eq!(reply(r#"{"result":{"header":{"revision":"7"},"ID":"777"}}"#).ttl_s, 0);
         let alive = reply(r#"{"result":{"header":{"revision":"7"},"ID":"777","TTL":"30"}}"#);
-        assert_eq!((alive.id, alive.ttl_s, alive.header.revision), (777, 30, 7));
+        assert_eq!((alive.id, alive.ttl_s), (777, 30));
         assert_eq!(reply(r#"{"result":{"ID":777,"TTL":30}}"#).ttl_s, 30, "numbers may be numbers");
+    }
+
+    #[test]
+    fn an_answer_without_a_header_is_not_etcds() {
+        assert_eq!(answered_at(br#"{"header":{"revision":"7"}}"#), Some(7));
+        assert_eq!(answered_at(br#"{"result":{"header":{"revision":"7"},"ID":"1"}}"#), Some(7));
+        for body in ["", "[]", "{}", "hello", r#"{"header":{}}"#, r#"{"error":{"message":"x"}}"#, r#"{"result":{}}"#] {
+            assert_eq!(answered_at(body.as_bytes()), None, "{body}");
+        }
     }
 
     #[test]
