@@ -64,7 +64,7 @@ impl PostgresOperator {
         });
         let stops = matches!(operation, Operation::Stop { .. });
         self.running = Some(Running { id, stops, control: control.clone() });
-        log::info!("operation {} begins: {}", id.0, operation.name());
+        log::debug!("operation {} begins: {}", id.0, operation.name());
         let (server, observed, finished) = (self.server.clone(), self.observed.clone(), self.finished.clone());
         let work = async move {
             let end = on_own_thread(server.clone(), operation, control).await;
@@ -74,7 +74,7 @@ impl PostgresOperator {
             (finished, OperationFinished { id, end })
         };
         ctx.spawn(work.into_actor(self).then(|(finished, message), operator, _| {
-            log::info!("operation {} ended: {:?}", message.id.0, message.end);
+            log::debug!("operation {} ended: {:?}", message.id.0, message.end);
             operator.running = None;
             async move { _ = finished.send(message).await }.into_actor(operator)
         }));
