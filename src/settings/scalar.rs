@@ -14,15 +14,12 @@ pub fn resolve(text: &str) -> ValueKind {
 }
 
 fn number(text: &str) -> Option<ValueKind> {
-    let (negative, digits) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
-    };
+    let sign = text.bytes().next().filter(|first| matches!(first, b'-' | b'+'));
+    let digits = if sign.is_some() { &text[1..] } else { text };
     if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
         return None;
     }
-    integer(digits).and_then(|v| fitting(if negative { -v } else { v })).or_else(|| float(digits, negative))
+    integer(digits).and_then(|v| fitting(if sign == Some(b'-') { -v } else { v })).or_else(|| float(digits, sign))
 }
 
 /// The smallest kind that holds it; a number beyond 64 bits stays text, so that it is refused where a number is needed.
@@ -48,7 +45,7 @@ fn integer(digits: &str) -> Option<i128> {
         return Some(0);
     }
     if let Some(body) = digits.strip_prefix('0') {
-        return radix(body, 8);
+        return radix(&format!("0{body}"), 8);
     }
     if digits.contains(':') { sexagesimal(digits) } else { radix(digits, 10) }
 }
@@ -69,7 +66,8 @@ fn sexagesimal(digits: &str) -> Option<i128> {
 }
 
 /// Digits, a point, digits, and an exponent only with its sign; or infinity.
-fn float(digits: &str, negative: bool) -> Option<ValueKind> {
+fn float(digits: &str, sign: Option<u8>) -> Option<ValueKind> {
+    let (signed, negative) = (sign.is_some(), sign == Some(b'-'));
     let (whole, rest) = digits.split_once('.')?;
     if whole.is_empty() && matches!(rest, "inf" | "Inf" | "INF") {
         return Some(ValueKind::Float(if negative { f64::NEG_INFINITY } else { f64::INFINITY }));
@@ -81,9 +79,13 @@ fn float(digits: &str, negative: bool) -> Option<ValueKind> {
         Some((fraction, exponent)) => (fraction, Some(exponent)),
         None => (rest, None),
     };
+    // Without digits before the point there must be one after it, and no sign.
+    if whole.is_empty() && (signed || !fraction.starts_with(|c: char| c.is_ascii_digit())) {
+        return None;
+    }
     let plain = |part: &str| part.chars().all(|c| c.is_ascii_digit() || c == '_');
-    let signed = |part: &str| part.len() > 1 && part.starts_with(['+', '-']) && plain(&part[1..]);
-    if !plain(whole) || !plain(fraction) || (whole.is_empty() && fraction.is_empty()) || !exponent.is_none_or(signed) {
+    let exponent_fits = |part: &str| part.len() > 1 && part.starts_with(['+', '-']) && plain(&part[1..]);
+    if !plain(whole) || !plain(fraction) || !exponent.is_none_or(exponent_fits) {
         return None;
     }
     let value = digits.replace('_', "").parse::<f64>().ok()?;
@@ -112,6 +114,9 @@ mod tests {
             ("12:30", "750"),
             ("1:60", "1:60"),
             ("1.5", "1.5"),
+            (".5", "0.5"),
+            ("-.5", "-.5"),
+            ("0_", "0"),
             ("1e3", "1e3"),
             ("1.0e+3", "1000"),
             ("1.0e3", "1.0e3"),
