@@ -5,12 +5,15 @@ use actix::prelude::*;
 use pgherd_postgres::{ExitWatch, Look, Postgres, Postmaster, find_wal_end, needs_wal_end, observe, watch_exit};
 use pgherd_protocol::coordinator::PostgresObserved;
 use pgherd_protocol::postgres_monitor::{ChangeSchedule, LookNow};
-use pgherd_types::{PostgresState, Server};
+use pgherd_types::{DataDirectory, PostgresState, Server};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A server that does not answer is looked at this often.
 const WHILE_NOT_RUNNING: Duration = Duration::from_secs(1);
+
+/// A look has deadlines for everything but the disk. One that takes longer hangs there, and that is reported too.
+const HUNG_AFTER: Duration = Duration::from_secs(20);
 
 /// See the module.
 pub struct PostgresMonitor {
@@ -22,6 +25,8 @@ pub struct PostgresMonitor {
     next_look: Option<SpawnHandle>,
     watched: Option<Watched>,
     finding_wal_end: bool,
+    hung: Option<SpawnHandle>,
+    last_data: Option<DataDirectory>,
 }
 
 struct Watched {
@@ -38,7 +43,18 @@ impl PostgresMonitor {
     /// A monitor that reports there, and looks at least this often (`loop_wait`).
     pub fn new(server: Arc<Postgres>, observed: Recipient<PostgresObserved>, every: Duration) -> Self {
         let (looking, asked_again, finding_wal_end) = (false, false, false);
-        Self { server, observed, every, looking, asked_again, next_look: None, watched: None, finding_wal_end }
+        Self {
+            server,
+            observed,
+            every,
+            looking,
+            asked_again,
+            next_look: None,
+            watched: None,
+            finding_wal_end,
+            hung: None,
+            last_data: None,
+        }
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
@@ -49,10 +65,26 @@ impl PostgresMonitor {
         let server = self.server.clone();
         let look = async move { observe(&server).await };
         ctx.spawn(look.into_actor(self).map(|look, monitor, ctx| monitor.looked(look, ctx)));
+        self.hung = Some(ctx.run_interval(HUNG_AFTER, |monitor, _| monitor.report_hung()));
+    }
+
+    /// No second look is begun while one hangs: each would hold another thread.
+    fn report_hung(&self) {
+        let now = pgherd_clock::now();
+        let why =
+            format!("a look at PostgreSQL hangs for more than {} s; is the storage in order?", HUNG_AFTER.as_secs());
+        log::error!("{why}");
+        let data = self.last_data.clone().unwrap_or_else(|| DataDirectory::Unusable(why.clone()));
+        let state = PostgresState { looked_at: now.mono, wall: now.wall, data, server: Server::Unresponsive(why) };
+        crate::tell::tell(&self.observed, PostgresObserved(Arc::new(state)));
     }
 
     fn looked(&mut self, Look { state, postmaster }: Look, ctx: &mut Context<Self>) {
         self.looking = false;
+        if let Some(alarm) = self.hung.take() {
+            ctx.cancel_future(alarm);
+        }
+        self.last_data = Some(state.data.clone());
         self.watch(postmaster, ctx);
         self.find_wal_end(&state, ctx);
         self.schedule(&state, ctx);

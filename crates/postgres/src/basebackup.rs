@@ -36,7 +36,7 @@ fn copy(server: &Postgres, from: &Upstream, staging: &Path, control: &OperationC
         pair("user", &user),
         pair("dbname", &options.database),
     ];
-    dsn.push(pair("application_name", options.name.as_str()));
+    // Not our own application_name: the copy's WAL stream must not count as this member's standby.
     dsn.extend(who.extra.iter().map(|(keyword, value)| pair(keyword, value)));
     let mut command = options.command("pg_basebackup");
     command.arg("--pgdata").arg(staging).args(["-X", "stream", "--no-password", "--dbname", &dsn.join(" ")]);

@@ -44,7 +44,8 @@ pub(crate) fn write_at(server: &Postgres, dir: &Path, config: &ServerConfig, rec
         Recovery::Primary => render(&config.recovery),
         Recovery::Standby(upstream) => render(&standby_parameters(server, config, upstream)?),
     };
-    let mut changed = write_if_changed(server, &path, &main_file(server, dir, config, &section))?;
+    let parameters = server.checked_parameters(&config.parameters)?;
+    let mut changed = write_if_changed(server, &path, &main_file(server, dir, config, parameters, &section))?;
     changed |= write_list(server, &dir.join("pg_hba.conf"), &config.pg_hba)?;
     changed |= write_list(server, &dir.join("pg_ident.conf"), &config.pg_ident)?;
     Ok(changed)
@@ -65,8 +66,14 @@ fn name_in(line: &str) -> &str {
     line.trim_start().split(['=', ' ']).next().unwrap_or_default()
 }
 
-fn main_file(server: &Postgres, dir: &Path, config: &ServerConfig, recovery: &str) -> String {
-    let mut all = config.parameters.clone();
+fn main_file(
+    server: &Postgres,
+    dir: &Path,
+    config: &ServerConfig,
+    parameters: BTreeMap<String, String>,
+    recovery: &str,
+) -> String {
+    let mut all = parameters;
     all.extend(config.controlled.clone());
     if control_data::major_version(dir).is_some_and(|v| v < 13) {
         all.remove("wal_keep_size");
@@ -79,7 +86,7 @@ fn main_file(server: &Postgres, dir: &Path, config: &ServerConfig, recovery: &st
     format!("{HEAD}{include}\n{}\n{RECOVERY_HEAD}{recovery}", render(&all))
 }
 
-fn render(parameters: &BTreeMap<String, String>) -> String {
+pub(crate) fn render(parameters: &BTreeMap<String, String>) -> String {
     let mut text = String::new();
     for (name, value) in parameters {
         let value = value.replace('\\', "\\\\").replace('\'', "''").replace('\n', " ");

@@ -42,6 +42,6 @@ pub async fn follow(server: &Postgres, upstream: Option<&Upstream>, control: &Op
 
 /// True also while the server cannot be asked: it reads the file when it can.
 async fn follows(server: &Postgres, wanted: &Option<(String, u16)>) -> bool {
-    let Ok(session) = queries::open(&server.options).await else { return true };
+    let Ok(session) = queries::open(server).await else { return true };
     queries::conninfo(&session).await.map_or(true, |conninfo| host_and_port(&conninfo) == *wanted)
 }

@@ -17,6 +17,7 @@ mod interrupted;
 mod kill;
 mod observe;
 mod options;
+mod parameter_check;
 mod passfile;
 mod process;
 mod programs;

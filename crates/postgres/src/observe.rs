@@ -119,7 +119,7 @@ fn refusal(postmaster: Postmaster, error: &SqlError) -> Server {
 
 async fn ask(server: &Arc<Postgres>) -> Result<RunningServer, SqlError> {
     let version = major_version(&server.options.data_dir).unwrap_or(0);
-    let session = queries::open(&server.options).await?;
+    let session = queries::open(server).await?;
     let row = match queries::look(&session, version).await {
         // A promotion in the middle of the query makes it fail; the second attempt sees the other side.
         Err(SqlError::Server { .. }) => queries::look(&session, version).await?,

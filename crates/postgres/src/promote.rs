@@ -19,7 +19,7 @@ const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(3600);
 /// server is ended: the order cannot be taken back.
 pub async fn promote(server: &Arc<Postgres>, timeline: Timeline, control: &OperationControl) -> Outcome<()> {
     let options = &server.options;
-    let session = queries::open(options).await.tried(|| "connect before the promotion".to_owned())?;
+    let session = queries::open(server).await.tried(|| "connect before the promotion".to_owned())?;
     if !queries::in_recovery(&session).await.tried(|| "look before the promotion".to_owned())? {
         return Err(OperationError::failed("PostgreSQL is not in recovery, nothing to promote"));
     }
@@ -54,7 +54,7 @@ async fn wait_until_writable(
             return Err(OperationError::failed("PostgreSQL ended during its promotion; see its log"));
         }
         if session.is_none() {
-            session = queries::open(&server.options).await.ok();
+            session = queries::open(server).await.ok();
         }
         if let Some(open) = &session {
             match queries::in_recovery(open).await {
@@ -95,7 +95,7 @@ fn checkpoint_in_background(server: &Arc<Postgres>) {
     let server = server.clone();
     let work = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let result = runtime.map(|r| r.block_on(queries::checkpoint(&server.options, CHECKPOINT_PATIENCE)));
+        let result = runtime.map(|r| r.block_on(queries::checkpoint(&server, CHECKPOINT_PATIENCE)));
         if let Ok(Err(e)) = result {
             log::warn!("checkpoint after the promotion failed: {e}");
         }

@@ -1,6 +1,6 @@
 //! Every SQL text the agent sends, except the making of roles (`roles.rs`).
 
-use crate::options::PostgresOptions;
+use crate::server::Postgres;
 use crate::sql::{STATEMENT_PATIENCE, Session, SqlError, literal, own_address};
 use std::time::Duration;
 use tokio_postgres::SimpleQueryRow;
@@ -43,13 +43,13 @@ pub(crate) async fn look(session: &Session, major_version: u32) -> Result<Simple
 }
 
 /// Opens a session for short statements on our own server.
-pub(crate) async fn open(options: &PostgresOptions) -> Result<Session, SqlError> {
-    Session::open(options, &own_address(options), STATEMENT_PATIENCE).await
+pub(crate) async fn open(server: &Postgres) -> Result<Session, SqlError> {
+    Session::open(&server.options, &own_address(server), STATEMENT_PATIENCE).await
 }
 
 /// Writes a checkpoint.
-pub(crate) async fn checkpoint(options: &PostgresOptions, patience: Duration) -> Result<(), SqlError> {
-    let session = Session::open(options, &own_address(options), patience).await?;
+pub(crate) async fn checkpoint(server: &Postgres, patience: Duration) -> Result<(), SqlError> {
+    let session = Session::open(&server.options, &own_address(server), patience).await?;
     session.rows("CHECKPOINT", patience).await.map(drop)
 }
 

@@ -8,10 +8,12 @@ use crate::error::{OperationError, Outcome, Tried};
 use crate::interrupted;
 use crate::kill::Killer;
 use crate::options::PostgresOptions;
+use crate::parameter_check;
 use crate::process::{Alive, alive};
 use crate::server_config::ServerConfig;
 use crate::state_dir::StateDir;
 use pgherd_types::{ControlData, Lsn};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -28,7 +30,11 @@ pub struct Postgres {
     files: Mutex<()>,
     /// Where the WAL ends, for the control data it was found for.
     wal_end: Mutex<Option<(ControlData, Option<Lsn>)>>,
+    /// Parameters as they were wanted and as the server takes them.
+    checked: Mutex<Option<(Parameters, Parameters)>>,
 }
+
+type Parameters = BTreeMap<String, String>;
 
 impl Postgres {
     /// Takes the lock beside the data directory and clears up what an interrupted operation left behind. PostgreSQL is
@@ -42,7 +48,15 @@ impl Postgres {
             );
         }
         let config = RwLock::new(ServerConfig::merge(&options, &options.bootstrap_dcs));
-        let server = Self { options, state, config, files: Mutex::new(()), wal_end: Mutex::new(None) };
+        let server = Self {
+            options,
+            state,
+            config,
+            files: Mutex::new(()),
+            wal_end: Mutex::new(None),
+            checked: Mutex::new(None),
+        };
+        server.warn_of_plain_connections();
         interrupted::clear_up(&server)?;
         Ok(server)
     }
@@ -94,6 +108,27 @@ impl Postgres {
     /// Makes a running server read its configuration files again.
     pub fn reload(&self) -> bool {
         self.killer().signal_postmaster(rustix::process::Signal::HUP)
+    }
+
+    /// The parameters without those that would keep the server from starting; asked once for each change.
+    pub(crate) fn checked_parameters(&self, wanted: &Parameters) -> Outcome<Parameters> {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, usable)) = checked.as_ref().filter(|(of, _)| of == wanted) {
+            return Ok(usable.clone());
+        }
+        let usable = parameter_check::usable(self, wanted)?;
+        *checked = Some((wanted.clone(), usable.clone()));
+        Ok(usable)
+    }
+
+    /// A warning for what the local configuration asks and the agent does not do.
+    fn warn_of_plain_connections(&self) {
+        let mode = self.options.superuser.extra.get("sslmode").map(String::as_str).unwrap_or_default();
+        if matches!(mode, "require" | "verify-ca" | "verify-full") && !self.options.use_unix_socket {
+            log::warn!(
+                "the agent's own connections to PostgreSQL are not encrypted although sslmode is {mode}; set use_unix_socket"
+            );
+        }
     }
 
     /// The end of the WAL, if it was found for just this control data; `None` when it was not looked for.

@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 /// Creates the member slots that are missing and drops the expired ones that nobody uses. Every slot is tried; the
 /// error names those that failed. No other slot is touched.
 pub async fn align(server: &Postgres, target: &SlotTarget, may_go_on: impl Fn() -> bool) -> Result<(), String> {
-    let session = queries::open(&server.options).await.map_err(|e| format!("could not connect to align slots: {e}"))?;
+    let session = queries::open(server).await.map_err(|e| format!("could not connect to align slots: {e}"))?;
     let existing = queries::physical_slots(&session).await.map_err(|e| format!("could not read the slots: {e}"))?;
     let mut problems = Vec::new();
     for name in target.members.iter().filter(|name| existing.iter().all(|(known, ..)| known != *name)) {

@@ -2,6 +2,7 @@
 //! signal lets connects hang for ever, whatever the connection's own timeout says.
 
 use crate::options::PostgresOptions;
+use crate::server::Postgres;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -60,11 +61,13 @@ pub(crate) enum Address {
 }
 
 /// Where our own server is reached (spec/postgres-control.md 2).
-pub(crate) fn own_address(options: &PostgresOptions) -> Address {
+pub(crate) fn own_address(server: &Postgres) -> Address {
+    let options = &server.options;
     if !options.use_unix_socket {
         return Address::Tcp(options.local_tcp_host(), options.listen_port);
     }
-    let Some(directories) = options.parameters.get("unix_socket_directories") else {
+    let config = server.config();
+    let Some(directories) = config.parameters.get("unix_socket_directories") else {
         return Address::Socket(None, options.listen_port);
     };
     match directories.split(',').map(str::trim).find(|d| d.starts_with('/')) {

@@ -8,6 +8,7 @@ use crate::exit_watch::PidFd;
 use crate::process::{PidFileStatus, find_postmaster, start_ticks};
 use crate::programs::tail;
 use crate::server::Postgres;
+use crate::state_dir::give_to;
 use crate::timeline_files;
 use pgherd_types::Upstream;
 use std::collections::BTreeMap;
@@ -101,6 +102,7 @@ pub(crate) fn spawn(
     more: &[(&str, &str)],
 ) -> Outcome<Spawned> {
     server.remember_wal_end(None);
+    make_socket_directories(server, dir)?;
     let log = server.state.open_log()?;
     let log_from = log.metadata().map(|m| m.len()).unwrap_or(0);
     let copy = log.try_clone().tried(|| "duplicate the log file".to_owned())?;
@@ -122,6 +124,20 @@ pub(crate) fn spawn(
     let reaper = std::thread::Builder::new().name("reaper".to_owned()).stack_size(256 << 10);
     reaper.spawn(move || drop(child.wait())).tried(|| "start a thread".to_owned())?;
     Ok(Spawned { pid, exit: exit?, log_from })
+}
+
+/// PostgreSQL does not make them.
+fn make_socket_directories(server: &Postgres, dir: &Path) -> Outcome<()> {
+    let config = server.config();
+    let wanted = config.parameters.get("unix_socket_directories").map(String::as_str).unwrap_or_default();
+    for path in wanted.split(',').map(str::trim).filter(|d| !d.is_empty() && !d.starts_with('@')) {
+        let path = dir.join(path);
+        if !path.exists() {
+            fs::create_dir_all(&path).tried(|| format!("create the socket directory {}", path.display()))?;
+            give_to(&path, server.options.run_as)?;
+        }
+    }
+    Ok(())
 }
 
 /// `postmaster.pid` left by a dead server may name a number that another program has now; PostgreSQL then refuses to

@@ -35,8 +35,11 @@ pub fn stop_immediately(server: &Postgres, control: &OperationControl) -> Outcom
 /// is hurried, it goes on as an immediate stop.
 pub async fn stop_fast(server: &Postgres, control: &OperationControl) -> Outcome<()> {
     let Some(postmaster) = find_postmaster(&server.options.data_dir) else { return server.kill_all() };
-    if let Err(e) = queries::checkpoint(&server.options, CHECKPOINT_PATIENCE).await {
-        log::info!("checkpoint before the stop was skipped: {e}");
+    tokio::select! {
+        done = queries::checkpoint(server, CHECKPOINT_PATIENCE) => if let Err(e) = done {
+            log::info!("checkpoint before the stop was skipped: {e}");
+        },
+        () = hurried(control) => {}
     }
     let begun = Instant::now();
     let exit = PidFd::open(postmaster.pid).ok();
@@ -53,5 +56,11 @@ pub async fn stop_fast(server: &Postgres, control: &OperationControl) -> Outcome
     match server.killer().anything_alive() {
         false => Ok(()),
         true => server.kill_all().map_err(|e| OperationError::failed(e.to_string())),
+    }
+}
+
+async fn hurried(control: &OperationControl) {
+    while control.hurries() == 0 {
+        tokio::time::sleep(STEP).await;
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// Makes PostgreSQL wait for no standby that the user did not name. A value set outside our file is left alone.
 pub async fn align(server: &Arc<Postgres>) -> Result<(), String> {
-    let session = queries::open(&server.options).await.map_err(|e| format!("could not connect: {e}"))?;
+    let session = queries::open(server).await.map_err(|e| format!("could not connect: {e}"))?;
     let (current, source) = queries::standby_names(&session).await.map_err(|e| format!("could not read it: {e}"))?;
     let wanted = server.config().parameters.get("synchronous_standby_names").cloned().unwrap_or_default();
     let ours = server.options.data_dir.join("postgresql.conf");

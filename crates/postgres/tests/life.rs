@@ -54,6 +54,30 @@ async fn a_new_cluster_is_made_started_seen_and_stopped() {
 }
 
 #[tokio::test]
+async fn a_parameter_the_server_refuses_does_not_keep_it_from_starting() {
+    let dir = TestDir::new();
+    let mut options = options("a1", dir.path());
+    let sockets = dir.path().join("made").join("for it");
+    for (name, value) in [
+        ("nonsense", "1"),
+        ("work_mem", "lots"),
+        ("jit", "off"),
+        ("wal_consistency_checking", "heap"),
+        ("my.own", "it's"),
+        ("unix_socket_directories", sockets.to_str().unwrap()),
+    ] {
+        options.parameters.insert(name.to_owned(), value.to_owned());
+    }
+    options.use_unix_socket = true;
+    let it = TestPostgres::bootstrapped(options).await.unwrap();
+    start_primary(&it.server, &free()).unwrap();
+    running(&it).await;
+    let query =
+        "SELECT current_setting(n) FROM unnest(ARRAY['work_mem', 'jit', 'wal_consistency_checking', 'my.own']) n";
+    assert_eq!(it.sql(query).await.unwrap(), ["4MB", "off", "heap", "it's"]);
+}
+
+#[tokio::test]
 async fn a_promotion_takes_exactly_the_reserved_timeline_and_standbys_follow_over_the_gap() {
     let dir = TestDir::new();
     let a = primary(&dir, "a1").await;
