@@ -217,6 +217,7 @@ impl View {
                 answer(&mut self.asked.acquire, now, true);
                 self.dcs_lost_since = None;
                 self.reservation = None;
+                self.released = false; // whatever was given up before, this key is a new one
                 self.lease.prove(grant, now);
             }
             Observation::AcquireRefused(why) => {
