@@ -12,14 +12,28 @@ pub struct Ledger {
     pub acknowledged: BTreeMap<Timeline, u64>,
     /// How many commits were.
     pub commits: u64,
+    /// The timeline of the newest primary.
+    newest: Timeline,
 }
 
 impl Ledger {
     /// A commit was acknowledged.
     pub fn acknowledge(&mut self, timeline: Timeline, end: u64) {
+        self.commits += 1;
+        if timeline < self.newest {
+            return; // a forsaken primary that nobody could fence: its commits are lost as they are made
+        }
         let last = self.acknowledged.entry(timeline).or_default();
         *last = end.max(*last);
-        self.commits += 1;
+    }
+    /// There is a new primary: what it does not have is lost, and cannot be lost again. Was there any?
+    pub fn go_on_from(&mut self, primary: &Data) -> bool {
+        self.newest = self.newest.max(primary.timeline);
+        let before = self.acknowledged.clone();
+        for (timeline, end) in &mut self.acknowledged {
+            *end = primary.end_on(*timeline).min(*end);
+        }
+        before != self.acknowledged
     }
     /// The first timeline on which `has` holds an acknowledged commit that `lacks` does not.
     pub fn missing(&self, has: &Data, lacks: &Data) -> Option<(Timeline, u64, u64)> {

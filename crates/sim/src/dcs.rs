@@ -85,6 +85,7 @@ impl World {
             call.sent_at = local;
         }
         let (attempt, request) = (call.attempt, call.request.clone());
+        self.trace.detail(now, || format!("   n{} call {id} sends {request:?}", n + 1));
         let lost_at = now + self.request_patience();
         let delay = self.net.delay(&mut self.rng, End::Node(n), End::Etcd);
         if delay.is_none_or(|d| now + d >= lost_at) {
@@ -336,6 +337,7 @@ impl World {
             let pause = self.ms(self.setup.settings.loop_wait).min(1000);
             self.push(self.now + pause, Ev::Hint { n, inc });
         }
+        self.trace.detail(self.now, || format!("   n{} learns {fact:?}", n + 1));
         // a fact is a message to the coordinator: it takes its turn, after what is being done now
         let inc = self.nodes[n].inc;
         self.push(self.now, Ev::Turn { n, inc, fact: Box::new(fact) });

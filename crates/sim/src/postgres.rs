@@ -139,6 +139,9 @@ pub struct Postgres {
     pub stalled_until: u64,
     /// A kill of this process is on its way.
     pub kill_queued: bool,
+    /// A planted bug of the monitor: without a receiver it takes a standby's timeline from the control file, which lags
+    /// behind the WAL until the next restartpoint.
+    pub blind_to_wal: bool,
 }
 
 impl Postgres {
@@ -174,8 +177,7 @@ impl Postgres {
     fn running(&self, data: &Data) -> RunningServer {
         let standby = self.in_recovery;
         let streaming = standby && self.receiver.is_some();
-        // without a receiver only the control file is left to tell the timeline
-        let known = if standby && !streaming { data.checkpoint.0.max(data.min_recovery.0) } else { data.timeline };
+        let known = if standby && !streaming && self.blind_to_wal { data.checkpoint.0.max(data.min_recovery.0) } else { data.timeline };
         let end = Lsn(data.wal_end);
         RunningServer {
             in_recovery: standby,

@@ -2,19 +2,20 @@
 //! healthy, reachable candidate had must not be: the race has to choose whoever has most.
 
 use crate::network::End;
+use crate::postgres::Proc;
 use crate::world::World;
 
 impl World {
     /// The leader key went: from here on candidates are judged.
     pub fn leader_lapsed(&mut self) {
-        let held = self.nodes.iter().map(|node| node.pg.data.clone().filter(|_| node.pg.alive() && node.pg.in_recovery));
+        let held = self.nodes.iter().map(|node| node.pg.data.clone().filter(|_| node.pg.proc == Proc::Running && node.pg.in_recovery));
         self.checks.at_lapse = Some((self.now, held.collect()));
     }
 
     /// A new primary must have every acknowledged commit that an undisturbed candidate had when the leader was lost.
     pub fn check_nothing_confirmed_is_lost(&mut self, n: usize) {
         let Some(new) = self.nodes[n].pg.data.clone() else { return };
-        let Some((lapsed_at, candidates)) = self.checks.at_lapse.take() else { return };
+        let (lapsed_at, candidates) = self.checks.at_lapse.take().unwrap_or_default();
         for (c, held) in candidates.iter().enumerate().filter(|(c, _)| *c != n) {
             let Some(held) = held.as_ref().filter(|_| self.was_in_the_race(c, n, lapsed_at)) else { continue };
             if let Some((timeline, here, there)) = self.ledger.missing(held, &new) {
@@ -25,8 +26,7 @@ impl World {
                 ));
             }
         }
-        let lost = self.ledger.acknowledged.iter().any(|(timeline, end)| new.end_on(*timeline) < *end);
-        if lost {
+        if self.ledger.go_on_from(&new) {
             self.trace.count("happened:unconfirmed commits lost");
         }
     }
@@ -38,7 +38,7 @@ impl World {
         let awake = node.paused_until + 1000 < lapsed_at && node.pg.stalled_until + 1000 < lapsed_at;
         let talk = self.net.both(End::Node(c), End::Node(n));
         let quick = !self.net.slow.iter().chain(&self.net.lossy).any(|(_, end, _)| *end == End::Node(c) || *end == End::Node(n));
-        let candidate = node.agent.is_some() && node.pg.alive() && node.pg.in_recovery;
+        let candidate = node.agent.is_some() && node.pg.proc == Proc::Running && node.pg.in_recovery;
         candidate && calm(c) && calm(n) && awake && talk && quick
     }
 }
