@@ -8,6 +8,7 @@
 pub mod address;
 pub mod bootstrap;
 pub mod environment;
+pub mod environment_table;
 pub mod error;
 pub mod etcd3;
 pub mod files;
