@@ -29,6 +29,7 @@ pub async fn follow(server: &Postgres, upstream: Option<&Upstream>, control: &Op
         stop_fast(server, control).await?;
         return start_replica(server, upstream, control);
     }
+    config_files::clean_auto_conf(server, dir)?;
     config_files::write(server, Recovery::Standby(upstream))?;
     server.reload();
     let wanted = upstream.map(|u| (u.host.clone(), u.port));

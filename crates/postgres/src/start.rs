@@ -117,7 +117,12 @@ pub(crate) fn spawn(
     if let Some(stranger) = stale_pid_of_another_program(dir) {
         command.env("PG_GRANDPARENT_PID", stranger.to_string());
     }
-    let mut child = command.stdout(log).stderr(copy).current_dir(dir).spawn().tried(|| "spawn postgres".to_owned())?;
+    let mut child = command
+        .stdout(log)
+        .stderr(copy)
+        .current_dir(dir)
+        .spawn()
+        .tried(|| "spawn postgres through setsid (util-linux)".to_owned())?;
     let pid = i32::try_from(child.id()).unwrap_or(-1);
     let exit = PidFd::open(pid).tried(|| "watch postgres".to_owned());
     // Reaped by a thread, so that it never stays a zombie while we live.

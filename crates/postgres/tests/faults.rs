@@ -4,7 +4,7 @@
 use pgherd_postgres::{
     Alive, Killer, OperationControl, OperationError, PidFd, PostgresOptions, alive, clone_from, find_postmaster,
     find_wal_end, needs_wal_end, observe, promote, server_processes, staging_dir, start_primary, start_replica,
-    state_dir, wal_end,
+    state_dir, stop_fast, wal_end,
 };
 use pgherd_testkit::eventually::{eventually, eventually_blocking};
 use pgherd_testkit::postgres::{TestDir, TestPostgres, options, sql};
@@ -149,6 +149,25 @@ async fn a_stopped_postmaster_is_unresponsive_and_can_still_be_killed() {
     assert!(matches!(look(&a).await.server, Server::Unresponsive(_)));
     a.server.killer().kill_all(PATIENCE).unwrap();
     assert_eq!(look(&a).await.server, Server::Stopped);
+}
+
+#[tokio::test]
+async fn an_immediate_stop_kills_what_does_not_obey() {
+    let dir = TestDir::new();
+    let a = primary(&dir, "a1").await;
+    let stopped = find_postmaster(&a.server.options().data_dir).unwrap().pid;
+    signal(stopped, Signal::STOP);
+    let control = Arc::new(free());
+    let (server, held) = (a.server.clone(), control.clone());
+    let stopping = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(stop_fast(&server, &held))
+    });
+    // Less and less polite: a stopped postmaster obeys nothing but the kill.
+    control.hurry();
+    assert_eq!(stopping.join().unwrap(), Ok(()));
+    assert_eq!(alive(&a.server.options().data_dir), Alive::Nothing);
+    assert!(PidFd::open(stopped).map_or(true, |fd| fd.ended()));
 }
 
 /// Not a test of its own: the process that the next test starts and that ends without stopping its server.
