@@ -163,7 +163,8 @@ impl World {
                 self.trace.detail(now, || format!("n{} start {operation:?}", n + 1));
                 let dice = self.rng.bits();
                 let slow = self.nodes[n].operator_slow;
-                let took = self.rng.range(1, 15) + if slow > 0 { self.rng.below(slow) } else { 0 };
+                let late = if slow > 0 { self.rng.below(slow) } else { 0 };
+                let took = self.rng.range(1, 15) + late.min(self.setup.heal_at.saturating_sub(now));
                 if let Some(agent) = self.nodes[n].agent.as_mut() {
                     agent.view.dice = dice;
                     agent.op = Some(Op { id, operation, fence, begun: false, cancelled: false });
@@ -176,6 +177,7 @@ impl World {
                 self.trace.count("happened:agent ended in order");
                 self.nodes[n].recorded = None;
                 self.agent_gone(n);
+                self.push(now + 1000, Ev::AgentStart { n }); // unless something keeps it down
             }
         }
     }

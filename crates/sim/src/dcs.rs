@@ -334,8 +334,7 @@ impl World {
         let (reading, lost) = (matches!(fact, Observation::Cluster { .. }), matches!(fact, Observation::DcsLost { .. }));
         if lost {
             let inc = self.nodes[n].inc;
-            let pause = self.ms(self.setup.settings.loop_wait).min(1000);
-            self.push(self.now + pause, Ev::Hint { n, inc });
+            self.push(self.now + 200, Ev::Hint { n, inc });
         }
         self.trace.detail(self.now, || format!("   n{} learns {fact:?}", n + 1));
         // a fact is a message to the coordinator: it takes its turn, after what is being done now

@@ -34,6 +34,7 @@ pub enum Ev {
     Alarm { n: usize, inc: u32 },
     Fence { n: usize, inc: u32 },
     Turn { n: usize, inc: u32, fact: Box<Observation> },
+    AgentStart { n: usize },
     AgentGo { n: usize, inc: u32 },
     Look { n: usize, inc: u32 },
     LookTick { n: usize, inc: u32 },
@@ -217,6 +218,7 @@ impl World {
                 self.etcd_request(n, inc, id, attempt, lost_at, request);
             }
             Ev::Asked { n, inc, round, slot, peer, until } => self.asked(n, inc, round, slot, peer, until),
+            Ev::AgentStart { n } => self.agent_start(n),
             Ev::AgentGo { n, inc } if self.nodes[n].inc == inc && self.nodes[n].agent.is_none() && self.nodes[n].up => {
                 self.agent_go(n);
             }
@@ -346,7 +348,7 @@ impl World {
 
     fn healed(&mut self) {
         self.trace.tell(self.now, || "*** all faults are over".to_owned());
-        self.net = Network::default();
+        self.net = Network { calm: true, ..Network::default() };
         self.etcd.frozen_until = self.etcd.frozen_until.min(self.now);
         for n in 0..self.nodes.len() {
             let node = &mut self.nodes[n];
