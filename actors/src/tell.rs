@@ -42,3 +42,36 @@ where
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Note;
+
+    struct Sleeper;
+
+    impl Actor for Sleeper {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Note> for Sleeper {
+        type Result = ();
+        fn handle(&mut self, _: Note, _: &mut Self::Context) {}
+    }
+
+    #[actix::test]
+    async fn a_full_or_closed_mailbox_refuses_and_is_counted() {
+        let sleeper = Sleeper.start();
+        let to = sleeper.clone().recipient();
+        let before = refused_total();
+        // Nothing is handled as long as this test does not wait.
+        let sent = (0..1000).take_while(|_| try_tell(&to, Note)).count();
+        assert!(sent > 0 && sent < 1000, "{sent}");
+        assert!(refused_total() > before);
+        sleeper.send(Note).await.unwrap();
+        assert!(try_tell(&to, Note), "there is room again");
+    }
+}

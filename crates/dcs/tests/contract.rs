@@ -403,6 +403,21 @@ async fn dead_and_silent_endpoints_are_passed_over() {
 }
 
 #[actix_rt::test]
+async fn an_endpoint_that_falls_silent_is_left_for_the_next() {
+    let etcd = Etcd::start();
+    let proxy = Proxy::start(etcd.port());
+    let a = node("a", &[proxy.url(), etcd.url()]);
+    let lease = lease_of(&a).await;
+    a.acquire(lease, soon()).await.unwrap();
+    proxy.stall();
+    let deadline = in_ms(9000);
+    assert!(a.renew(lease, true, deadline).await.is_ok());
+    a.write(Some(lease), DcsWrite::Status(status(1)), deadline).await.unwrap();
+    proxy.heal();
+    assert!(a.renew(lease, true, soon()).await.is_ok());
+}
+
+#[actix_rt::test]
 async fn a_frozen_etcd_is_unreachable_within_the_deadline_and_comes_back_by_itself() {
     let etcd = Etcd::start();
     let (a, lease) = leader("a", &etcd).await;
@@ -439,7 +454,10 @@ async fn a_member_without_a_majority_proves_nothing() {
     assert!(a.renew(lease, true, soon()).await.is_ok());
     etcds[1].freeze();
     etcds[2].freeze();
-    // A keepalive may still be answered, and the key is in local memory; the proof must not come from there.
+    // The key is in local memory, and a transaction that only compares is answered from there: no proof.
+    let compare_only = r#"{"compare":[{"target":"CREATE","key":"YWJz","create_revision":"0"}]}"#;
+    let (status, body) = etcds[0].call("/v3/kv/txn", compare_only).unwrap();
+    assert!(status == 200 && body.contains("succeeded"), "{body}");
     let refused = a.renew(lease, true, in_ms(2000)).await;
     assert!(matches!(refused, Err(Refused::Unreachable(_))), "{refused:?}");
     assert!(a.read(in_ms(500)).await.is_err());

@@ -223,18 +223,18 @@ impl Client {
         }
     }
 
-    /// etcd 3.3 has the same API under another name. `/v3` is known to every later version.
+    /// etcd 3.3 has the same API under another name, which versions after 3.5 do not know any more.
     async fn find_api(&self, endpoint: usize) -> Result<(), Failure> {
         let url = format!("{}/version", self.urls[endpoint]);
         let mut response = self.http.get(&url).send().await.map_err(|e| send_failure(&url, &e))?;
         let body = response.body().limit(BODY_LIMIT_BYTES).await.unwrap_or_default();
         let document: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         let version = document["etcdcluster"].as_str().unwrap_or("unknown");
-        if !version.starts_with("3.3.") {
-            let why = format!("{url}: cluster version {version}; etcd 3.3 or later is needed");
+        let api = if version.starts_with("3.3.") { "/v3beta" } else { "/v3" };
+        if self.api.replace(api) == api {
+            let why = format!("{url}: cluster version {version} without {api}; etcd 3.3 or later is needed");
             return Err(Failure::unsent(why));
         }
-        self.api.set("/v3beta");
         Ok(())
     }
 }
