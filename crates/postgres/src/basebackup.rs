@@ -1,13 +1,13 @@
 //! Cloning another member with `pg_basebackup`.
 
 use crate::config_files::{self, Recovery};
-use crate::conninfo::pair;
 use crate::control::OperationControl;
 use crate::error::{OperationError, Outcome};
 use crate::interrupted;
 use crate::passfile;
 use crate::server::Postgres;
 use crate::staging::make_data_directory;
+use crate::state_dir::write_private;
 use pgherd_types::Upstream;
 use std::path::Path;
 
@@ -28,38 +28,39 @@ pub async fn clone_from(server: &Postgres, from: &Upstream, control: &OperationC
 
 fn copy(server: &Postgres, from: &Upstream, staging: &Path, control: &OperationControl) -> Outcome<()> {
     let options = &server.options;
-    let who = &options.replication;
-    let user = options.user_of(who);
-    let mut dsn = vec![
-        pair("host", &from.host),
-        pair("port", &from.port.to_string()),
-        pair("user", &user),
-        pair("dbname", &options.database),
-    ];
-    // Not our own application_name: the copy's WAL stream must not count as this member's standby.
-    dsn.extend(who.extra.iter().map(|(keyword, value)| pair(keyword, value)));
+    let user = options.user_of(&options.replication);
+    let pgpass = server.state.path().join("pgpass.clone");
+    let service = server.state.path().join("service.clone");
     let mut command = options.command("pg_basebackup");
-    command.arg("--pgdata").arg(staging).args(["-X", "stream", "--no-password", "--dbname", &dsn.join(" ")]);
+    command.arg("--pgdata").arg(staging).args(["-X", "stream", "--no-password", "--dbname", "service=clone"]);
     command.args(user_options(&options.basebackup));
-    let secret = server.state.path().join("pgpass.clone");
-    if passfile::write(&secret, &from.host, from.port, &user, who, options.run_as)? {
-        command.env("PGPASSFILE", &secret);
+    write_private(&service, &service_file(server, from, &user), options.run_as)?;
+    command.env("PGSERVICEFILE", &service);
+    if passfile::write(&pgpass, &from.host, from.port, &user, &options.replication, options.run_as)? {
+        command.env("PGPASSFILE", &pgpass);
     }
     let log = server.state.path().join("basebackup.log");
-    let said =
-        options.run_long("pg_basebackup", command, &log, control, |pid| interrupted::note(server, "clone", Some(pid)));
-    let _ = std::fs::remove_file(&secret);
+    let note = |pid| interrupted::note(server, "clone", Some(pid));
+    let said = options.run_long("pg_basebackup", command, &log, control, note);
+    for file in [&pgpass, &service] {
+        let _ = std::fs::remove_file(file);
+    }
     let said = said?;
     if said.success {
         return Ok(());
     }
-    Err(OperationError::failed(format!(
-        "pg_basebackup from {} ({}:{}) failed: {}",
-        from.member,
-        from.host,
-        from.port,
-        said.quote()
-    )))
+    let source = format!("{} ({}:{})", from.member, from.host, from.port);
+    Err(OperationError::failed(format!("pg_basebackup from {source} failed: {}", said.quote())))
+}
+
+/// The connection is described in a file, because its options may hold a secret (`sslpassword`). It does not have our
+/// own application_name: the copy's WAL stream must not count as this member's standby.
+fn service_file(server: &Postgres, from: &Upstream, user: &str) -> String {
+    let port = from.port.to_string();
+    let fixed = [("host", from.host.as_str()), ("port", &port), ("user", user), ("dbname", &server.options.database)];
+    let extra = server.options.replication.extra.iter().map(|(keyword, value)| (keyword.as_str(), value.as_str()));
+    let line = |(keyword, value): (&str, &str)| format!("{keyword}={}\n", value.replace('\n', " "));
+    format!("[clone]\n{}", fixed.into_iter().chain(extra).map(line).collect::<String>())
 }
 
 /// The user's options without the forbidden ones; a fast checkpoint unless the user says otherwise.

@@ -39,7 +39,9 @@ type Parameters = BTreeMap<String, String>;
 impl Postgres {
     /// Takes the lock beside the data directory and clears up what an interrupted operation left behind. PostgreSQL is
     /// not touched. Waits for processes; call it before the actors start.
-    pub fn open(options: PostgresOptions) -> Outcome<Self> {
+    pub fn open(mut options: PostgresOptions) -> Outcome<Self> {
+        let absolute = std::path::absolute(&options.data_dir);
+        options.data_dir = absolute.tried(|| format!("find the place of {}", options.data_dir.display()))?;
         let state = StateDir::open(&options)?;
         if !options.bootstrap_users.is_empty() {
             log::error!(

@@ -20,7 +20,8 @@ pub fn staging_dir(data_dir: &Path) -> PathBuf {
 }
 
 fn beside(data_dir: &Path, suffix: &str) -> PathBuf {
-    let mut path = data_dir.as_os_str().to_owned();
+    // Without a slash at the end, which would put it inside.
+    let mut path = data_dir.components().as_path().as_os_str().to_owned();
     path.push(".");
     path.push(suffix);
     PathBuf::from(path)
@@ -99,4 +100,17 @@ pub(crate) fn write_private(path: &Path, content: &str, owner: Option<(u32, u32)
 pub(crate) fn give_to(path: &Path, owner: Option<(u32, u32)>) -> Outcome<()> {
     let Some((uid, gid)) = owner else { return Ok(()) };
     chown(path, Some(uid), Some(gid)).tried(|| format!("change the owner of {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directories_are_beside_the_data_directory() {
+        for data_dir in ["/data/pg", "/data/pg/", "/data//pg/."] {
+            assert_eq!(state_dir(Path::new(data_dir)), Path::new("/data/pg.pgherd"));
+            assert_eq!(staging_dir(Path::new(data_dir)), Path::new("/data/pg.clone"));
+        }
+    }
 }
