@@ -5,7 +5,6 @@ use pgherd_actors::wiring::Me;
 use pgherd_dcs::EtcdOptions;
 use pgherd_postgres::{Credentials, PostgresOptions};
 use pgherd_web::ApiOptions;
-use std::collections::BTreeMap;
 
 /// For the coordinator.
 pub fn me(settings: &NodeSettings) -> Me {
@@ -53,6 +52,7 @@ pub fn postgres(settings: &NodeSettings) -> PostgresOptions {
         parameters: from.parameters.iter().cloned().collect(),
         pg_hba: from.pg_hba.clone().unwrap_or_default(),
         pg_ident: from.pg_ident.clone().unwrap_or_default(),
+        recovery_conf: from.recovery_conf.as_ref().map(|pairs| pairs.iter().cloned().collect()),
         initdb: pairs(&settings.bootstrap.initdb),
         basebackup: pairs(&from.basebackup),
         bootstrap_pg_hba: settings.bootstrap.pg_hba.clone(),
@@ -68,7 +68,7 @@ fn credentials(login: &DatabaseLogin) -> Credentials {
     Credentials {
         username: Some(login.username.clone()),
         password: login.password.as_ref().map(|secret| secret.expose().to_owned()),
-        extra: BTreeMap::new(),
+        extra: login.extra.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
     }
 }
 

@@ -15,6 +15,7 @@ pub enum Reason {
     OperationInProgress { name: &'static str, renewed: bool },
     LockLostDuring { name: &'static str },
     StartupNotNeeded { name: &'static str },
+    StartTimedOut,
     // fencing
     FencedLeaseRanOut,
     FencedLockLost,
@@ -97,6 +98,7 @@ impl fmt::Display for Reason {
             Self::OperationInProgress { name, renewed: false } => write!(f, "{name} in progress"),
             Self::LockLostDuring { name } => write!(f, "lost leader lock during {name}"),
             Self::StartupNotNeeded { name } => write!(f, "giving up {name}: it is not needed any more"),
+            Self::StartTimedOut => f.write_str("stopped PostgreSQL because of startup timeout"),
             Self::FencedLeaseRanOut => {
                 f.write_str("demoting self because DCS is not accessible and I was a leader: the lease can no longer be relied upon")
             }

@@ -171,7 +171,8 @@ impl View {
 
     /// How the leader lock stands.
     pub fn lock(&self, now: Instant) -> Lock {
-        if self.mutant == Some(Mutant::PromoteWithoutLock) && self.leaderless_since.is_some() {
+        let serves = || self.postgres.get().is_some_and(|p| p.running().is_some());
+        if self.mutant == Some(Mutant::PromoteWithoutLock) && self.leaderless_since.is_some() && serves() {
             return Lock::Held { until: now + self.settings.ttl };
         }
         self.lease.lock(now)

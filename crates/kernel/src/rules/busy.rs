@@ -5,7 +5,7 @@ use crate::view::Running;
 use crate::{Action, Reason, View};
 use pgherd_types::{Instant, Operation};
 
-/// Hold, or give up an operation whose ground is gone. (One that needs the lock and has lost it is the fence's case.)
+/// Hold, or give up an operation whose ground or time is gone. (One that needs the lock and has lost it is the fence's case.)
 pub fn busy(view: &View, running: &Running, now: Instant) -> Verdict {
     let name = running.operation.name();
     let somebody_leads = view.cluster.get().is_some_and(|c| c.leader.is_some());
@@ -13,5 +13,34 @@ pub fn busy(view: &View, running: &Running, now: Instant) -> Verdict {
     if pointless && !running.cancelled {
         return Verdict::act(Action::Cancel(running.id), Reason::StartupNotNeeded { name });
     }
-    Verdict::hold(Reason::OperationInProgress { name, renewed: view.leads(now) })
+    let takes_long = matches!(running.operation, Operation::StartPrimary);
+    let gives_up_at = running.since + view.settings.primary_start_timeout;
+    if takes_long && !running.cancelled && now >= gives_up_at {
+        return Verdict::act(Action::Cancel(running.id), Reason::StartTimedOut);
+    }
+    let because = Reason::OperationInProgress { name, renewed: view.leads(now) };
+    if takes_long && now < gives_up_at { Verdict::hold_until(because, gives_up_at) } else { Verdict::hold(because) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use crate::view::Running;
+    use pgherd_types::{Instant, Operation, OperationEnd, OperationId};
+
+    fn starting_since(ms: u64) -> Case {
+        let since = Instant::from_millis(ms);
+        let running = Running { id: OperationId(2), operation: Operation::StartPrimary, since, cancelled: false };
+        primary().stopped().with_view(|v| {
+            v.operation = Some(running);
+            v.settings.primary_start_timeout = std::time::Duration::from_secs(10);
+        })
+    }
+
+    #[test]
+    fn a_primary_that_starts_for_too_long_makes_room() {
+        check(starting_since(50_001), "Hold", "OperationInProgress");
+        check(starting_since(50_000), "Cancel", "StartTimedOut");
+        check(primary().stopped().ended(Operation::StartPrimary, OperationEnd::Cancelled), "Release", "StartFailedReleasing");
+    }
 }

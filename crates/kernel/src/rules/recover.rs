@@ -25,7 +25,9 @@ pub fn down(view: &View, cluster: &Cluster, control: &ControlData, now: Instant)
 
 /// The lock is ours: go on as primary where that cannot fork history, else begin as a standby and be promoted.
 fn with_lock(view: &View, cluster: &Cluster, control: &ControlData, now: Instant) -> Verdict {
-    if failed(view, |o| matches!(o, Operation::StartPrimary | Operation::StartReplica { .. } | Operation::Promote { .. })) {
+    let gave_up = view.ended.as_ref().is_some_and(|e| e.operation == Operation::StartPrimary && e.end == OperationEnd::Cancelled);
+    let starts = |o: &Operation| matches!(o, Operation::StartPrimary | Operation::StartReplica { .. } | Operation::Promote { .. });
+    if gave_up || failed(view, starts) {
         return release_once(view, now, None, Reason::StartFailedReleasing);
     }
     if may_resume(cluster, control) {
