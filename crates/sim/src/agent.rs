@@ -167,11 +167,15 @@ impl World {
                 let took = self.rng.range(1, 15) + late.min(self.setup.heal_at.saturating_sub(now));
                 if let Some(agent) = self.nodes[n].agent.as_mut() {
                     agent.view.dice = dice;
-                    agent.op = Some(Op { id, operation, fence, begun: false, cancelled: false });
+                    agent.op = Some(Op { id, operation, fence, begins_at: now + took, begun: false, cancelled: false });
                 }
                 self.push(now + took, Ev::OpBegin { n, inc, id: id.0 });
             }
-            Action::Cancel(id) => self.push(now + 2, Ev::OpCancel { n, inc, id: id.0 }),
+            Action::Cancel(id) => {
+                // one mailbox: the operator comes to the cancellation after the command
+                let begins_at = self.nodes[n].agent.as_ref().and_then(|a| a.op.as_ref()).map_or(0, |op| op.begins_at);
+                self.push(begins_at.max(now) + 2, Ev::OpCancel { n, inc, id: id.0 });
+            }
             Action::Exit => {
                 self.trace.tell(now, || format!("n{}    agent ended in order", n + 1));
                 self.trace.count("happened:agent ended in order");

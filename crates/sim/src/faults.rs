@@ -24,6 +24,8 @@ pub enum Fault {
     PeerCut,
     /// The node reaches nobody.
     Isolation,
+    /// The node reaches nobody, and its PostgreSQL does nothing, not even stop.
+    StalledIsolation,
     /// etcd answers nobody for a while.
     EtcdFreeze,
     /// etcd elects a new leader: a short silence, every lease is full again.
@@ -47,7 +49,7 @@ pub enum Fault {
 }
 
 /// All kinds.
-pub const ALL: [Fault; 18] = [
+pub const ALL: [Fault; 19] = [
     Fault::NodeDeath,
     Fault::AgentDeath,
     Fault::AgentRestart,
@@ -56,6 +58,7 @@ pub const ALL: [Fault; 18] = [
     Fault::EtcdCut,
     Fault::PeerCut,
     Fault::Isolation,
+    Fault::StalledIsolation,
     Fault::EtcdFreeze,
     Fault::EtcdLeaderChange,
     Fault::LostReplies,
@@ -144,6 +147,10 @@ impl World {
                 self.nodes[n].pg.stalled_until = over;
             }
             Fault::EtcdCut | Fault::PeerCut | Fault::Isolation => self.cut(index, fault, n, over),
+            Fault::StalledIsolation => {
+                self.cut(index, fault, n, over);
+                self.nodes[n].pg.stalled_until = over;
+            }
             Fault::LostReplies => {
                 let chance = self.rng.range(100, 600);
                 self.net.lossy.push((index, End::Node(n), chance));
@@ -225,7 +232,7 @@ impl World {
             Fault::PeerCut => vec![End::Node(other)],
             _ => (0..self.nodes.len()).filter(|m| *m != n).map(End::Node).chain([End::Etcd]).collect(),
         };
-        let ways = if fault == Fault::Isolation { 0 } else { self.rng.below(4) };
+        let ways = if matches!(fault, Fault::Isolation | Fault::StalledIsolation) { 0 } else { self.rng.below(4) };
         for end in ends {
             if ways != 1 {
                 self.net.cuts.push((index, End::Node(n), end));

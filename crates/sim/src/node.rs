@@ -45,6 +45,8 @@ pub struct Op {
     pub operation: Operation,
     /// Its fence.
     pub fence: Option<Instant>,
+    /// When the operator comes to it (true time).
+    pub begins_at: u64,
     /// It was begun.
     pub begun: bool,
     /// It was told to give up.

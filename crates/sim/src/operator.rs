@@ -48,9 +48,6 @@ impl World {
         let local = self.local(n);
         let obeys = self.setup.mutant != Some(Mutant::LateCommandNotDropped);
         let Some(op) = self.op_mut(n, id).filter(|op| !op.begun) else { return };
-        if op.cancelled {
-            return self.op_ends(n, OperationEnd::Cancelled);
-        }
         if op.fence.is_some_and(|until| local >= until) {
             if obeys {
                 self.trace.count("happened:late command dropped");
@@ -194,9 +191,6 @@ impl World {
     pub fn op_cancel(&mut self, n: usize, id: u64) {
         let Some(op) = self.op_mut(n, id) else { return };
         op.cancelled = true;
-        if !op.begun {
-            return; // it ends when its turn comes
-        }
         let operation = op.operation.clone();
         self.trace.count("happened:operation cancelled");
         match operation {

@@ -59,6 +59,9 @@ impl Setup {
         let heal_at = rough_s * 1000;
         let count = rng.range(1, 9);
         let mut faults: Vec<Planned> = (0..count).map(|_| any_fault(&mut rng, heal_at)).collect();
+        if rng.permille(500) {
+            crowd(&mut rng, &mut faults, ttl * 1000, heal_at);
+        }
         faults.sort_by_key(|f| f.at);
         let heavy = rng.permille(100);
         Self {
@@ -79,4 +82,12 @@ fn any_fault(rng: &mut Rng, heal_at: u64) -> Planned {
     let earliest = if rng.permille(100) { 0 } else { 12_000 };
     let fault = faults::ALL[rng.below(faults::ALL.len() as u64) as usize];
     Planned { at: rng.range(earliest, heal_at - 1000), fault, node: None, lasts: None }
+}
+
+/// Faults that come one at a time prove little: let them come within moments of each other.
+fn crowd(rng: &mut Rng, faults: &mut [Planned], ttl_ms: u64, heal_at: u64) {
+    let begin = rng.range(12_000, (heal_at - 1000).saturating_sub(3 * ttl_ms).max(12_001));
+    for planned in faults {
+        planned.at = begin + rng.below(2 * ttl_ms);
+    }
 }

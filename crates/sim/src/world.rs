@@ -184,10 +184,13 @@ impl World {
             if self.events > EVENTS_MAX || self.turns > TURNS_MAX {
                 self.fail(format!("{} events and {} turns: something goes round in circles", self.events, self.turns));
             }
+            let ticks = matches!(queued.ev, Ev::Client);
             self.handle(queued.ev);
             self.check();
+            if ticks && self.settled() {
+                break;
+            }
         }
-        self.now = self.setup.end_at;
         if self.failure.is_none() {
             self.check_at_the_end();
         }

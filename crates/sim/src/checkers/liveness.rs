@@ -42,26 +42,51 @@ impl World {
         }
     }
 
+    /// The run may end early: everybody has been in place for so long that a lease nobody keeps alive would have lapsed.
+    pub fn settled(&mut self) -> bool {
+        if self.now < self.setup.heal_at {
+            return false;
+        }
+        let needed = self.ms(self.setup.settings.ttl + self.setup.settings.loop_wait) + 3000;
+        let in_place = self.serving().is_some_and(|leader| (0..self.nodes.len()).all(|n| self.out_of_place(n, leader).is_none()));
+        if !in_place {
+            self.checks.settled_since = None;
+            return false;
+        }
+        self.now >= *self.checks.settled_since.get_or_insert(self.now) + needed
+    }
+
     /// L2: at the end every node is in its place, unless its data have really diverged.
     pub fn check_at_the_end(&mut self) {
         let Some(leader) = self.serving() else { return self.fail("L1: no primary serves at the end".to_owned()) };
-        let Some(leading) = self.nodes[leader].pg.data.clone() else { return };
-        for n in (0..self.nodes.len()).filter(|n| *n != leader) {
-            let node = &self.nodes[n];
-            let on_history = node.pg.data.as_ref().is_some_and(|d| d.is_within(&leading));
-            let streams = node.pg.receiver.is_some_and(|r| r.upstream == leader) && node.pg.proc == Proc::Running;
-            let known = self.etcd.cluster.members.contains_key(&node.me.name);
-            let why = node.agent.as_ref().and_then(|a| a.because.clone());
-            let diverged = node.pg.data.as_ref().is_some_and(|d| !d.is_within(&leading));
-            if diverged {
+        for n in 0..self.nodes.len() {
+            if self.has_diverged(n, leader) {
                 self.trace.count("happened:diverged for good");
-            } else if !(streams && on_history && known) {
-                let why = why.map_or_else(|| "no agent".to_owned(), |r| r.to_string());
-                return self.fail(format!(
-                    "L2: n{} is not in its place at the end (streams: {streams}, has a member key: {known}): {why}",
-                    n + 1
-                ));
+            }
+            if let Some(what) = self.out_of_place(n, leader) {
+                return self.fail(format!("L2: n{} is not in its place at the end: {what}", n + 1));
             }
         }
+    }
+
+    fn has_diverged(&self, n: usize, leader: usize) -> bool {
+        let data = |n: usize| self.nodes[n].pg.data.as_ref();
+        matches!((data(n), data(leader)), (Some(here), Some(there)) if !here.is_within(there))
+    }
+
+    fn out_of_place(&self, n: usize, leader: usize) -> Option<String> {
+        let node = &self.nodes[n];
+        let why = || {
+            let why = node.agent.as_ref().and_then(|a| a.because.as_ref());
+            why.map_or_else(|| "no agent".to_owned(), ToString::to_string)
+        };
+        if !self.etcd.cluster.members.contains_key(&node.me.name) {
+            return Some(format!("it has no member key ({})", why()));
+        }
+        let streams = node.pg.receiver.is_some_and(|r| r.upstream == leader) && node.pg.proc == Proc::Running;
+        if n == leader || streams || self.has_diverged(n, leader) {
+            return None;
+        }
+        Some(format!("it does not stream from the leader ({})", why()))
     }
 }

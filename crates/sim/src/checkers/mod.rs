@@ -19,6 +19,8 @@ pub struct Checks {
     pub timelines: Vec<Option<(u64, Timeline)>>,
     /// Somebody has served since then without a break (true time).
     pub serving_since: Option<u64>,
+    /// Everybody has been in place since then (true time).
+    pub settled_since: Option<u64>,
     /// The longest that the cluster was without a primary after the heal, in milliseconds.
     pub healed_after: Option<u64>,
 }
@@ -26,6 +28,6 @@ pub struct Checks {
 impl Checks {
     /// Nothing seen yet.
     pub fn new(nodes: usize) -> Self {
-        Self { made: BTreeMap::new(), at_lapse: None, timelines: vec![None; nodes], serving_since: None, healed_after: None }
+        Self { made: BTreeMap::new(), at_lapse: None, timelines: vec![None; nodes], serving_since: None, settled_since: None, healed_after: None }
     }
 }
