@@ -77,8 +77,10 @@ fn options(name: &str, url: &str, times: ChangeTimes) -> WatcherOptions {
 fn start(options: &WatcherOptions) -> (Addr<DcsWatcher>, Told) {
     let told = Told::default();
     let coordinator = Coordinator(told.clone()).start();
-    let watcher = DcsWatcher::new(options, coordinator.clone().recipient(), coordinator.recipient());
-    (watcher.start(), told)
+    let (options, observed, lost) = (options.clone(), coordinator.clone().recipient(), coordinator.recipient());
+    // On an arbiter of its own, as in production.
+    let make = move |_: &mut Context<DcsWatcher>| DcsWatcher::new(&options, observed, lost);
+    (DcsWatcher::start_in_arbiter(&Arbiter::new().handle(), make), told)
 }
 
 fn renew(prove_leader: bool) -> RenewLease {

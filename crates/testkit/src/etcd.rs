@@ -27,11 +27,15 @@ impl Etcd {
 
     /// A cluster of `n` members, ready to serve.
     pub fn start_cluster(n: usize) -> Vec<Self> {
-        let ports = free_ports(2 * n);
-        let peers: Vec<String> = (0..n).map(|i| format!("m{i}=http://127.0.0.1:{}", ports[n + i])).collect();
-        let members: Vec<Self> = (0..n).map(|i| Self::member(i, ports[i], ports[n + i], &peers.join(","))).collect();
-        members.iter().for_each(Self::wait_until_ready);
-        members
+        // Somebody else may take a port between its choice and etcd's start.
+        let attempt = || {
+            let ports = free_ports(2 * n);
+            let peers: Vec<String> = (0..n).map(|i| format!("m{i}=http://127.0.0.1:{}", ports[n + i])).collect();
+            let peers = peers.join(",");
+            let mut members: Vec<Self> = (0..n).map(|i| Self::member(i, ports[i], ports[n + i], &peers)).collect();
+            members.iter_mut().all(Self::serves_before_it_ends).then_some(members)
+        };
+        (0..5).find_map(|_| attempt()).expect("etcd ended at once five times; see its log in the temporary directory")
     }
 
     fn member(number: usize, client_port: u16, peer_port: u16, peers: &str) -> Self {
@@ -130,12 +134,19 @@ impl Etcd {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Returns when a linearizable read succeeds.
-    pub fn wait_until_ready(&self) {
-        eventually_blocking(PATIENCE, "etcd serves", || {
-            let (status, _) = self.call("/v3/kv/range", r#"{"key":"AA=="}"#)?;
-            (status == 200).then_some(())
-        });
+    /// Returns when a linearizable read succeeds; an etcd that ended is started again until then.
+    pub fn wait_until_ready(&mut self) {
+        while !self.serves_before_it_ends() {
+            std::thread::sleep(Duration::from_millis(100));
+            self.spawn_again();
+        }
+    }
+
+    fn serves_before_it_ends(&mut self) -> bool {
+        eventually_blocking(PATIENCE, "etcd serves", || match self.child.try_wait() {
+            Ok(Some(_)) => Some(false),
+            _ => self.call("/v3/kv/range", r#"{"key":"AA=="}"#).filter(|(status, _)| *status == 200).map(|_| true),
+        })
     }
 
     fn signal(&self, signal: Signal) {
