@@ -3,7 +3,7 @@
 use super::python_json;
 use super::table::{Align, Column, Table};
 use crate::settings::scalar;
-use pgherd_types::{Cluster, Initialize, Lsn};
+use pgherd_types::{Cluster, Initialize, Lsn, Member};
 use pgherd_web::cluster::{Behind, MemberView, members};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -119,7 +119,14 @@ fn system_id(cluster: &Cluster) -> String {
 pub fn service_lines(cluster: &Cluster) -> Vec<String> {
     let config = cluster.config.as_ref().and_then(|config| serde_json::from_str::<Value>(&config.text).ok());
     let paused = config.is_some_and(|config| config["pause"] == true);
-    if paused { vec![" Maintenance mode: on".to_owned()] } else { Vec::new() }
+    let mode = paused.then(|| " Maintenance mode: on".to_owned());
+    mode.into_iter().chain(cluster.members.values().filter_map(trouble_line)).collect()
+}
+
+/// What a person must mend at a member, in its own words.
+fn trouble_line(member: &Member) -> Option<String> {
+    let text: String = member.doc.trouble.as_ref()?.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    Some(format!(" {}: {text}", member.name))
 }
 
 /// A header and one line for each member, tab-separated.

@@ -111,3 +111,11 @@ fn maintenance_mode_is_told() {
     assert_eq!(with(r#"{"pause": true}"#), [" Maintenance mode: on"]);
     assert!(with("{}").is_empty() && with("garbage").is_empty());
 }
+
+#[test]
+fn a_members_trouble_is_told_below_the_table() {
+    let doc = MemberDoc { trouble: Some("diverged:\nat 0/3".into()), ..MemberDoc::default() };
+    let member = Member { name: "pg1".into(), lease: None, doc };
+    let cluster = Cluster { members: [("pg1".into(), member)].into(), ..Cluster::default() };
+    assert_eq!(service_lines(&cluster), [" pg1: diverged:?at 0/3"]);
+}
