@@ -1,0 +1,59 @@
+//! What the tests share.
+
+use pgherd_testkit::cluster::ClusterOptions;
+pub use pgherd_testkit::cluster::{Cluster, PATIENCE};
+pub use pgherd_testkit::eventually::eventually_blocking as eventually;
+use pgherd_testkit::keys::Key;
+pub use pgherd_testkit::leader_watch::LeaderWatch;
+use pgherd_testkit::node::Node;
+use std::collections::BTreeMap;
+use std::path::Path;
+pub use std::time::Instant;
+
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_pgherd");
+
+/// Quick times, one etcd member.
+pub fn options() -> ClusterOptions {
+    ClusterOptions::new(PROGRAM)
+}
+
+/// A complete cluster of so many nodes.
+pub fn cluster(nodes: usize) -> Cluster {
+    Cluster::start(nodes, options())
+}
+
+/// The key `leader`, which must be there.
+pub fn leader_key(cluster: &Cluster) -> Key {
+    cluster.keys().get("leader").expect("a leader key")
+}
+
+/// Was anything copied from another node, or made anew, since that line of the log?
+pub fn was_cloned_since(node: &Node, mark: usize) -> bool {
+    node.logged_since(mark, "begins: bootstrap").is_some()
+}
+
+/// The timeline that a running server writes or replays.
+pub fn timeline(node: &Node) -> u32 {
+    let text = "SELECT timeline_id FROM pg_control_checkpoint()";
+    node.sql(text).remove(0).parse().expect("a timeline")
+}
+
+/// Name, size and content of everything in a data directory that holds data: the control file, WAL and tables.
+pub fn data_files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for part in ["global", "pg_wal", "base"] {
+        collect(&directory.join(part), &mut found);
+    }
+    assert!(found.keys().any(|path| path.ends_with("global/pg_control")), "no control file in {}", directory.display());
+    found
+}
+
+fn collect(directory: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
+    for entry in std::fs::read_dir(directory).expect("read a data directory").flatten() {
+        match entry.path() {
+            path if path.is_dir() => collect(&path, found),
+            path => drop(found.insert(path.display().to_string(), std::fs::read(&path).expect("read a data file"))),
+        }
+    }
+}
