@@ -47,6 +47,10 @@ impl World {
         let local = self.local(n);
         let (settings, mutant, dice) = (self.setup.settings.clone(), self.setup.mutant, self.rng.bits());
         let node = &mut self.nodes[n];
+        if node.recorded.is_none() && node.pg.may_be_writable() {
+            let inc = node.inc;
+            return self.push(self.now + 10, Ev::AgentGo { n, inc }); // not before it is fenced
+        }
         let mut agent = Box::new(Agent::new(node.me.clone(), settings, node.recorded, local, mutant));
         agent.view.dice = dice;
         agent.fence = agent.view.fence_order(local);

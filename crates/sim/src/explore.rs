@@ -3,7 +3,6 @@
 use crate::scenario::Setup;
 use crate::trace::Trace;
 use crate::world::World;
-use pgherd_kernel::view::Mutant;
 use std::collections::BTreeMap;
 
 /// What came of many runs.
@@ -26,9 +25,8 @@ pub struct Summary {
 }
 
 /// One run.
-pub fn run(seed: u64, mutant: Option<Mutant>, loud: bool) -> World {
-    let trace = Trace { loud, ..Trace::default() };
-    let mut world = World::new(Setup::draw(seed, mutant), trace);
+pub fn run(setup: Setup, loud: bool) -> World {
+    let mut world = World::new(setup, Trace { loud, ..Trace::default() });
     world.run();
     world
 }
@@ -51,13 +49,58 @@ impl Summary {
 }
 
 /// Run seeds until so many have failed.
-pub fn explore(from: u64, seeds: u64, mutant: Option<Mutant>, failures_max: usize) -> Summary {
+pub fn explore(seeds: std::ops::Range<u64>, failures_max: usize, setup: impl Fn(u64) -> Setup) -> Summary {
     let mut summary = Summary::default();
-    for seed in from..from + seeds {
-        summary.add(seed, run(seed, mutant, false));
+    for seed in seeds {
+        summary.add(seed, run(setup(seed), false));
         if summary.failures.len() >= failures_max {
             break;
         }
     }
     summary
+}
+
+/// What must have happened in a run of many seeds, beside every fault: a simulation in which nothing happens proves
+/// nothing.
+const MUST_HAPPEN: [&str; 33] = [
+    "fault:reply lost after effect",
+    "happened:acquire refused",
+    "happened:agent ended in order",
+    "happened:clone",
+    "happened:diverged for good",
+    "happened:fence fired",
+    "happened:fence killed",
+    "happened:fenced before the first DCS call",
+    "happened:keepalive of a lost lease",
+    "happened:late command dropped",
+    "happened:leader key released",
+    "happened:lease lapsed",
+    "happened:operation cancelled",
+    "happened:promotion",
+    "happened:unconfirmed commits lost",
+    "operation:bootstrap failed",
+    "operation:promote cancelled",
+    "operation:promote failed",
+    "operation:starting primary after failure failed",
+    "reason:AcquireRefused",
+    "reason:DemotedEarly",
+    "reason:Diverged",
+    "reason:DivergenceUnknown",
+    "reason:FencedLeaseRanOut",
+    "reason:FencedLockLost",
+    "reason:FencedWithoutLock",
+    "reason:LagTooLarge",
+    "reason:LeaderHoldsWithoutDcs",
+    "reason:OrphanedBackends",
+    "reason:PeerAhead",
+    "reason:PrimaryStillAlive",
+    "reason:StartFailedReleasing",
+    "reason:TakingVanishedKeyAgain",
+];
+
+/// What of it did not.
+pub fn never_happened(summary: &Summary) -> Vec<String> {
+    let faults = crate::faults::ALL.iter().map(|fault| format!("fault:{fault:?}"));
+    let must = faults.chain(MUST_HAPPEN.into_iter().map(str::to_owned));
+    must.filter(|what| summary.counts.get(what).is_none_or(|n| *n == 0)).collect()
 }

@@ -71,6 +71,24 @@ pub const ALL: [Fault; 19] = [
     Fault::DataLoss,
 ];
 
+impl Fault {
+    /// By its name.
+    pub fn named(name: &str) -> Option<Self> {
+        ALL.into_iter().find(|fault| format!("{fault:?}") == name)
+    }
+}
+
+/// Whom a fault strikes.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Whom {
+    /// Drawn when it strikes, the leader more often than not.
+    Drawn,
+    /// Whoever holds the leader key then.
+    Leader,
+    /// This node.
+    Node(usize),
+}
+
 /// A fault that is to come.
 #[derive(Copy, Clone, Debug)]
 pub struct Planned {
@@ -78,19 +96,18 @@ pub struct Planned {
     pub at: u64,
     /// What.
     pub fault: Fault,
-    /// Whom; `None`: drawn when it strikes, the leader more often than not.
-    pub node: Option<usize>,
+    /// Whom.
+    pub whom: Whom,
     /// How long; `None`: drawn when it strikes.
     pub lasts: Option<u64>,
 }
 
 impl World {
     fn target(&mut self, planned: &Planned) -> usize {
-        if let Some(node) = planned.node {
-            return node;
-        }
-        match self.etcd.leader() {
-            Some(leader) if self.rng.permille(600) => leader,
+        match (planned.whom, self.etcd.leader()) {
+            (Whom::Node(node), _) => node,
+            (Whom::Leader, Some(leader)) => leader,
+            (Whom::Drawn, Some(leader)) if self.rng.permille(600) => leader,
             _ => self.rng.below(self.nodes.len() as u64) as usize,
         }
     }

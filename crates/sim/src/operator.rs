@@ -142,7 +142,7 @@ impl World {
     pub fn op_step(&mut self, n: usize, id: u64) {
         let Some(op) = self.op_mut(n, id).filter(|op| op.begun) else { return };
         let (operation, cancelled) = (op.operation.clone(), op.cancelled);
-        let fails = self.now < self.setup.heal_at && self.rng.permille(20);
+        let fails = self.mishap(20);
         match operation {
             _ if cancelled => self.op_ends(n, OperationEnd::Cancelled),
             Operation::Bootstrap | Operation::Clone { .. } if fails => {

@@ -1,6 +1,6 @@
 //! How a run is set up: drawn from a seed, or written down as a story.
 
-use crate::faults::{self, Planned};
+use crate::faults::{self, Fault, Planned, Whom};
 use crate::rng::Rng;
 use pgherd_kernel::view::Mutant;
 use pgherd_types::Settings;
@@ -27,6 +27,10 @@ pub struct Setup {
     pub write_every: u64,
     /// So much WAL a commit.
     pub write_bytes: u64,
+    /// Small mishaps happen on their own: a reply is lost, an operation fails.
+    pub mishaps: bool,
+    /// The monitor takes a standby's timeline from the control file alone (a planted bug outside the kernel).
+    pub blind_to_wal: bool,
 }
 
 /// `ttl`, `loop_wait` and `retry_timeout` in seconds, and how long faults go on with them.
@@ -49,8 +53,13 @@ pub fn calm(settings: &Settings) -> u64 {
 }
 
 impl Setup {
-    /// The run of this seed.
+    /// The run of this seed, with any fault.
     pub fn draw(seed: u64, mutant: Option<Mutant>) -> Self {
+        Self::focused(seed, mutant, &faults::ALL)
+    }
+
+    /// The run of this seed, with faults of these kinds only.
+    pub fn focused(seed: u64, mutant: Option<Mutant>, kinds: &[Fault]) -> Self {
         let mut rng = Rng::new(seed ^ 0x5EED);
         let (ttl, loop_wait, retry_timeout, rough_s) = TIMES[rng.below(4) as usize];
         let mut settings = settings(ttl, loop_wait, retry_timeout);
@@ -58,7 +67,7 @@ impl Setup {
         settings.use_slots = rng.permille(800);
         let heal_at = rough_s * 1000;
         let count = rng.range(1, 9);
-        let mut faults: Vec<Planned> = (0..count).map(|_| any_fault(&mut rng, heal_at)).collect();
+        let mut faults: Vec<Planned> = (0..count).map(|_| any_fault(&mut rng, kinds, heal_at)).collect();
         if rng.permille(500) {
             crowd(&mut rng, &mut faults, ttl * 1000, heal_at);
         }
@@ -74,14 +83,16 @@ impl Setup {
             heal_at,
             write_every: rng.range(200, 900),
             write_bytes: if heavy { 400_000 } else { rng.range(80, 2000) },
+            mishaps: true,
+            blind_to_wal: false,
         }
     }
 }
 
-fn any_fault(rng: &mut Rng, heal_at: u64) -> Planned {
+fn any_fault(rng: &mut Rng, kinds: &[Fault], heal_at: u64) -> Planned {
     let earliest = if rng.permille(100) { 0 } else { 12_000 };
-    let fault = faults::ALL[rng.below(faults::ALL.len() as u64) as usize];
-    Planned { at: rng.range(earliest, heal_at - 1000), fault, node: None, lasts: None }
+    let fault = kinds[rng.below(kinds.len() as u64) as usize];
+    Planned { at: rng.range(earliest, heal_at - 1000), fault, whom: Whom::Drawn, lasts: None }
 }
 
 /// Faults that come one at a time prove little: let them come within moments of each other.

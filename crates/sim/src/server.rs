@@ -32,7 +32,7 @@ impl World {
         (pg.receiver, pg.kill_queued) = (None, false);
         let pid = pg.pid;
         let took = self.rng.range(100, if slow { 2500 } else { 800 });
-        let fails = self.now < self.setup.heal_at && self.rng.permille(10);
+        let fails = self.mishap(10);
         self.push(self.now + took, if fails { Ev::PgDead { n, pid, death: Death::Abrupt } } else { Ev::PgReady { n, pid } });
         self.fence_alarm(n);
     }

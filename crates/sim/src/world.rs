@@ -120,7 +120,8 @@ impl World {
     pub fn new(setup: Setup, trace: Trace) -> Self {
         let mut rng = Rng::new(setup.seed);
         let clock = |rng: &mut Rng| Clock { offset: rng.range(1_000_000, 9_000_000), ppm: rng.range(0, 2000) as i64 - 1000 };
-        let nodes: Vec<Node> = (0..setup.nodes).map(|i| Node::new(i, clock(&mut rng))).collect();
+        let mut nodes: Vec<Node> = (0..setup.nodes).map(|i| Node::new(i, clock(&mut rng))).collect();
+        nodes.iter_mut().for_each(|node| node.pg.blind_to_wal = setup.blind_to_wal);
         let mut world = Self {
             now: 0,
             seq: 0,
@@ -147,6 +148,7 @@ impl World {
         }
         self.push(self.setup.heal_at, Ev::Heal);
         self.push(100, Ev::Client);
+        self.net.calm = !self.setup.mishaps;
         for n in 0..self.nodes.len() {
             self.agent_start(n);
         }
@@ -164,6 +166,10 @@ impl World {
     /// A duration in milliseconds.
     pub fn ms(&self, d: Duration) -> u64 {
         d.as_millis() as u64
+    }
+    /// Does a small mishap happen, in so many of a thousand cases?
+    pub fn mishap(&mut self, permille: u64) -> bool {
+        self.setup.mishaps && self.now < self.setup.heal_at && self.rng.permille(permille)
     }
     /// Something must not be.
     pub fn fail(&mut self, what: String) {
@@ -187,7 +193,7 @@ impl World {
             let ticks = matches!(queued.ev, Ev::Client);
             self.handle(queued.ev);
             self.check();
-            if ticks && self.settled() {
+            if ticks && self.setup.mishaps && self.settled() {
                 break;
             }
         }
@@ -331,11 +337,12 @@ impl World {
 
     fn lease_check(&mut self, lease: i64) {
         let Some(held) = self.etcd.leases.get(&lease) else { return };
-        let (expires, lazily) = (held.expires, self.rng.range(0, 500));
+        let (expires, lazily) = (held.expires, if self.rng.permille(500) { 500 } else { 50 });
         if expires > self.now || self.etcd.frozen_until > self.now {
             self.push(expires.max(self.etcd.frozen_until), Ev::LeaseCheck { lease });
         } else {
-            self.push(self.now + lazily, Ev::LeaseRevoke { lease });
+            let late = self.rng.below(lazily);
+            self.push(self.now + late, Ev::LeaseRevoke { lease });
         }
     }
 

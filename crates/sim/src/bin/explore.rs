@@ -1,36 +1,43 @@
-//! `explore --seeds N [--from S] [--seed X] [--mutant NAME]`: run many seeds, or replay one aloud.
+//! `explore --seeds N [--from S] [--mutant NAME]` runs many seeds, adds up what happened, and fails when something that
+//! must happen never did. `explore --seed X [--mutant NAME]` replays one aloud.
 
-use pgherd_kernel::view::Mutant;
-use pgherd_sim::explore::{Summary, explore, run};
+use pgherd_sim::explore::{Summary, explore, never_happened, run};
+use pgherd_sim::mutants::{self, Planted};
+use pgherd_sim::scenario::Setup;
+
+/// So few seeds need not show everything.
+const SEEDS_THAT_SHOW_EVERYTHING: u64 = 5000;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|at| arguments.get(at + 1));
-    let number = |name: &str| value(name).and_then(|text| text.parse::<u64>().ok());
-    let mutant = value("--mutant").map(|name| mutant(name));
+    let number = |name: &str| value(name).map(|text| text.parse::<u64>().unwrap_or_else(|_| wrong(&format!("{name} {text}"))));
+    let planted = value("--mutant").map(|name| planted(name));
+    let setup = |seed| planted.map_or_else(|| Setup::draw(seed, None), |planted| planted.setup(seed));
     if let Some(seed) = number("--seed") {
-        let world = run(seed, mutant, true);
+        let world = run(setup(seed), true);
         println!("seed {seed}: {}", world.failure.as_deref().unwrap_or("passed"));
         std::process::exit(i32::from(world.failure.is_some()));
     }
     let (from, seeds) = (number("--from").unwrap_or(1), number("--seeds").unwrap_or(1000));
     let began = std::time::Instant::now();
-    let summary = explore(from, seeds, mutant, number("--failures").unwrap_or(5) as usize);
+    let summary = explore(from..from + seeds, number("--failures").unwrap_or(5) as usize, setup);
     print(&summary, began.elapsed());
-    std::process::exit(i32::from(!summary.failures.is_empty()));
+    let missing = if seeds < SEEDS_THAT_SHOW_EVERYTHING || planted.is_some() { Vec::new() } else { never_happened(&summary) };
+    for what in &missing {
+        println!("NEVER HAPPENED: {what}");
+    }
+    std::process::exit(i32::from(!summary.failures.is_empty() || !missing.is_empty()));
 }
 
-fn mutant(name: &str) -> Mutant {
-    match name {
-        "NoMargin" => Mutant::NoMargin,
-        "PromoteWithoutLock" => Mutant::PromoteWithoutLock,
-        "LateCommandNotDropped" => Mutant::LateCommandNotDropped,
-        "KeepaliveWithoutTtl" => Mutant::KeepaliveWithoutTtl,
-        other => {
-            eprintln!("no such mutant: {other}");
-            std::process::exit(2)
-        }
-    }
+fn wrong(what: &str) -> ! {
+    eprintln!("explore: cannot use {what}\nusage: explore --seeds N [--from S] [--failures N] [--mutant NAME] | --seed X [--mutant NAME]");
+    std::process::exit(2)
+}
+
+fn planted(name: &str) -> Planted {
+    let found = mutants::ALL.iter().find(|(known, _)| *known == name);
+    found.map_or_else(|| wrong(&format!("--mutant {name}")), |(_, planted)| *planted)
 }
 
 fn print(summary: &Summary, took: std::time::Duration) {
