@@ -16,6 +16,9 @@ use tokio::task::spawn_blocking;
 use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::error::SqlState;
 
+/// PostgreSQL's own log collector has no such limit; this log is for its start and its end.
+const LOG_LIMIT_BYTES: u64 = 32 << 20;
+
 /// A state and the postmaster it belongs to.
 #[derive(Clone, Debug)]
 pub struct Look {
@@ -68,7 +71,10 @@ fn with_known_wal_end(server: &Postgres, data: DataDirectory) -> DataDirectory {
 
 async fn look_at_files(server: &Arc<Postgres>) -> (Alive, DataDirectory) {
     let server = server.clone();
-    let look = move || (alive(&server.options.data_dir), look_at_data_directory(&server.options));
+    let look = move || {
+        server.state.trim_log(LOG_LIMIT_BYTES);
+        (alive(&server.options.data_dir), look_at_data_directory(&server.options))
+    };
     spawn_blocking(look)
         .await
         .unwrap_or_else(|e| (Alive::Nothing, DataDirectory::Unusable(format!("the look failed: {e}"))))

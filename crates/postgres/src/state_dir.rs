@@ -71,6 +71,18 @@ impl StateDir {
         give_to(&path, self.run_as)?;
         Ok(file)
     }
+    /// Keeps the log of a server that runs for years from filling the disk: beyond the limit it begins anew, and one old
+    /// part is kept. The server appends, so it goes on writing at the new end.
+    pub(crate) fn trim_log(&self, limit_bytes: u64) {
+        let (log, old) = (self.log_path(), self.path.join("postgres.log.1"));
+        if !fs::metadata(&log).is_ok_and(|m| m.len() > limit_bytes) {
+            return;
+        }
+        let trim = || fs::copy(&log, &old).and_then(|_| OpenOptions::new().write(true).open(&log)?.set_len(0));
+        if let Err(e) = trim() {
+            log::warn!("the log {} could not be trimmed: {e}", log.display());
+        }
+    }
     /// Writes a file that only the server's user can read, whole or not at all.
     pub(crate) fn write(&self, path: &Path, content: &str) -> Outcome<()> {
         write_private(path, content, self.run_as)
@@ -105,6 +117,21 @@ pub(crate) fn give_to(path: &Path, owner: Option<(u32, u32)>) -> Outcome<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_log_begins_anew_and_is_appended_to() {
+        let dir = std::env::temp_dir().join(format!("pgherd-log-{}", std::process::id()));
+        let state = StateDir::open(&PostgresOptions::new("a".into(), "s", &dir)).unwrap();
+        let mut log = state.open_log().unwrap();
+        log.write_all(b"long enough").unwrap();
+        state.trim_log(100);
+        assert_eq!(fs::read(state.log_path()).unwrap(), b"long enough");
+        state.trim_log(5);
+        log.write_all(b"new").unwrap();
+        assert_eq!(fs::read(state.log_path()).unwrap(), b"new");
+        assert_eq!(fs::read(state.path().join("postgres.log.1")).unwrap(), b"long enough");
+        fs::remove_dir_all(state.path()).unwrap();
+    }
 
     #[test]
     fn the_directories_are_beside_the_data_directory() {

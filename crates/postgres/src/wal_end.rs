@@ -21,22 +21,35 @@ pub fn wal_end(options: &PostgresOptions, control: &ControlData) -> Option<Lsn> 
     if newer || control.min_recovery_timeline > control.checkpoint_timeline {
         return None;
     }
+    let segment = segment_bytes(options)?;
+    let missing = first_missing_segment(options, control, segment).to_string();
     let dump = |from: Lsn, more: &[&str]| {
         let arguments = |c: &mut Command| {
             c.arg("-p").arg(options.data_dir.join("pg_wal")).arg("-t").arg(control.checkpoint_timeline.to_string());
-            c.arg("-s").arg(from.to_string());
-            c.args(more);
+            c.args(["-s", &from.to_string(), "-e", &missing]).args(more);
         };
         options.run_short("pg_waldump", arguments, PATIENCE).ok()
     };
-    let segment = segment_bytes(options)?;
-    let last = match last_record_before_error(&dump(control.checkpoint_lsn, &["--quiet"])?.stderr) {
+    let quiet = dump(control.checkpoint_lsn, &["--quiet"])?;
+    let last = match last_record_before_error(&quiet.stderr) {
         Some(lsn) => lsn,
-        // The next segment is missing: the message names no position, so the records themselves are listed.
-        None => last_listed(&dump(control.checkpoint_lsn, &[])?.stdout)?.start,
+        // It read to the end of the last segment there is, and says nothing then: the records are listed instead.
+        None if quiet.success => last_listed(&dump(control.checkpoint_lsn, &[])?.stdout)?.start,
+        None => return None,
     };
     let record = last_listed(&dump(last, &["-n", "1"])?.stdout)?;
     (record.start == last).then(|| record.end(segment))
+}
+
+/// Where the unbroken row of segment files ends. `pg_waldump` would wait seconds for a file that is not there.
+fn first_missing_segment(options: &PostgresOptions, control: &ControlData, segment: u64) -> Lsn {
+    let exists = |number: &u64| {
+        let per_log = (1 << 32) / segment;
+        let name = format!("{:08X}{:08X}{:08X}", control.checkpoint_timeline.0, number / per_log, number % per_log);
+        options.data_dir.join("pg_wal").join(name).exists()
+    };
+    let first = control.checkpoint_lsn.0 / segment;
+    Lsn((first..).find(|number| !exists(number)).unwrap_or(first) * segment)
 }
 
 fn segment_bytes(options: &PostgresOptions) -> Option<u64> {
