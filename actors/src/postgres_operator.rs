@@ -1,5 +1,5 @@
-//! The PostgreSQL operator: runs one long operation at a time, on a thread of its own with a runtime of its own, so that
-//! neither a slow disk nor a busy arbiter holds it up. It says at once whether it began; at the end it reports a new
+//! The PostgreSQL operator: runs one long operation at a time, on a thread of its own with a runtime of its own, so
+//! that neither a slow disk nor a busy arbiter holds it up. It says at once whether it began; at the end it reports a new
 //! look at PostgreSQL and then how the operation ended. It decides nothing.
 
 mod perform;

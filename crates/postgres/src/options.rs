@@ -73,7 +73,7 @@ pub struct PostgresOptions {
     pub bootstrap_dcs: String,
     /// Connect through the Unix socket instead of TCP.
     pub use_unix_socket: bool,
-    /// How long to wait for a standby to accept connections, and for an orderly stop before it becomes an immediate one.
+    /// How long to wait for a standby to accept connections, and for an orderly stop before it becomes immediate.
     pub ctl_timeout: Duration,
     /// User and group id for PostgreSQL's programs when the caller is root (tests); otherwise `None`.
     pub run_as: Option<(u32, u32)>,

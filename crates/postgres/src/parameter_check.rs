@@ -1,5 +1,5 @@
-//! PostgreSQL does not start with a parameter it does not know or a value it does not take. The server program itself is
-//! asked, with a configuration file of just these parameters, and what it rejects is left out with a warning.
+//! PostgreSQL does not start with a parameter it does not know or a value it does not take. The server program itself
+//! is asked, with a configuration file of just these parameters, and what it rejects is left out with a warning.
 
 use crate::config_files::render;
 use crate::error::Outcome;

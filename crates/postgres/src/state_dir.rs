@@ -71,8 +71,8 @@ impl StateDir {
         give_to(&path, self.run_as)?;
         Ok(file)
     }
-    /// Keeps the log of a server that runs for years from filling the disk: beyond the limit it begins anew, and one old
-    /// part is kept. The server appends, so it goes on writing at the new end.
+    /// Keeps the log of a server that runs for years from filling the disk: beyond the limit it begins anew, and one
+    /// old part is kept. The server appends, so it goes on writing at the new end.
     pub(crate) fn trim_log(&self, limit_bytes: u64) {
         let (log, old) = (self.log_path(), self.path.join("postgres.log.1"));
         if !fs::metadata(&log).is_ok_and(|m| m.len() > limit_bytes) {
