@@ -31,6 +31,7 @@ pub enum Reason {
     DemotedEarly,
     // race
     NotAllowedToPromote,
+    AwaitingProof,
     AwaitingOwnPosition,
     AskingPeers,
     AwaitingPeerPosition { peer: MemberName },
@@ -125,6 +126,7 @@ impl fmt::Display for Reason {
             Self::ReservingTimeline { timeline } => write!(f, "reserving timeline {timeline} before promotion"),
             Self::DemotedEarly => f.write_str("demoting self because DCS is not accessible and I was a leader"),
             Self::NotAllowedToPromote => f.write_str("following a different leader because I am not allowed to promote"),
+            Self::AwaitingProof => f.write_str("the leader key is on my lease; waiting for the proof"),
             Self::AwaitingOwnPosition => f.write_str("leader race: looking at my own position"),
             Self::AskingPeers => f.write_str("leader race: asking the other members for their positions"),
             Self::AwaitingPeerPosition { peer } => {

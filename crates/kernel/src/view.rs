@@ -313,6 +313,7 @@ impl View {
         }
         self.lease.current = Some(grant);
         if leader_proven {
+            self.released = false;
             self.lease.prove(grant, now);
         }
     }

@@ -11,6 +11,9 @@ use pgherd_types::{Cluster, Instant, Member, Operation, RunningServer, StopMode,
 pub fn follow(view: &View, cluster: &Cluster, running: &RunningServer, now: Instant) -> Verdict {
     let Some(key) = &cluster.leader else { return Verdict::hold(Reason::WaitingForDcs) };
     let leader = key.name.clone();
+    if view.key_is_ours() {
+        return Verdict::hold(Reason::AwaitingProof);
+    }
     if leader == view.me.name {
         return Verdict::hold(Reason::LeaderKeyNamesUsButIsNotOurs { me: leader });
     }

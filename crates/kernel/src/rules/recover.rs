@@ -12,8 +12,8 @@ pub fn down(view: &View, cluster: &Cluster, control: &ControlData, now: Instant)
     match view.lock(now) {
         Lock::Held { .. } => with_lock(view, cluster, control, now),
         Lock::Vanished { .. } => acquire_once(view, now, Reason::TakingVanishedKeyAgain),
-        Lock::No if view.key_is_ours() => Verdict::hold(Reason::LeaderKeyNamesUsButIsNotOurs { me: view.me.name.clone() }),
         Lock::No if view.dcs_lost_since.is_some() => as_standby_of_nobody(view, now),
+        Lock::No if view.key_is_ours() => Verdict::hold(Reason::AwaitingProof),
         Lock::No => match &cluster.leader {
             None if just_bootstrapped(view, cluster, control) => acquire_once(view, now, Reason::Acquiring),
             None => as_standby_of_nobody(view, now),
@@ -105,6 +105,15 @@ mod tests {
     fn without_a_leader_it_starts_read_only() {
         check(replica().unlocked().stopped(), "Start StartReplica", "StartingAsSecondary");
         check(primary().stopped().with_view(|v| v.lease.leader = None).unlocked(), "Start StartReplica", "StartingAsSecondary");
+    }
+
+    #[test]
+    fn with_the_key_but_no_proof_it_waits_for_the_proof_unless_the_dcs_is_gone() {
+        let unproven = || primary().stopped().with_view(|v| v.lease.leader = None);
+        check(unproven(), "Hold", "AwaitingProof");
+        let (mut view, now) = unproven().build();
+        view.apply(crate::Observation::DcsLost { since: now.mono }, now);
+        assert_eq!(name_of(&crate::decide(&view, now).role), "Start StartReplica");
     }
 
     #[test]
