@@ -23,6 +23,7 @@ mod process;
 mod programs;
 mod promote;
 mod queries;
+mod replication;
 mod roles;
 mod server;
 mod server_config;

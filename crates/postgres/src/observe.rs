@@ -4,6 +4,7 @@ use crate::conninfo::host_and_port;
 use crate::control_data::{look_at_data_directory, major_version};
 use crate::process::{Alive, PidFileStatus, Postmaster, alive};
 use crate::queries;
+use crate::replication;
 use crate::server::Postgres;
 use crate::sql::SqlError;
 use crate::timeline_files;
@@ -133,10 +134,22 @@ async fn ask(server: &Arc<Postgres>) -> Result<RunningServer, SqlError> {
     };
     let unreadable = || SqlError::Unreachable("the monitoring query's answer could not be read".to_owned());
     let mut running = running(&row).ok_or_else(unreadable)?;
+    if running.in_recovery && running.timeline.is_none() {
+        running.timeline = standby_timeline(server, &row).await;
+    }
     if let (false, Some(timeline)) = (running.in_recovery, running.timeline) {
         running.history = timeline_files::history(&server.options.data_dir, timeline);
     }
     Ok(running)
+}
+
+/// A standby without a receiver: what it has replayed, or at least what the control file says.
+async fn standby_timeline(server: &Postgres, row: &SimpleQueryRow) -> Option<Timeline> {
+    let replayed = replication::replayed_timeline(server).await.unwrap_or_else(|e| {
+        log::warn!("the replayed timeline could not be asked for, the control file's is used: {e}");
+        None
+    });
+    replayed.or_else(|| row.get("control_timeline")?.parse().ok()).filter(|t| *t > 0).map(Timeline)
 }
 
 fn running(row: &SimpleQueryRow) -> Option<RunningServer> {

@@ -8,10 +8,10 @@ use tokio_postgres::SimpleQueryRow;
 /// One look at a running server. `{written}` is the position the receiver wrote to, where the version knows it.
 const LOOK: &str = "
 SELECT pg_is_in_recovery() AS in_recovery,
-  CASE WHEN pg_is_in_recovery() THEN COALESCE(
-      CASE WHEN r.latest_end_lsn IS NOT NULL THEN r.received_tli END,
-      GREATEST((SELECT timeline_id FROM pg_control_checkpoint()), (SELECT min_recovery_end_timeline FROM pg_control_recovery())))
-    ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END AS timeline,
+  CASE WHEN NOT pg_is_in_recovery() THEN ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int
+    WHEN r.latest_end_lsn IS NOT NULL THEN r.received_tli END AS timeline,
+  GREATEST((SELECT timeline_id FROM pg_control_checkpoint()), (SELECT min_recovery_end_timeline FROM pg_control_recovery()))
+    AS control_timeline,
   CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END AS flushed,
   CASE WHEN pg_is_in_recovery() THEN GREATEST(pg_last_wal_receive_lsn(), {written}) END AS received,
   CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END AS replayed,

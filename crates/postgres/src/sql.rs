@@ -34,7 +34,7 @@ pub enum SqlError {
 }
 
 impl SqlError {
-    fn new(what: &str, error: &tokio_postgres::Error) -> Self {
+    pub(crate) fn new(what: &str, error: &tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(db) => Self::Server { code: db.code().code().to_owned(), message: db.message().to_owned() },
             None => {
@@ -141,6 +141,11 @@ impl Session {
         };
         Ok(messages.into_iter().filter_map(row).collect())
     }
+}
+
+/// The socket of a server in this directory (or libpq's default one).
+pub(crate) fn socket_path(directory: Option<PathBuf>, port: u16) -> PathBuf {
+    directory.unwrap_or_else(default_socket_directory).join(format!(".s.PGSQL.{port}"))
 }
 
 /// Where libpq looks when it is told no host.

@@ -121,3 +121,23 @@ async fn a_promotion_takes_exactly_the_reserved_timeline_and_standbys_follow_ove
     let history = running(&c).await.history;
     assert_eq!(history.iter().map(|r| r.timeline.0).collect::<Vec<_>>(), [1, 5]);
 }
+
+/// The control file would still say 1: no restartpoint was made since the switch.
+#[tokio::test]
+async fn a_standby_without_a_leader_knows_the_timeline_it_has_replayed() {
+    let dirs = [TestDir::new(), TestDir::new(), TestDir::new()];
+    let first = primary(&dirs[0], "first").await;
+    let (second, third) = (standby(&dirs[1], "second", &first).await, standby(&dirs[2], "third", &first).await);
+    first.server.kill_all().unwrap();
+    promote(&second.server, Timeline(2), &free()).await.unwrap();
+    second.sql("SELECT pg_create_physical_replication_slot('third')").await.unwrap();
+    follow(&third.server, Some(&second.upstream()), &free()).await.unwrap();
+    eventually(PATIENCE, "the third streams on timeline 2", async || {
+        let now = running(&third).await;
+        (now.streaming && now.timeline == Some(Timeline(2))).then_some(())
+    })
+    .await;
+    second.server.kill_all().unwrap();
+    eventually(PATIENCE, "the third has lost its upstream", async || (!running(&third).await.streaming).then_some(())).await;
+    assert_eq!(running(&third).await.timeline, Some(Timeline(2)));
+}
