@@ -3,6 +3,14 @@
 //! The tests prove order and cause (last acknowledged write < key gone < first write on the new primary) and wait for
 //! conditions; they do not measure. PostgreSQL's `fsync` is off: processes are ended here, never the machine.
 
+mod agent_death;
 mod bootstrap;
+mod etcd_outage;
+mod garbage;
 mod node_death;
+mod partition;
+mod postmaster_death;
+mod rest;
+mod settings;
+mod shutdown;
 mod support;

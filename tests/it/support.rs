@@ -6,6 +6,7 @@ pub use pgherd_testkit::eventually::eventually_blocking as eventually;
 use pgherd_testkit::keys::Key;
 pub use pgherd_testkit::leader_watch::LeaderWatch;
 use pgherd_testkit::node::Node;
+use pgherd_testkit::writer::Ack;
 use std::collections::BTreeMap;
 use std::path::Path;
 pub use std::time::Instant;
@@ -18,6 +19,16 @@ pub fn options() -> ClusterOptions {
     ClusterOptions::new(PROGRAM)
 }
 
+/// Other times, in seconds.
+pub fn options_with(ttl_s: u32, loop_wait_s: u32, retry_timeout_s: u32) -> ClusterOptions {
+    ClusterOptions { ttl_s, loop_wait_s, retry_timeout_s, ..options() }
+}
+
+/// The time as logs write it.
+pub fn log_time() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S,%3f").to_string()
+}
+
 /// A complete cluster of so many nodes.
 pub fn cluster(nodes: usize) -> Cluster {
     Cluster::start(nodes, options())
@@ -26,6 +37,12 @@ pub fn cluster(nodes: usize) -> Cluster {
 /// The key `leader`, which must be there.
 pub fn leader_key(cluster: &Cluster) -> Key {
     cluster.keys().get("leader").expect("a leader key")
+}
+
+/// No write failed since the first one was acknowledged: the writer passes a number over after each failure.
+pub fn assert_undisturbed(acks: &[Ack]) {
+    let broken = acks.windows(2).find(|pair| pair[0].id + 1 != pair[1].id);
+    assert_eq!(broken, None, "a client of the primary was disturbed");
 }
 
 /// Was anything copied from another node, or made anew, since that line of the log?

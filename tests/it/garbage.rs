@@ -1,0 +1,140 @@
+//! Nonsense in the keys that the agent reads: reported, and never a reason for a healthy primary to stop.
+
+use crate::support::*;
+use pgherd_testkit::node::Node;
+
+const MEBIBYTE: usize = 1 << 20;
+
+/// Values that are wrong whatever a key is for.
+fn always_wrong() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("not JSON", b"{\"a\": nonsense".to_vec()),
+        ("not UTF-8", b"\xff\xfe{}\x80".to_vec()),
+        ("nested too deeply", [vec![b'['; 50_000], vec![b']'; 50_000]].concat()),
+        ("a mebibyte of letters", vec![b'x'; MEBIBYTE]),
+    ]
+}
+
+/// What else is wrong in a key.
+fn wrong_in(key: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let texts: &[(&str, &str)] = match key {
+        "initialize" => &[("an object", "{}"), ("out of range", "99999999999999999999999"), ("negative", "-7")],
+        "config" => &[("an array", "[1,2]"), ("a number", "17"), ("a text", "\"ttl\"")],
+        "status" => &[
+            ("an array", "[1]"),
+            ("of wrong types", r#"{"optime":{"a":1},"slots":[1],"retain_slots":{}}"#),
+            ("out of range", r#"{"optime":-1,"slots":{"pg2":1e300}}"#),
+            ("a number beyond any", "1e400"),
+        ],
+        "history" => &[
+            ("an object", "{}"),
+            ("rows of wrong types", r#"[["x",null],{},3]"#),
+            ("out of range", "[[99999999999,-5,7]]"),
+        ],
+        "timeline" => &[("an array", "[3]"), ("out of range", "99999999999"), ("negative", "-1"), ("zero", "0")],
+        _ => &[
+            ("an array", "[1]"),
+            ("of wrong types", r#"{"conn_url":7,"api_url":[],"state":{},"role":"king","tags":5,"timeline":"x"}"#),
+            ("out of range", r#"{"timeline":99999999999,"xlog_location":-1,"receive_lsn":1e300}"#),
+        ],
+    };
+    texts.iter().map(|(what, text)| (*what, text.as_bytes().to_vec())).collect()
+}
+
+/// What must not change.
+fn standing(cluster: &Cluster, primary: usize) -> (i64, i64, Option<i32>, Option<u32>) {
+    let key = leader_key(cluster);
+    (key.mod_revision, key.lease, cluster.nodes[primary].postmaster(), cluster.nodes[primary].agent_pid())
+}
+
+fn await_error(node: &Node, mark: usize, key: &str, what: &str) {
+    let name = format!("/service/test/{key} ");
+    eventually(PATIENCE, &format!("{} reports {key}: {what}", node.name), || {
+        node.log().into_iter().skip(mark).find(|line| line.contains(" ERROR: ") && line.contains(&name))
+    });
+}
+
+#[test]
+fn nonsense_in_a_key_is_reported_and_changes_nothing() {
+    let mut cluster = cluster(2);
+    let primary = cluster.await_primary();
+    let keys = cluster.keys();
+    let writer = cluster.write();
+    let before = standing(&cluster, primary);
+    let initialize = keys.get("initialize").expect("an initialize key").value;
+    let replica_key = format!("members/{}", cluster.nodes[1 - primary].name);
+    let own_key = format!("members/{}", cluster.nodes[primary].name);
+    for key in ["initialize", "config", "status", "history", "timeline", "members/ghost", &replica_key, &own_key] {
+        for (what, value) in always_wrong().into_iter().chain(wrong_in(key)) {
+            let mark = cluster.nodes[primary].log_mark();
+            keys.put(key, &value, 0);
+            await_error(&cluster.nodes[primary], mark, key, what);
+            cluster.await_acks(&writer, 3);
+            assert_eq!(standing(&cluster, primary), before, "after {key}: {what}");
+        }
+        match key {
+            "initialize" => keys.put(key, &initialize, 0),
+            "members/ghost" | "timeline" => keys.delete(key),
+            // the rest is written anew by whom it belongs to
+            _ => {}
+        }
+    }
+    // Keys of functions that this agent does not have yet.
+    for key in ["sync", "failover", "failsafe"] {
+        for (_, value) in always_wrong() {
+            keys.put(key, &value, 0);
+            cluster.await_acks(&writer, 3);
+        }
+        keys.delete(key);
+    }
+    assert_undisturbed(&writer.stop());
+    assert_eq!(standing(&cluster, primary), before);
+    for key in ["config", &replica_key, &own_key] {
+        eventually(PATIENCE, &format!("{key} is mended by its owner"), || {
+            keys.get(key).filter(|key| key.json().is_object())
+        });
+    }
+    assert_eq!(keys.get("config").expect("a config key").json()["ttl"], 5, "the last good configuration");
+    for node in &mut cluster.nodes {
+        assert!(!node.agent_has_ended());
+        assert!(node.logged_since(0, "panic").is_none() && node.logged_since(0, " CRITICAL: ").is_none());
+    }
+    cluster.await_complete();
+}
+
+#[test]
+fn a_foreign_value_in_the_leader_key_ends_writes_until_it_is_cleared() {
+    let cluster = cluster(2);
+    let keys = cluster.keys();
+    let writer = cluster.write();
+    let lease = keys.grant(600);
+    // who, on which lease, and what the log says besides the name
+    for (value, lease, says) in [
+        (&b"ghost"[..], lease, "no such member exists"),
+        (b"ghost", 0, "without a lease"),
+        (b"", 0, "not a member name"),
+        (b"\xff\xfe", lease, "not a member name"),
+    ] {
+        cluster.await_acks(&writer, 10);
+        let primary = cluster.await_primary();
+        cluster.await_streaming(1 - primary);
+        let marks: Vec<_> = cluster.nodes.iter().map(Node::log_mark).collect();
+        let name = String::from_utf8_lossy(value).into_owned();
+        keys.put("leader", value, lease);
+        eventually(PATIENCE, "nobody is writable", || {
+            let writable = |node: &Node| node.try_sql("SELECT pg_is_in_recovery()").is_ok_and(|answer| answer == ["f"]);
+            (!cluster.nodes.iter().any(writable)).then_some(())
+        });
+        let acknowledged = writer.acks().len();
+        let (_, line) = cluster.nodes[primary].await_log(marks[primary], "the lock is held by");
+        assert!(line.contains(&name), "{line}");
+        for (node, mark) in cluster.nodes.iter().zip(&marks) {
+            node.await_log(*mark, says);
+            node.await_log(*mark, "remove the key: etcdctl del");
+        }
+        assert_eq!(cluster.primary(), None);
+        assert_eq!(writer.acks().len(), acknowledged, "a row was acknowledged while a stranger held the lock");
+        keys.delete("leader");
+        eventually(PATIENCE, "the cluster serves again", || (writer.acks().len() > acknowledged).then_some(()));
+    }
+}

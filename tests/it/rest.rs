@@ -1,0 +1,93 @@
+//! The REST API of a cluster at work.
+
+use crate::support::*;
+use pgherd_testkit::http::request;
+use pgherd_testkit::node::Node;
+use std::time::Duration;
+
+/// Path, status on the primary, status on a replica, is there a body.
+const TABLE: &[(&str, u16, u16, bool)] = &[
+    ("/", 200, 503, true),
+    ("/primary", 200, 503, true),
+    ("/master", 200, 503, true),
+    ("/read-write", 200, 503, true),
+    ("/leader", 200, 503, true),
+    ("/replica", 503, 200, true),
+    ("/replica?replication_state=streaming", 503, 200, true),
+    ("/replica?lag=1MB", 503, 200, true),
+    ("/read-only", 200, 200, true),
+    ("/health", 200, 200, true),
+    ("/liveness", 200, 200, false),
+    ("/readiness", 200, 200, false),
+    ("/patroni", 200, 200, true),
+    ("/cluster", 200, 200, true),
+    ("/history", 200, 200, true),
+    ("/no-such-check", 503, 503, true),
+];
+
+fn ask(node: &Node, method: &str, path: &str) -> pgherd_testkit::http::Answer {
+    request(node.rest_port, method, path, "", Duration::from_secs(30)).expect("an answer")
+}
+
+#[test]
+fn health_checks_and_documents_of_leader_and_replica() {
+    let cluster = cluster(2);
+    let primary = cluster.await_primary();
+    let replica = 1 - primary;
+    eventually(PATIENCE, "the replica says that it streams", || {
+        (cluster.nodes[replica].check("/replica?replication_state=streaming") == Some(200)).then_some(())
+    });
+    for (path, on_primary, on_replica, has_body) in TABLE {
+        for (n, code) in [(primary, on_primary), (replica, on_replica)] {
+            let node = &cluster.nodes[n];
+            let answer = ask(node, "GET", path);
+            assert_eq!((answer.status, answer.body.is_empty()), (*code, !has_body), "GET {path} of {}", node.name);
+            assert!(!has_body || !answer.json().is_null(), "{path} is JSON");
+            for method in ["HEAD", "OPTIONS"] {
+                let answer = ask(node, method, path);
+                assert_eq!((answer.status, answer.body.len()), (*code, 0), "{method} {path} of {}", node.name);
+            }
+        }
+    }
+    assert_eq!(ask(&cluster.nodes[primary], "POST", "/switchover").status, 501);
+    documents_say_what_is(&cluster, primary, replica);
+}
+
+fn documents_say_what_is(cluster: &Cluster, primary: usize, replica: usize) {
+    let (leader, standby) = (cluster.nodes[primary].status(), cluster.nodes[replica].status());
+    let system_id = cluster.keys().get("initialize").expect("an initialize key").text();
+    for (doc, node, role) in [(&leader, primary, "primary"), (&standby, replica, "replica")] {
+        assert_eq!((&doc["state"], &doc["role"]), (&"running".into(), &role.into()), "{doc}");
+        assert_eq!(doc["patroni"]["name"], cluster.nodes[node].name.as_str());
+        assert_eq!((&doc["patroni"]["scope"], &doc["timeline"]), (&"test".into(), &1.into()));
+        assert_eq!(doc["database_system_identifier"], system_id.as_str());
+        assert!(
+            doc["server_version"].as_i64().is_some_and(|v| v >= 100_000) && doc["dcs_last_seen"].as_i64() > Some(0)
+        );
+    }
+    assert!(
+        leader["xlog"]["location"].is_u64() && leader["replication"][0]["application_name"].is_string(),
+        "{leader}"
+    );
+    assert!(standby["xlog"]["received_location"].is_u64() && standby["replication_state"] == "streaming", "{standby}");
+    let members = cluster.nodes[replica].get("/cluster").expect("an answer").json();
+    let shown: Vec<_> =
+        members["members"].as_array().expect("members").iter().map(|m| (&m["name"], &m["role"])).collect();
+    for (n, role) in [(primary, "leader"), (replica, "replica")] {
+        assert!(shown.contains(&(&cluster.nodes[n].name.as_str().into(), &role.into())), "{members}");
+    }
+    assert_eq!(cluster.nodes[primary].get("/history").expect("an answer").json(), serde_json::json!([]));
+}
+
+#[test]
+fn claims_of_a_stuck_agent_lapse() {
+    let cluster = cluster(1);
+    let node = &cluster.nodes[0];
+    // A frozen agent cannot answer at all; one whose etcd is silent answers, and must stop saying that it leads.
+    node.stall_etcd();
+    let before = leader_key(&cluster);
+    eventually(PATIENCE, "it does not claim to lead", || (node.check("/primary") == Some(503)).then_some(()));
+    assert_eq!(cluster.keys().get("leader").map(|key| key.lease), Some(before.lease), "before the lease lapses");
+    node.heal_etcd();
+    eventually(PATIENCE, "it leads again", || (node.check("/primary") == Some(200)).then_some(()));
+}
