@@ -62,6 +62,10 @@ fn read_file(path: &Path, warnings: &mut Vec<String>) -> Result<YamlFile, Settin
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
     let text = String::from_utf8(bytes).map_err(|_| SettingsError::at(&name, "not UTF-8 text"))?;
+    if text.contains('\0') {
+        // The parser would take it for the end of the file.
+        return Err(SettingsError::at(&name, "not valid YAML: it contains a NUL character; is it damaged, or UTF-16?"));
+    }
     parse_file(&name, &text, warnings)
 }
 
