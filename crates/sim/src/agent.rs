@@ -280,20 +280,20 @@ impl World {
 
     fn probe(&mut self, n: usize, round: u64, peers: &[PeerToAsk]) {
         let (now, inc) = (self.now, self.nodes[n].inc);
-        let patience = peers.iter().map(|p| p.patience_ms).max().unwrap_or(0);
-        let silent = |p: &PeerToAsk| PeerReport { name: p.name.clone(), answer: PeerAnswer::Silent("no answer".to_owned()) };
+        let silent =
+            |p: &PeerToAsk| PeerReport { name: p.name.clone(), answer: PeerAnswer::Silent("no answer".to_owned()) };
         let reports: Vec<PeerReport> = peers.iter().map(silent).collect();
         if let Some(agent) = self.nodes[n].agent.as_mut() {
-            agent.round = Some(Round { round, missing: peers.len(), reports });
+            agent.round = Some(Round { round, awaited: vec![true; peers.len()], reports });
         }
         for (slot, asked) in peers.iter().enumerate() {
+            self.push(now + asked.patience_ms, Ev::ProbeEnd { n, inc, round, slot });
             let Some(peer) = self.nodes.iter().position(|node| node.me.name == asked.name) else { continue };
             let until = now + asked.patience_ms;
             if let Some(delay) = self.net.delay(&mut self.rng, End::Node(n), End::Node(peer)) {
                 self.push(now + delay, Ev::Asked { n, inc, round, slot, peer, until });
             }
         }
-        self.push(now + patience, Ev::ProbeEnd { n, inc, round });
     }
 
     /// A question reaches a peer, which answers from its last published status.
@@ -330,26 +330,23 @@ impl World {
         Some((said, age))
     }
 
-    /// An answer.
+    /// An answer, or none in time. The round ends with the last.
     pub fn peer_said(&mut self, n: usize, round: u64, slot: usize, said: Option<(PeerSaid, u64)>) {
         let local = self.local(n);
         let Some(agent) = self.nodes[n].agent.as_mut() else { return };
         let Some(asking) = agent.round.as_mut().filter(|r| r.round == round) else { return };
-        asking.missing -= 1;
-        if let (Some((said, age)), Some(report)) = (said, asking.reports.get_mut(slot)) {
+        if !std::mem::take(&mut asking.awaited[slot]) {
+            return;
+        }
+        if let Some((said, age)) = said {
             let looked_at = local.minus(std::time::Duration::from_millis(age));
-            report.answer = PeerAnswer::Said(PeerSaid { looked_at, ..said });
+            asking.reports[slot].answer = PeerAnswer::Said(PeerSaid { looked_at, ..said });
         }
-        if asking.missing == 0 {
-            self.probe_end(n, round);
+        if asking.awaited.contains(&true) {
+            return;
         }
-    }
-
-    /// All have answered or the time is up.
-    pub fn probe_end(&mut self, n: usize, round: u64) {
-        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
-        let Some(asked) = agent.round.take_if(|r| r.round == round) else { return };
-        self.turn(n, Some(Observation::Peers { round, reports: asked.reports }));
+        let Some(done) = agent.round.take() else { return };
+        self.turn(n, Some(Observation::Peers { round, reports: done.reports }));
     }
 
     /// The slot manager.

@@ -47,6 +47,16 @@ pub struct Call {
     pub ttl_ms: u64,
     /// An earlier copy of the write may have been carried out.
     pub unsure: bool,
+    /// The lease was granted in the course of this call.
+    pub regranted: bool,
+}
+
+impl Call {
+    /// etcd's promise, as of the keepalive or grant of this call.
+    fn grant(&self) -> Result<LeaseGrant, Refused> {
+        let Self { sent_at, ttl_ms, .. } = *self;
+        self.lease.map(|lease| LeaseGrant { lease, sent_at, ttl_ms }).ok_or(Refused::LeaseGone)
+    }
 }
 
 impl World {
@@ -60,18 +70,29 @@ impl World {
         let (id, lease) = (agent.last_call, agent.lease);
         let first = match (&kind, lease) {
             (Kind::Read, _) => Ok(Request::Range),
-            (Kind::Renew(false), None) => Ok(Request::Grant(ttl_ms)),
-            (Kind::Renew(_), Some(lease)) => Ok(Request::KeepAlive(lease)),
-            (Kind::Acquire, Some(lease)) => Ok(Request::CreateLeader(lease)),
+            (Kind::Renew(false) | Kind::Acquire, None) => Ok(Request::Grant(ttl_ms)),
+            (Kind::Renew(_) | Kind::Acquire, Some(lease)) => Ok(Request::KeepAlive(lease)),
             (Kind::Release(status), Some(lease)) => Ok(Request::Release(lease, status.clone())),
             (Kind::Write(write), lease) => Ok(Request::Write(lease, write.clone())),
-            (Kind::Renew(true) | Kind::Acquire | Kind::Release(_), None) => Err(Refused::LeaseGone),
+            (Kind::Renew(true) | Kind::Release(_), None) => Err(Refused::LeaseGone),
         };
         let request = match first {
             Ok(request) => request,
-            Err(why) => return self.call_answered(n, kind, lease, local, Err(why)),
+            Err(why) => return self.call_answered(n, kind, local, Err(why)),
         };
-        let call = Call { id, kind, began: local, until: now + patience, request, attempt: 0, lease, sent_at: local, ttl_ms, unsure: false };
+        let call = Call {
+            id,
+            kind,
+            began: local,
+            until: now + patience,
+            request,
+            attempt: 0,
+            lease,
+            sent_at: local,
+            ttl_ms,
+            unsure: false,
+            regranted: false,
+        };
         agent.calls.push(call);
         self.send(n, id);
     }
@@ -134,7 +155,9 @@ impl World {
             _ => format!("   etcd n{}: {request:?} -> {reply:?}", n + 1),
         });
         match (request, reply) {
-            (Request::Grant(ttl), Reply::Granted(lease, _)) => self.push(self.now + ttl, Ev::LeaseCheck { lease: lease.0 }),
+            (Request::Grant(ttl), Reply::Granted(lease, _)) => {
+                self.push(self.now + ttl, Ev::LeaseCheck { lease: lease.0 })
+            }
             (Request::CreateLeader(_), Reply::Yes) => {
                 self.trace.tell(self.now, || format!("etcd  leader key: n{}", n + 1));
                 self.trace.count("happened:leader key taken");
@@ -212,7 +235,7 @@ impl World {
         }
         let Some(call) = self.take_call(n, id) else { return };
         self.trace.count("happened:call unreachable");
-        self.call_answered(n, call.kind, call.lease, call.began, Err(Refused::Unreachable("no answer in time".to_owned())));
+        self.call_answered(n, call.kind, call.began, Err(Refused::Unreachable("no answer in time".to_owned())));
     }
 
     /// A reply.
@@ -227,43 +250,64 @@ impl World {
             }
             Step::Done(result) => {
                 let _ = self.take_call(n, id);
-                self.call_answered(n, call.kind, call.lease, call.began, result);
+                self.call_answered(n, call.kind, call.began, result);
             }
         }
     }
 
     fn step(&mut self, n: usize, call: &Call, reply: Reply) -> Step {
-        let lenient = self.setup.mutant == Some(Mutant::KeepaliveWithoutTtl);
         match (&call.kind, reply) {
             (Kind::Read, Reply::All(cluster)) => Step::Done(Ok(Answer::Cluster(cluster))),
-            (Kind::Renew(prove), Reply::NoTtl) if !lenient => {
-                self.forget_lease(n, call.lease);
-                if *prove { Step::Done(Err(Refused::LeaseGone)) } else { Step::Next(Request::Grant(call.ttl_ms)) }
+            (Kind::Renew(_) | Kind::Acquire, reply @ (Reply::NoTtl | Reply::Ttl(_) | Reply::Granted(..))) => {
+                self.lease_step(n, call, &reply)
             }
-            (Kind::Renew(prove), Reply::Ttl(_) | Reply::NoTtl) => {
-                let ttl_ms = call.ttl_ms;
-                match call.lease {
-                    Some(lease) if *prove => Step::Next(Request::CompareLeader(lease)),
-                    Some(lease) => Step::Done(Ok(self.renewed(n, LeaseGrant { lease, sent_at: call.sent_at, ttl_ms }, false))),
-                    None => Step::Done(Err(Refused::LeaseGone)),
-                }
-            }
-            (Kind::Renew(_), Reply::Granted(lease, ttl_ms)) => {
-                Step::Done(Ok(self.renewed(n, LeaseGrant { lease, sent_at: call.sent_at, ttl_ms }, false)))
-            }
-            (Kind::Renew(_), Reply::Yes) => match call.lease {
-                Some(lease) => {
-                    let grant = LeaseGrant { lease, sent_at: call.sent_at, ttl_ms: call.ttl_ms };
-                    Step::Done(Ok(self.renewed(n, grant, true)))
-                }
-                None => Step::Done(Err(Refused::LeaseGone)),
-            },
+            (Kind::Renew(_), Reply::Yes) => Step::Done(call.grant().map(|grant| Answer::Renewed(grant, true))),
+            (Kind::Acquire, Reply::Yes) => Step::Done(call.grant().map(|grant| Answer::Renewed(grant, true))),
             (_, Reply::Yes) => Step::Done(Ok(Answer::Done)),
             (_, Reply::No) if call.unsure && call.request.writes() => Step::Next(Request::Range),
             (_, Reply::No) => Step::Done(Err(Refused::Compare)),
-            (_, Reply::LeaseGone) => Step::Done(Err(Refused::LeaseGone)),
+            (kind, Reply::LeaseGone) => {
+                self.forget_lease(n, call.lease);
+                // a lease that was lost between keepalive and key: once more, on a new one
+                let again = matches!(kind, Kind::Acquire) && !call.regranted;
+                if again { Step::Next(Request::Grant(call.ttl_ms)) } else { Step::Done(Err(Refused::LeaseGone)) }
+            }
             (_, Reply::All(cluster)) => self.read_back(n, call, &cluster),
-            (_, Reply::Granted(..) | Reply::Ttl(_) | Reply::NoTtl) => Step::Done(Err(Refused::Denied("unexpected".to_owned()))),
+            (_, Reply::Granted(..) | Reply::Ttl(_) | Reply::NoTtl) => {
+                Step::Done(Err(Refused::Denied("unexpected".to_owned())))
+            }
+        }
+    }
+
+    /// A keepalive or a grant was answered; what is it for?
+    fn lease_step(&mut self, n: usize, call: &Call, reply: &Reply) -> Step {
+        let lenient = self.setup.mutant == Some(Mutant::KeepaliveWithoutTtl);
+        let mut call = call.clone();
+        match reply {
+            Reply::NoTtl if !lenient => {
+                self.forget_lease(n, call.lease);
+                let proving = matches!(call.kind, Kind::Renew(true));
+                return if proving {
+                    Step::Done(Err(Refused::LeaseGone))
+                } else {
+                    Step::Next(Request::Grant(call.ttl_ms))
+                };
+            }
+            Reply::Granted(lease, ttl_ms) => {
+                (call.lease, call.ttl_ms, call.regranted) = (Some(*lease), *ttl_ms, true);
+                if let Some(agent) = self.nodes[n].agent.as_mut() {
+                    agent.lease = Some(*lease);
+                }
+                if let Some(kept) = self.call_mut(n, call.id) {
+                    *kept = call.clone();
+                }
+            }
+            _ => {}
+        }
+        match (&call.kind, call.lease) {
+            (Kind::Renew(true), Some(lease)) => Step::Next(Request::CompareLeader(lease)),
+            (Kind::Acquire, Some(lease)) => Step::Next(Request::CreateLeader(lease)),
+            _ => Step::Done(call.grant().map(|grant| Answer::Renewed(grant, false))),
         }
     }
 
@@ -271,7 +315,10 @@ impl World {
     fn read_back(&self, n: usize, call: &Call, cluster: &Cluster) -> Step {
         let leader = cluster.leader.as_ref();
         let ours = leader.is_some_and(|l| l.lease.is_some() && l.lease == call.lease);
-        let done = Step::Done(Ok(Answer::Done));
+        let done = Step::Done(match call.kind {
+            Kind::Acquire => call.grant().map(|grant| Answer::Renewed(grant, true)),
+            _ => Ok(Answer::Done),
+        });
         let again = |request| Step::Next(request);
         match (&call.kind, call.lease) {
             (Kind::Acquire, _) if ours => done,
@@ -300,38 +347,30 @@ impl World {
 
     fn forget_lease(&mut self, n: usize, lease: Option<LeaseId>) {
         if let Some(agent) = self.nodes[n].agent.as_mut().filter(|a| a.lease == lease) {
-            (agent.lease, agent.grant) = (None, None);
+            agent.lease = None;
         }
-    }
-
-    fn renewed(&mut self, n: usize, grant: LeaseGrant, leader_proven: bool) -> Answer {
-        if let Some(agent) = self.nodes[n].agent.as_mut() {
-            (agent.lease, agent.grant) = (Some(grant.lease), Some(grant));
-        }
-        Answer::Renewed(grant, leader_proven)
     }
 
     /// The answer becomes a fact.
-    fn call_answered(&mut self, n: usize, kind: Kind, lease: Option<LeaseId>, began: Instant, result: Result<Answer, Refused>) {
-        // a promise for another lease than the one the key was taken on says nothing
-        let grant = self.nodes[n].agent.as_ref().and_then(|a| a.grant).filter(|g| Some(g.lease) == lease);
+    fn call_answered(&mut self, n: usize, kind: Kind, began: Instant, result: Result<Answer, Refused>) {
         let fact = match (kind, result) {
             (Kind::Read, Ok(Answer::Cluster(cluster))) => Observation::Cluster { cluster, read_at: began },
             (Kind::Read, _) => Observation::DcsLost { since: began },
-            (Kind::Renew(_), Ok(Answer::Renewed(grant, leader_proven))) => Observation::LeaseRenewed { grant, leader_proven },
+            (Kind::Renew(_), Ok(Answer::Renewed(grant, leader_proven))) => {
+                Observation::LeaseRenewed { grant, leader_proven }
+            }
             (Kind::Renew(_), Ok(_)) => return,
             (Kind::Renew(_), Err(why)) => Observation::LeaseRefused { why },
-            (Kind::Acquire, Ok(_)) => match grant {
-                Some(grant) => Observation::LeaderAcquired(grant),
-                None => Observation::AcquireRefused(Refused::LeaseGone),
-            },
+            (Kind::Acquire, Ok(Answer::Renewed(grant, _))) => Observation::LeaderAcquired(grant),
+            (Kind::Acquire, Ok(_)) => return,
             (Kind::Acquire, Err(why)) => Observation::AcquireRefused(why),
             (Kind::Release(_), Ok(_)) => Observation::LeaderReleased,
             (Kind::Release(_), Err(why)) => Observation::ReleaseRefused(why),
             (Kind::Write(write), Ok(_)) => Observation::Written(write),
             (Kind::Write(write), Err(why)) => Observation::WriteRefused(write, why),
         };
-        let (reading, lost) = (matches!(fact, Observation::Cluster { .. }), matches!(fact, Observation::DcsLost { .. }));
+        let (reading, lost) =
+            (matches!(fact, Observation::Cluster { .. }), matches!(fact, Observation::DcsLost { .. }));
         if lost {
             let inc = self.nodes[n].inc;
             self.push(self.now + 200, Ev::Hint { n, inc });

@@ -1,9 +1,7 @@
 //! A model of etcd: one linearizable store with revisions, leases and transactions. It knows nothing of the network; the
 //! world decides when a request arrives and whether the reply gets back.
 
-use pgherd_types::{
-    Cluster, ConfigKey, DcsWrite, Initialize, LeaderKey, LeaseId, Member, MemberName, StatusKey,
-};
+use pgherd_types::{Cluster, ConfigKey, DcsWrite, Initialize, LeaderKey, LeaseId, Member, MemberName, StatusKey};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -148,7 +146,8 @@ impl Etcd {
 
     fn write(&mut self, name: &MemberName, lease: Option<LeaseId>, write: &DcsWrite) -> Reply {
         let ours = lease.is_some_and(|lease| self.leader_on(lease));
-        let claimed = matches!(&self.cluster.initialize, Some(Initialize::InProgress { lease: Some(l) }) if Some(*l) == lease);
+        let claimed =
+            matches!(&self.cluster.initialize, Some(Initialize::InProgress { lease: Some(l) }) if Some(*l) == lease);
         let attached = lease.filter(|l| self.leases.contains_key(&l.0));
         let cluster = &mut self.cluster;
         let done = match write {
@@ -192,10 +191,13 @@ impl Etcd {
                 true
             }
             DcsWrite::Config(text) if ours && !cluster.config.as_ref().is_some_and(|c| c.valid) => {
-                cluster.config = Some(ConfigKey { mod_revision: cluster.revision + 1, text: text.clone(), valid: true });
+                cluster.config =
+                    Some(ConfigKey { mod_revision: cluster.revision + 1, text: text.clone(), valid: true });
                 true
             }
-            DcsWrite::Status(_) | DcsWrite::History(_) | DcsWrite::ReserveTimeline { .. } | DcsWrite::Config(_) => false,
+            DcsWrite::Status(_) | DcsWrite::History(_) | DcsWrite::ReserveTimeline { .. } | DcsWrite::Config(_) => {
+                false
+            }
         };
         if done {
             self.touch();
@@ -239,8 +241,12 @@ impl Etcd {
     /// Did this write take effect, by what the keys say now?
     pub fn shows(cluster: &Cluster, name: &MemberName, lease: Option<LeaseId>, write: &DcsWrite) -> bool {
         match write {
-            DcsWrite::ClaimInitialize => matches!(&cluster.initialize, Some(Initialize::InProgress { lease: l }) if *l == lease),
-            DcsWrite::FinishInitialize(id) | DcsWrite::AdoptInitialize(id) => cluster.initialize == Some(Initialize::Done(*id)),
+            DcsWrite::ClaimInitialize => {
+                matches!(&cluster.initialize, Some(Initialize::InProgress { lease: l }) if *l == lease)
+            }
+            DcsWrite::FinishInitialize(id) | DcsWrite::AdoptInitialize(id) => {
+                cluster.initialize == Some(Initialize::Done(*id))
+            }
             DcsWrite::DropInitialize => cluster.initialize.is_none(),
             DcsWrite::Member(doc) => cluster.members.get(name).is_some_and(|m| m.lease == lease && m.doc == **doc),
             DcsWrite::Status(status) => cluster.status == *status,

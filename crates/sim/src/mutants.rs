@@ -28,10 +28,16 @@ impl Planted {
     pub fn faults(self) -> &'static [Fault] {
         match self {
             Self::Kernel(Mutant::NoMargin) => &[Fault::StalledIsolation, Fault::PeerCut],
-            Self::Kernel(Mutant::LateCommandNotDropped) => {
-                &[Fault::SlowOperator, Fault::StalledIsolation, Fault::Isolation, Fault::PostmasterCrash, Fault::NodeDeath]
+            Self::Kernel(Mutant::LateCommandNotDropped) => &[
+                Fault::SlowOperator,
+                Fault::StalledIsolation,
+                Fault::Isolation,
+                Fault::PostmasterCrash,
+                Fault::NodeDeath,
+            ],
+            Self::Kernel(Mutant::PromoteWithoutLock | Mutant::KeepaliveWithoutTtl) | Self::BlindToWal => {
+                &crate::faults::ALL
             }
-            Self::Kernel(Mutant::PromoteWithoutLock | Mutant::KeepaliveWithoutTtl) | Self::BlindToWal => &crate::faults::ALL,
         }
     }
 

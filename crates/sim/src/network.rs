@@ -38,7 +38,8 @@ impl Network {
         if !self.up(from, to) {
             return None;
         }
-        let slow = self.slow.iter().filter(|(_, end, _)| *end == from || *end == to).map(|(_, _, ms)| *ms).max().unwrap_or(0);
+        let slow =
+            self.slow.iter().filter(|(_, end, _)| *end == from || *end == to).map(|(_, _, ms)| *ms).max().unwrap_or(0);
         let usual = if rng.permille(20) { rng.range(5, 60) } else { rng.range(1, 4) };
         Some(usual + if slow > 0 { rng.below(slow) } else { 0 })
     }

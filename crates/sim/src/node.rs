@@ -58,8 +58,8 @@ pub struct Op {
 pub struct Round {
     /// The number.
     pub round: u64,
-    /// How many answers are still to come.
-    pub missing: usize,
+    /// Whose answers are still awaited.
+    pub awaited: Vec<bool>,
     /// Those that came.
     pub reports: Vec<PeerReport>,
 }
@@ -71,8 +71,6 @@ pub struct Agent {
     pub view: View,
     /// DCS watcher: its lease.
     pub lease: Option<LeaseId>,
-    /// DCS watcher: etcd's last promise for it.
-    pub grant: Option<LeaseGrant>,
     /// DCS watcher: calls under way.
     pub calls: Vec<Call>,
     /// DCS watcher: the number of the last call.
@@ -110,7 +108,6 @@ impl Agent {
         Self {
             view,
             lease: recorded.map(|g| g.lease),
-            grant: recorded,
             calls: Vec::new(),
             last_call: 0,
             read_again: false,

@@ -159,7 +159,9 @@ impl World {
                 self.op_ends(n, end);
             }
             Operation::Follow { .. } => self.op_ends(n, OperationEnd::Done),
-            Operation::Stop { .. } => self.op_ends(n, OperationEnd::Failed("PostgreSQL did not stop in time".to_owned())),
+            Operation::Stop { .. } => {
+                self.op_ends(n, OperationEnd::Failed("PostgreSQL did not stop in time".to_owned()))
+            }
             Operation::StartPrimary | Operation::StartReplica { .. } | Operation::Promote { .. } => {}
         }
     }
@@ -222,7 +224,9 @@ impl World {
         let inc = self.nodes[n].inc;
         let op = self.nodes[n].agent.as_ref().and_then(|a| a.op.as_ref()).filter(|op| op.begun);
         let end = op.and_then(|op| match (&op.operation, notice) {
-            (Operation::StartPrimary | Operation::StartReplica { .. }, Notice::Ready) if !op.cancelled => Some(OperationEnd::Done),
+            (Operation::StartPrimary | Operation::StartReplica { .. }, Notice::Ready) if !op.cancelled => {
+                Some(OperationEnd::Done)
+            }
             (Operation::Promote { .. }, Notice::Promoted) if !op.cancelled => Some(OperationEnd::Done),
             (Operation::Stop { .. }, Notice::Dead) => Some(OperationEnd::Done),
             (Operation::Bootstrap | Operation::Clone { .. }, _) => None,

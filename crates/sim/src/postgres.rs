@@ -177,7 +177,11 @@ impl Postgres {
     fn running(&self, data: &Data) -> RunningServer {
         let standby = self.in_recovery;
         let streaming = standby && self.receiver.is_some();
-        let known = if standby && !streaming && self.blind_to_wal { data.checkpoint.0.max(data.min_recovery.0) } else { data.timeline };
+        let known = if standby && !streaming && self.blind_to_wal {
+            data.checkpoint.0.max(data.min_recovery.0)
+        } else {
+            data.timeline
+        };
         let end = Lsn(data.wal_end);
         RunningServer {
             in_recovery: standby,
@@ -192,7 +196,7 @@ impl Postgres {
             latest_end: streaming.then_some(end),
             restore_command: false,
             upstream: data.upstream.clone(),
-            slots: data.slots.iter().map(seen_slot).collect(),
+            slots: data.slots.iter().map(|name| seen_slot(name)).collect(),
             walsenders: Vec::new(),
             postmaster_start_time: String::new(),
             server_version: 150_018,
@@ -201,6 +205,6 @@ impl Postgres {
     }
 }
 
-fn seen_slot(name: &String) -> SeenSlot {
-    SeenSlot { name: name.clone(), physical: true, active: false, restart_lsn: None }
+fn seen_slot(name: &str) -> SeenSlot {
+    SeenSlot { name: name.to_owned(), physical: true, active: false, restart_lsn: None }
 }

@@ -28,12 +28,16 @@ impl World {
         let slow = crashed(data.state);
         data.wal_end_found = false;
         data.state = if primary { ControlState::InCrashRecovery } else { ControlState::InArchiveRecovery };
-        (pg.pid, pg.proc, pg.in_recovery, pg.writable, pg.received) = (pg.pid + 1, Proc::Starting, !primary, false, false);
+        (pg.pid, pg.proc, pg.in_recovery, pg.writable, pg.received) =
+            (pg.pid + 1, Proc::Starting, !primary, false, false);
         (pg.receiver, pg.kill_queued) = (None, false);
         let pid = pg.pid;
         let took = self.rng.range(100, if slow { 2500 } else { 800 });
         let fails = self.mishap(10);
-        self.push(self.now + took, if fails { Ev::PgDead { n, pid, death: Death::Abrupt } } else { Ev::PgReady { n, pid } });
+        self.push(
+            self.now + took,
+            if fails { Ev::PgDead { n, pid, death: Death::Abrupt } } else { Ev::PgReady { n, pid } },
+        );
         self.fence_alarm(n);
     }
 
@@ -249,7 +253,8 @@ impl World {
     fn can_stream(&self, n: usize, upstream: usize) -> bool {
         let (theirs, ours) = (&self.nodes[upstream], &self.nodes[n]);
         let (Some(there), Some(here)) = (&theirs.pg.data, &ours.pg.data) else { return false };
-        let serves = theirs.up && theirs.pg.proc == Proc::Running && theirs.pg.stalled_until <= self.now && upstream != n;
+        let serves =
+            theirs.up && theirs.pg.proc == Proc::Running && theirs.pg.stalled_until <= self.now && upstream != n;
         let slot = !self.setup.settings.use_slots || there.slots.contains(&ours.me.name.slot_name());
         serves && slot && self.net.both(End::Node(n), End::Node(upstream)) && here.is_within(there)
     }

@@ -52,7 +52,7 @@ pub enum Ev {
     Slots { n: usize, inc: u32, round: u64, target: Box<SlotTarget> },
     Asked { n: usize, inc: u32, round: u64, slot: usize, peer: usize, until: u64 },
     PeerSaid { n: usize, inc: u32, round: u64, slot: usize, said: Option<Box<(PeerSaid, u64)>> },
-    ProbeEnd { n: usize, inc: u32, round: u64 },
+    ProbeEnd { n: usize, inc: u32, round: u64, slot: usize },
     PgReady { n: usize, pid: u64 },
     PgPromoted { n: usize, pid: u64, timeline: Timeline },
     PgCut { n: usize, pid: u64 },
@@ -119,7 +119,8 @@ impl World {
     /// A world at time 0.
     pub fn new(setup: Setup, trace: Trace) -> Self {
         let mut rng = Rng::new(setup.seed);
-        let clock = |rng: &mut Rng| Clock { offset: rng.range(1_000_000, 9_000_000), ppm: rng.range(0, 2000) as i64 - 1000 };
+        let clock =
+            |rng: &mut Rng| Clock { offset: rng.range(1_000_000, 9_000_000), ppm: rng.range(0, 2000) as i64 - 1000 };
         let mut nodes: Vec<Node> = (0..setup.nodes).map(|i| Node::new(i, clock(&mut rng))).collect();
         nodes.iter_mut().for_each(|node| node.pg.blind_to_wal = setup.blind_to_wal);
         let mut world = Self {
@@ -292,7 +293,7 @@ impl World {
             Ev::OpEnd { id, end, .. } => self.op_end(n, id, *end),
             Ev::Slots { round, target, .. } => self.slots(n, round, &target),
             Ev::PeerSaid { round, slot, said, .. } => self.peer_said(n, round, slot, said.map(|s| *s)),
-            Ev::ProbeEnd { round, .. } => self.probe_end(n, round),
+            Ev::ProbeEnd { round, slot, .. } => self.peer_said(n, round, slot, None),
             _ => {}
         }
     }
@@ -315,7 +316,9 @@ impl World {
             Ev::PgFlushed { .. } => self.pg_flushed(n),
             Ev::PgDead { death, .. } => self.pg_dead(n, death),
             Ev::Receive { attempt, .. } if attempt == attempts => self.receive(n),
-            Ev::Wal { attempt, timeline, end, history, .. } if attempt == attempts => self.wal(n, timeline, end, history),
+            Ev::Wal { attempt, timeline, end, history, .. } if attempt == attempts => {
+                self.wal(n, timeline, end, history)
+            }
             _ => {}
         }
     }

@@ -11,7 +11,8 @@ const SEEDS_THAT_SHOW_EVERYTHING: u64 = 5000;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|at| arguments.get(at + 1));
-    let number = |name: &str| value(name).map(|text| text.parse::<u64>().unwrap_or_else(|_| wrong(&format!("{name} {text}"))));
+    let number =
+        |name: &str| value(name).map(|text| text.parse::<u64>().unwrap_or_else(|_| wrong(&format!("{name} {text}"))));
     let planted = value("--mutant").map(|name| planted(name));
     let setup = |seed| planted.map_or_else(|| Setup::draw(seed, None), |planted| planted.setup(seed));
     if let Some(seed) = number("--seed") {
@@ -23,7 +24,8 @@ fn main() {
     let began = std::time::Instant::now();
     let summary = explore(from..from + seeds, number("--failures").unwrap_or(5) as usize, setup);
     print(&summary, began.elapsed());
-    let missing = if seeds < SEEDS_THAT_SHOW_EVERYTHING || planted.is_some() { Vec::new() } else { never_happened(&summary) };
+    let missing =
+        if seeds < SEEDS_THAT_SHOW_EVERYTHING || planted.is_some() { Vec::new() } else { never_happened(&summary) };
     for what in &missing {
         println!("NEVER HAPPENED: {what}");
     }
@@ -31,7 +33,9 @@ fn main() {
 }
 
 fn wrong(what: &str) -> ! {
-    eprintln!("explore: cannot use {what}\nusage: explore --seeds N [--from S] [--failures N] [--mutant NAME] | --seed X [--mutant NAME]");
+    eprintln!(
+        "explore: cannot use {what}\nusage: explore --seeds N [--from S] [--failures N] [--mutant NAME] | --seed X [--mutant NAME]"
+    );
     std::process::exit(2)
 }
 

@@ -8,7 +8,10 @@ use crate::world::World;
 impl World {
     /// The leader key went: from here on candidates are judged.
     pub fn leader_lapsed(&mut self) {
-        let held = self.nodes.iter().map(|node| node.pg.data.clone().filter(|_| node.pg.proc == Proc::Running && node.pg.in_recovery));
+        let held = self
+            .nodes
+            .iter()
+            .map(|node| node.pg.data.clone().filter(|_| node.pg.proc == Proc::Running && node.pg.in_recovery));
         self.checks.at_lapse = Some((self.now, held.collect()));
     }
 
@@ -37,7 +40,12 @@ impl World {
         let calm = |n: usize| self.nodes[n].disturbed_at + 1000 < lapsed_at;
         let awake = node.paused_until + 1000 < lapsed_at && node.pg.stalled_until + 1000 < lapsed_at;
         let talk = self.net.both(End::Node(c), End::Node(n));
-        let quick = !self.net.slow.iter().chain(&self.net.lossy).any(|(_, end, _)| *end == End::Node(c) || *end == End::Node(n));
+        let quick = !self
+            .net
+            .slow
+            .iter()
+            .chain(&self.net.lossy)
+            .any(|(_, end, _)| *end == End::Node(c) || *end == End::Node(n));
         let candidate = node.agent.is_some() && node.pg.proc == Proc::Running && node.pg.in_recovery;
         candidate && calm(c) && calm(n) && awake && talk && quick
     }

@@ -37,7 +37,8 @@ impl World {
             _ => {}
         }
         if serving.is_none() && self.now > due {
-            let what = if self.checks.healed_after.is_some() { "no primary serves any more" } else { "no primary serves" };
+            let what =
+                if self.checks.healed_after.is_some() { "no primary serves any more" } else { "no primary serves" };
             self.fail(format!("L1: {what} {} s after all faults were over", (self.now - self.setup.heal_at) / 1000));
         }
     }
@@ -48,7 +49,8 @@ impl World {
             return false;
         }
         let needed = self.ms(self.setup.settings.ttl + self.setup.settings.loop_wait) + 3000;
-        let in_place = self.serving().is_some_and(|leader| (0..self.nodes.len()).all(|n| self.out_of_place(n, leader).is_none()));
+        let in_place =
+            self.serving().is_some_and(|leader| (0..self.nodes.len()).all(|n| self.out_of_place(n, leader).is_none()));
         if !in_place {
             self.checks.settled_since = None;
             return false;

@@ -28,6 +28,13 @@ pub struct Checks {
 impl Checks {
     /// Nothing seen yet.
     pub fn new(nodes: usize) -> Self {
-        Self { made: BTreeMap::new(), at_lapse: None, timelines: vec![None; nodes], serving_since: None, settled_since: None, healed_after: None }
+        Self {
+            made: BTreeMap::new(),
+            at_lapse: None,
+            timelines: vec![None; nodes],
+            serving_since: None,
+            settled_since: None,
+            healed_after: None,
+        }
     }
 }
