@@ -14,12 +14,17 @@ pub fn empty(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
         return Verdict::hold(Reason::DcsNotAccessible);
     }
     match (&cluster.leader, &cluster.initialize) {
+        (Some(leader), _) if leader.lease.is_none() => {
+            Verdict::hold(Reason::LeaderKeyWithoutLease { leader: leader.name.clone() })
+        }
         (Some(leader), _) if leader.name == view.me.name => {
             Verdict::hold(Reason::LeaderKeyNamesUsButIsNotOurs { me: view.me.name.clone() })
         }
         (Some(_), Some(Initialize::Done(_))) => clone(view, cluster, now),
         (None, None) if view.me.can_bootstrap && view.me.tags.may_lead() => claim(view, now),
-        (None, Some(Initialize::InProgress { lease })) if lease.is_some() && *lease == view.lease.current.map(|g| g.lease) => {
+        (None, Some(Initialize::InProgress { lease }))
+            if lease.is_some() && *lease == view.lease.current.map(|g| g.lease) =>
+        {
             bootstrap(view, now)
         }
         _ => Verdict::hold(Reason::WaitingForLeaderToBootstrap),
@@ -59,7 +64,9 @@ fn clone(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
 /// A random running replica with the tag `clonefrom`, else the leader once it runs; after a failure the next of them.
 fn source(view: &View, cluster: &Cluster) -> Option<(Upstream, bool)> {
     let leader = cluster.leader.as_ref().map(|l| &l.name);
-    let usable = |m: &&Member| m.doc.tags.clonefrom && m.doc.state == "running" && m.name != view.me.name && Some(&m.name) != leader;
+    let usable = |m: &&Member| {
+        m.doc.tags.clonefrom && m.doc.state == "running" && m.name != view.me.name && Some(&m.name) != leader
+    };
     let mut sources: Vec<(Upstream, bool)> =
         cluster.members.values().filter(usable).filter_map(upstream_of).map(|u| (u, false)).collect();
     if !sources.is_empty() {
@@ -68,7 +75,8 @@ fn source(view: &View, cluster: &Cluster) -> Option<(Upstream, bool)> {
     }
     let serving = cluster.leader_member().filter(|leader| leader.doc.state == "running");
     sources.extend(serving.and_then(upstream_of).map(|u| (u, true)));
-    let failures = view.ended.as_ref().filter(|e| matches!(e.operation, Operation::Clone { .. })).map_or(0, |e| e.failures);
+    let failures =
+        view.ended.as_ref().filter(|e| matches!(e.operation, Operation::Clone { .. })).map_or(0, |e| e.failures);
     let count = sources.len();
     sources.into_iter().nth(failures as usize % count.max(1))
 }
@@ -86,7 +94,8 @@ pub fn unregistered(view: &View, cluster: &Cluster, control: &ControlData, now: 
     }
     match &cluster.initialize {
         None => {
-            let stopped_or_primary = view.postgres.get().is_some_and(|p| p.server == Server::Stopped && !control.standby_signal);
+            let stopped_or_primary =
+                view.postgres.get().is_some_and(|p| p.server == Server::Stopped && !control.standby_signal);
             if stopped_or_primary || view.postgres.get().is_some_and(|p| p.running().is_some()) {
                 write_once(view, now, DcsWrite::AdoptInitialize(control.system_id), Reason::AdoptingData)
             } else {
@@ -137,23 +146,31 @@ mod tests {
         check(case, "Write FinishInitialize", "FinishingBootstrap");
         let mut case = nothing_yet().ended(Operation::Bootstrap, OperationEnd::Done);
         case.postgres.data = data();
-        check(case.with_cluster(|c| c.initialize = Some(Initialize::Done(control().system_id))), "Acquire", "Acquiring");
+        check(
+            case.with_cluster(|c| c.initialize = Some(Initialize::Done(control().system_id))),
+            "Acquire",
+            "Acquiring",
+        );
     }
 
     #[test]
     fn an_empty_node_clones_from_the_leader_or_a_willing_replica() {
         check(replica().empty(), "Start Clone", "Cloning");
-        let willing = replica().empty().with_cluster(|c| c.members.get_mut(&"c".into()).unwrap().doc.tags.clonefrom = true);
+        let willing =
+            replica().empty().with_cluster(|c| c.members.get_mut(&"c".into()).unwrap().doc.tags.clonefrom = true);
         let decision = check(willing, "Start Clone", "Cloning");
         assert_eq!(decision.because.to_string(), "trying to bootstrap from replica 'c'");
-        let starting = replica().empty().with_cluster(|c| c.members.get_mut(&"b".into()).unwrap().doc.state = "starting".into());
+        let starting =
+            replica().empty().with_cluster(|c| c.members.get_mut(&"b".into()).unwrap().doc.state = "starting".into());
         check(starting, "Hold", "WaitingForLeaderToBootstrap");
+        check(replica().empty().led_by("a", None), "Hold", "LeaderKeyWithoutLease");
         check(replica().empty().locked(), "Release", "DataEmptyWhileLeading");
     }
 
     #[test]
     fn existing_data_are_registered_when_nobody_leads() {
-        let case = primary().stopped().unlocked().with_view(|v| v.lease.leader = None).with_cluster(|c| c.initialize = None);
+        let case =
+            primary().stopped().unlocked().with_view(|v| v.lease.leader = None).with_cluster(|c| c.initialize = None);
         check(case, "Write AdoptInitialize", "AdoptingData");
     }
 

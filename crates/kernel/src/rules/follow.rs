@@ -14,11 +14,11 @@ pub fn follow(view: &View, cluster: &Cluster, running: &RunningServer, now: Inst
     if view.key_is_ours() {
         return Verdict::hold(Reason::AwaitingProof);
     }
-    if leader == view.me.name {
-        return Verdict::hold(Reason::LeaderKeyNamesUsButIsNotOurs { me: leader });
-    }
     if key.lease.is_none() {
         return Verdict::hold(Reason::LeaderKeyWithoutLease { leader });
+    }
+    if leader == view.me.name {
+        return Verdict::hold(Reason::LeaderKeyNamesUsButIsNotOurs { me: leader });
     }
     let Some(member) = cluster.members.get(&leader) else {
         return Verdict::hold(Reason::LeaderKeyWithoutMember { leader });
@@ -54,7 +54,13 @@ mod tests {
         replica().with_cluster(|c| {
             let leader = c.members.get_mut(&"b".into()).unwrap();
             (leader.doc.role, leader.doc.timeline) = (Some(Role::Primary), Some(Timeline(2)));
-            let row = HistoryRow { timeline: Timeline(1), switch_lsn: Lsn(switch), reason: String::new(), at: None, new_leader: None };
+            let row = HistoryRow {
+                timeline: Timeline(1),
+                switch_lsn: Lsn(switch),
+                reason: String::new(),
+                at: None,
+                new_leader: None,
+            };
             c.history = Some(vec![row]);
         })
     }
@@ -85,6 +91,7 @@ mod tests {
     fn leader_keys_that_cannot_be_right_are_reported() {
         check(replica().led_by("ghost", Some(LeaseId(5))), "Hold", "LeaderKeyWithoutMember");
         check(replica().led_by("b", None), "Hold", "LeaderKeyWithoutLease");
+        check(replica().led_by("a", None), "Hold", "LeaderKeyWithoutLease");
         check(replica().led_by("a", Some(LeaseId(5))), "Hold", "LeaderKeyNamesUsButIsNotOurs");
     }
 
