@@ -45,7 +45,11 @@ fn prepare_and_serve(settings: NodeSettings) -> Result<(), String> {
     actix::System::new().block_on(serve(parts, options::api(&settings), status))
 }
 
-async fn serve(parts: NodeParts, api: pgherd_web::ApiOptions, status: pgherd_web::PublishedStatus) -> Result<(), String> {
+async fn serve(
+    parts: NodeParts,
+    api: pgherd_web::ApiOptions,
+    status: pgherd_web::PublishedStatus,
+) -> Result<(), String> {
     let failed = |e: std::io::Error| format!("cannot listen for signals: {e}");
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
     let mut int = signal(SignalKind::interrupt()).map_err(failed)?;

@@ -123,7 +123,8 @@ impl Coordinator {
     /// One status line whenever the reason changes, and at least every `loop_wait`.
     fn say(&mut self, because: &Reason, now: Instant) {
         let id = because.id();
-        let due = self.said.as_ref().is_none_or(|(said, at)| *said != id || now.since(*at) >= self.view.settings.loop_wait);
+        let due =
+            self.said.as_ref().is_none_or(|(said, at)| *said != id || now.since(*at) >= self.view.settings.loop_wait);
         if !due {
             return;
         }
@@ -151,9 +152,10 @@ impl Coordinator {
 
 fn severity(because: &Reason) -> log::Level {
     match because {
-        Reason::Diverged(_) | Reason::ForeignData { .. } | Reason::DataUnusable { .. } | Reason::InitializeIsGarbage => {
-            log::Level::Error
-        }
+        Reason::Diverged(_)
+        | Reason::ForeignData { .. }
+        | Reason::DataUnusable { .. }
+        | Reason::InitializeIsGarbage => log::Level::Error,
         Reason::FencedLeaseRanOut
         | Reason::FencedLockLost
         | Reason::FencedWithoutLock { .. }

@@ -1,33 +1,43 @@
 //! The fence: an operating-system thread that ends PostgreSQL when the lease can no longer be relied upon, whatever
-//! the actors are doing. It wakes at least four times a second, because timers stand still while a machine sleeps and
-//! the boot-time clock does not.
+//! the actors are doing. It waits on the boot-time clock, so a machine that was suspended past the deadline fences first
+//! thing after it wakes up.
 //!
 //! A second thread keeps the record of the present promise beside the data directory, for the agent that may have to
 //! take over after this process; it is separate, because a disk may hang and the fence must not.
 
+use pgherd_clock::{Alarm, Waker};
 use pgherd_postgres::Killer;
 use pgherd_types::{FenceOrder, Instant, LeaseGrant, LeaseId};
-use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-const WAKE_AT_LEAST: Duration = Duration::from_millis(250);
 const KILL_PATIENCE: Duration = Duration::from_millis(200);
+/// Between two attempts to kill, or to look whether there is something to kill.
+const KILL_AGAIN: Duration = Duration::from_millis(50);
+/// Between two attempts to write the record.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
-#[derive(Default)]
+/// A value that one thread sets and another waits for.
 struct Shared<T> {
     value: Mutex<T>,
-    changed: Condvar,
+    waker: Waker,
 }
 
-impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, T> {
+impl<T: Copy + PartialEq> Shared<T> {
+    fn new(value: T) -> std::io::Result<(Arc<Self>, Alarm)> {
+        let (alarm, waker) = Alarm::new()?;
+        Ok((Arc::new(Self { value: Mutex::new(value), waker }), alarm))
+    }
+    fn get(&self) -> T {
         // nothing that holds this lock can panic, so a poisoned value is still whole
-        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
     fn set(&self, value: T) {
-        *self.lock() = value;
-        self.changed.notify_one();
+        let before = std::mem::replace(&mut *self.value.lock().unwrap_or_else(PoisonError::into_inner), value);
+        if before != value {
+            self.waker.wake();
+        }
     }
 }
 
@@ -41,12 +51,8 @@ pub struct FenceHandle {
 impl FenceHandle {
     /// What must be fenced and when; the promise it rests on is recorded.
     pub fn order(&self, order: FenceOrder, promise: Option<LeaseGrant>) {
-        if *self.order.lock() != order {
-            self.order.set(order);
-        }
-        if *self.record.lock() != promise {
-            self.record.set(promise);
-        }
+        self.order.set(order);
+        self.record.set(promise);
     }
 
     /// Everything is left in order: nothing is fenced and the record says so.
@@ -56,54 +62,45 @@ impl FenceHandle {
 }
 
 /// Start the fence with the order that is in force already.
-pub fn start(killer: Killer, record_path: PathBuf, initial: FenceOrder, recorded: Option<LeaseGrant>) -> std::io::Result<FenceHandle> {
-    let handle = FenceHandle {
-        order: Arc::new(Shared { value: Mutex::new(initial), changed: Condvar::new() }),
-        record: Arc::new(Shared { value: Mutex::new(recorded), changed: Condvar::new() }),
-    };
-    let order = Arc::clone(&handle.order);
-    std::thread::Builder::new().name("fence".into()).stack_size(256 << 10).spawn(move || watch(&order, &killer))?;
-    let record = Arc::clone(&handle.record);
-    std::thread::Builder::new().name("fence-record".into()).stack_size(128 << 10).spawn(move || keep(&record, &record_path, recorded))?;
+pub fn start(
+    killer: Killer,
+    record_path: PathBuf,
+    initial: FenceOrder,
+    recorded: Option<LeaseGrant>,
+) -> std::io::Result<FenceHandle> {
+    let (order, order_alarm) = Shared::new(initial)?;
+    let (record, record_alarm) = Shared::new(recorded)?;
+    let handle = FenceHandle { order: order.clone(), record: record.clone() };
+    let thread = |name: &str| std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10);
+    thread("fence").spawn(move || watch(&order, &order_alarm, &killer))?;
+    thread("fence-record").spawn(move || keep(&record, &record_alarm, &record_path, recorded))?;
     Ok(handle)
 }
 
-/// What the thread has done about the order in force.
-#[derive(PartialEq)]
-enum Done {
-    Nothing,
-    Stopped,
-}
-
-fn watch(shared: &Shared<FenceOrder>, killer: &Killer) {
-    let mut done = Done::Nothing;
+fn watch(shared: &Shared<FenceOrder>, alarm: &Alarm, killer: &Killer) {
+    let mut stopped = false;
     loop {
-        let order = *shared.lock();
+        let order = shared.get();
         let now = pgherd_clock::boottime();
-        let wait = match order {
-            FenceOrder::Disarmed => {
-                done = Done::Nothing;
-                WAKE_AT_LEAST
-            }
-            FenceOrder::Armed { stop_at, .. } if now < stop_at => {
-                done = Done::Nothing;
-                now.until(stop_at).min(WAKE_AT_LEAST)
-            }
+        let (act_again_at, due) = match order {
+            FenceOrder::Disarmed => (None, false),
+            FenceOrder::Armed { stop_at, .. } if now < stop_at => (Some(stop_at), false),
             FenceOrder::Armed { kill_at, .. } if now < kill_at => {
-                if done == Done::Nothing && killer.stop_immediate() {
+                if !stopped && killer.stop_immediate() {
                     log::error!(target: "critical", "the lease can no longer be relied upon: stopped PostgreSQL immediately");
                 }
-                done = Done::Stopped;
-                now.until(kill_at).min(Duration::from_millis(50))
+                (Some(kill_at), true)
             }
             FenceOrder::Armed { .. } => {
                 kill(killer);
-                Duration::from_millis(50)
+                (Some(now + KILL_AGAIN), true)
             }
         };
-        let guard = shared.lock();
-        if *guard == order {
-            let _ = shared.changed.wait_timeout(guard, wait);
+        stopped = due;
+        if let Err(e) = alarm.wait(act_again_at) {
+            // without an alarm there is no fence: the successor of this process fences first thing
+            log::error!(target: "critical", "the fence's alarm failed ({e}): ending the agent");
+            std::process::abort();
         }
     }
 }
@@ -118,24 +115,29 @@ fn kill(killer: &Killer) {
     }
 }
 
-fn keep(shared: &Shared<Option<LeaseGrant>>, path: &std::path::Path, mut written: Option<LeaseGrant>) {
+fn keep(shared: &Shared<Option<LeaseGrant>>, alarm: &Alarm, path: &Path, mut written: Option<LeaseGrant>) {
     loop {
-        let wanted = *shared.lock();
+        let wanted = shared.get();
+        let mut again_at = None;
         if wanted != written {
             match write_record(path, wanted) {
                 Ok(()) => written = wanted,
-                Err(e) => log::error!("cannot write the lease record {}: {e}; after a restart of the agent PostgreSQL would be stopped", path.display()),
+                Err(e) => {
+                    let path = path.display();
+                    log::error!("cannot write the lease record {path}: {e}; a restarted agent would stop PostgreSQL");
+                    again_at = Some(pgherd_clock::boottime() + RECORD_AGAIN);
+                }
             }
         }
-        let guard = shared.lock();
-        if *guard == wanted {
-            let _ = shared.changed.wait_timeout(guard, Duration::from_secs(1));
+        if let Err(e) = alarm.wait(again_at) {
+            log::error!("the record's alarm failed: {e}");
+            std::thread::sleep(RECORD_AGAIN);
         }
     }
 }
 
 /// One line: boot id, lease, when the renewal was sent (boot-time clock, ms), granted time to live (ms).
-fn write_record(path: &std::path::Path, promise: Option<LeaseGrant>) -> std::io::Result<()> {
+fn write_record(path: &Path, promise: Option<LeaseGrant>) -> std::io::Result<()> {
     let Some(LeaseGrant { lease, sent_at, ttl_ms }) = promise else {
         return match std::fs::remove_file(path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
@@ -150,7 +152,7 @@ fn write_record(path: &std::path::Path, promise: Option<LeaseGrant>) -> std::io:
 }
 
 /// The promise that a predecessor recorded in this boot, if any.
-pub fn read_record(path: &std::path::Path) -> Option<LeaseGrant> {
+pub fn read_record(path: &Path) -> Option<LeaseGrant> {
     let text = std::fs::read_to_string(path).ok()?;
     let mut words = text.split_whitespace();
     if words.next()? != pgherd_clock::boot_id() {

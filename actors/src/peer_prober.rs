@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn a_replica_of_patroni_and_one_of_ours() {
-        let patroni = json!({"role": "replica", "timeline": 3, "xlog": {"received_location": 10, "replayed_location": 12}});
+        let patroni =
+            json!({"role": "replica", "timeline": 3, "xlog": {"received_location": 10, "replayed_location": 12}});
         let said = read(patroni).unwrap();
         assert_eq!((said.is_primary, said.position, said.timeline), (false, Lsn(12), Some(Timeline(3))));
         assert_eq!(said.looked_at, Instant::from_millis(1_000), "it looked no earlier than it was asked");

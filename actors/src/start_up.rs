@@ -27,7 +27,10 @@ pub fn inherit(server: &Postgres) -> Result<Inherited, String> {
     let writable = may_be_writable(server);
     let order = match promise.map(|promise| order_of(promise, now)) {
         Some(FenceOrder::Armed { stop_at, lease, kill_at }) if writable && now < stop_at => {
-            log::info!("PostgreSQL is running under a lease that may be relied upon for {} ms: adopting it", now.until(stop_at).as_millis());
+            log::info!(
+                "PostgreSQL is running under a lease that may be relied upon for {} ms: adopting it",
+                now.until(stop_at).as_millis()
+            );
             FenceOrder::Armed { stop_at, lease, kill_at }
         }
         _ if writable => {
@@ -37,7 +40,8 @@ pub fn inherit(server: &Postgres) -> Result<Inherited, String> {
         }
         _ => FenceOrder::Disarmed,
     };
-    let fence = fence_keeper::start(server.killer(), record_path, order, promise).map_err(|e| format!("cannot start the fence thread: {e}"))?;
+    let fence = fence_keeper::start(server.killer(), record_path, order, promise)
+        .map_err(|e| format!("cannot start the fence thread: {e}"))?;
     Ok(Inherited { fence, promise })
 }
 
@@ -61,5 +65,7 @@ fn end(killer: &Killer) -> Result<(), String> {
     while killer.anything_alive() && pgherd_clock::boottime() < deadline {
         std::thread::sleep(Duration::from_millis(10));
     }
-    killer.kill_all(KILL_PATIENCE).map_err(|e| format!("processes {:?} of PostgreSQL survive SIGKILL; the agent cannot go on safely", e.0))
+    killer
+        .kill_all(KILL_PATIENCE)
+        .map_err(|e| format!("processes {:?} of PostgreSQL survive SIGKILL; the agent cannot go on safely", e.0))
 }

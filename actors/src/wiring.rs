@@ -89,7 +89,8 @@ fn links(
         times: ChangeTimes { ttl, loop_wait, retry_timeout },
         adopt_lease: parts.inherited.promise.map(|promise| promise.lease),
     };
-    let (observed, lost, probed) = (coordinator.clone().recipient(), coordinator.clone().recipient(), coordinator.clone().recipient());
+    let (observed, lost, probed) =
+        (coordinator.clone().recipient(), coordinator.clone().recipient(), coordinator.clone().recipient());
     let watcher = DcsWatcher::start_in_arbiter(dcs_thread, move |_| DcsWatcher::new(&options, observed, lost));
     let prober = PeerProber::start_in_arbiter(dcs_thread, move |_| PeerProber::new(probed));
 
@@ -97,8 +98,11 @@ fn links(
     let (looked, looked_after) = (coordinator.clone().recipient(), coordinator.clone().recipient());
     let (finished, aligned) = (coordinator.clone().recipient(), coordinator.recipient());
     let (one, two, three, four) = (server(), server(), server(), server());
-    let monitor = PostgresMonitor::start_in_arbiter(postgres_thread, move |_| PostgresMonitor::new(one, looked, loop_wait));
-    let operator = PostgresOperator::start_in_arbiter(postgres_thread, move |_| PostgresOperator::new(two, looked_after, finished));
+    let monitor =
+        PostgresMonitor::start_in_arbiter(postgres_thread, move |_| PostgresMonitor::new(one, looked, loop_wait));
+    let operator = PostgresOperator::start_in_arbiter(postgres_thread, move |_| {
+        PostgresOperator::new(two, looked_after, finished)
+    });
     let slots = SlotManager::start_in_arbiter(postgres_thread, move |_| SlotManager::new(three, aligned));
     let sync = SyncManager::start_in_arbiter(postgres_thread, move |_| SyncManager::new(four));
     Links {

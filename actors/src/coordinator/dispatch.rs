@@ -106,16 +106,20 @@ impl Coordinator {
 
     fn renew(&self, prove_leader: bool, now: Instant, ctx: &mut Context<Self>) {
         let deadline = self.deadline(now);
-        self.ask(&self.links.renew, RenewLease { prove_leader, deadline }, deadline, ctx, |coordinator, answer, ctx| {
-            match answer {
+        self.ask(
+            &self.links.renew,
+            RenewLease { prove_leader, deadline },
+            deadline,
+            ctx,
+            |coordinator, answer, ctx| match answer {
                 Ok(renewed) => {
                     let fact = Observation::LeaseRenewed { grant: renewed.grant, leader_proven: renewed.leader_proven };
                     coordinator.turn(fact, ctx);
                     coordinator.extend_fence();
                 }
                 Err(why) => coordinator.turn(Observation::LeaseRefused { why }, ctx),
-            }
-        });
+            },
+        );
     }
 
     /// An operation that needs the lock may go on as long as the lock does.
@@ -210,9 +214,9 @@ impl Coordinator {
 fn stamped(write: DcsWrite, now: Now) -> DcsWrite {
     let DcsWrite::History(mut rows) = write else { return write };
     for row in rows.iter_mut().filter(|row| row.at.is_none() && row.new_leader.is_some()) {
-        row.at = jiff::Timestamp::from_millisecond(now.wall.0).ok().map(|t| {
-            t.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S.%f%:z").to_string()
-        });
+        row.at = jiff::Timestamp::from_millisecond(now.wall.0)
+            .ok()
+            .map(|t| t.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S.%f%:z").to_string());
     }
     DcsWrite::History(rows)
 }

@@ -16,7 +16,8 @@ impl Coordinator {
             Lock::Held { until } if upkeep::phase(view) != ServerPhase::Stopping => Some(until),
             _ => None,
         };
-        let timeline = postgres.as_ref().and_then(|p| p.running()?.timeline.or(p.control().map(|c| c.checkpoint_timeline)));
+        let timeline =
+            postgres.as_ref().and_then(|p| p.running()?.timeline.or(p.control().map(|c| c.checkpoint_timeline)));
         self.status.store(Arc::new(NodeStatus {
             name: view.me.name.clone(),
             scope: self.scope.clone(),

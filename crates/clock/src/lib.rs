@@ -3,6 +3,9 @@
 //! Deadlines use the boot-time clock, because every other clock stands still while the machine is suspended and a lease
 //! does not. The wall clock is read for people only.
 
+mod alarm;
+
+pub use alarm::{Alarm, Waker};
 use pgherd_types::{Instant, Now, WallTime};
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::LazyLock;
@@ -11,7 +14,9 @@ use std::time::Duration;
 /// Boot-time clock, now.
 pub fn boottime() -> Instant {
     let t = clock_gettime(ClockId::Boottime);
-    Instant::from_millis(u64::try_from(t.tv_sec).unwrap_or(0) * 1000 + u64::try_from(t.tv_nsec).unwrap_or(0) / 1_000_000)
+    Instant::from_millis(
+        u64::try_from(t.tv_sec).unwrap_or(0) * 1000 + u64::try_from(t.tv_nsec).unwrap_or(0) / 1_000_000,
+    )
 }
 
 /// Wall clock, now.

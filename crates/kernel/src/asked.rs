@@ -82,7 +82,11 @@ impl Asked {
     /// Note the answer to a write.
     pub fn write_answered(&mut self, write: &DcsWrite, at: Instant, yes: bool) {
         let ask = match write {
-            DcsWrite::Config(_) => return if let Some(ask) = &mut self.config { ask.answered(at, yes) },
+            DcsWrite::Config(_) => {
+                return if let Some(ask) = &mut self.config {
+                    ask.answered(at, yes)
+                };
+            }
             _ => self.writes.get_mut(write.key()),
         };
         if let Some(ask) = ask.filter(|ask| ask.what == *write) {

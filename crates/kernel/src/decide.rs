@@ -75,6 +75,7 @@ fn finish(view: &View, now: Now, verdict: Verdict) -> Decision {
     };
     let usual = now.mono + view.settings.loop_wait;
     let earliest = now.mono + Duration::from_millis(1);
-    let decide_again_at = [verdict.again_at, upkeep_at, fence_at].into_iter().flatten().fold(usual, Instant::min).max(earliest);
+    let decide_again_at =
+        [verdict.again_at, upkeep_at, fence_at].into_iter().flatten().fold(usual, Instant::min).max(earliest);
     Decision { role: verdict.role, upkeep, because: verdict.because, decide_again_at }
 }

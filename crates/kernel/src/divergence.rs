@@ -58,15 +58,19 @@ fn judge(view: &View, cluster: &Cluster, leader: &Member, ours: Timeline, end: L
         Standing::Diverged(Diverged { timeline: ours, leader_timeline: theirs, text })
     };
     if ours > theirs {
-        return diverged(format!("diverged: {} is on timeline {ours}, the leader {} only on {theirs}", view.me.name, leader.name));
+        return diverged(format!(
+            "diverged: {} is on timeline {ours}, the leader {} only on {theirs}",
+            view.me.name, leader.name
+        ));
     }
     if ours == theirs {
         let known = leader.doc.xlog_location;
         return match was_primary {
             // unique timelines: two primaries of one number cannot be ours, but a Patroni member may have made them
-            true if known.is_none_or(|lsn| end > lsn) => {
-                diverged(format!("diverged: timeline {ours} was used here up to {end} and by the leader {}", leader.name))
-            }
+            true if known.is_none_or(|lsn| end > lsn) => diverged(format!(
+                "diverged: timeline {ours} was used here up to {end} and by the leader {}",
+                leader.name
+            )),
             _ => Standing::OnHistory,
         };
     }

@@ -47,11 +47,9 @@ fn comes_before(view: &View, ours: (Option<Timeline>, Lsn), peer: &MemberName, s
     let theirs = (said.timeline, said.position);
     match compare(theirs, ours) {
         Ordering::Greater => Some(Reason::PeerAhead { peer: peer.clone(), theirs, ours }),
-        Ordering::Equal if said.priority > view.me.tags.priority() => Some(Reason::PeerPreferred {
-            peer: peer.clone(),
-            theirs: said.priority,
-            ours: view.me.tags.priority(),
-        }),
+        Ordering::Equal if said.priority > view.me.tags.priority() => {
+            Some(Reason::PeerPreferred { peer: peer.clone(), theirs: said.priority, ours: view.me.tags.priority() })
+        }
         Ordering::Equal | Ordering::Less => None,
     }
 }

@@ -15,7 +15,9 @@ pub struct Breach {
 
 /// Judge a decision.
 pub fn check(view: &View, decision: &Decision, now: Now) -> Result<(), Breach> {
-    let breach = |id, what: &str| Err(Breach { id, what: format!("{what}: {:?} because {:?}", decision.role, decision.because) });
+    let breach = |id, what: &str| {
+        Err(Breach { id, what: format!("{what}: {:?} because {:?}", decision.role, decision.because) })
+    };
     let held_until = match view.lease.lock(now.mono) {
         Lock::Held { until } => Some(until),
         Lock::Vanished { .. } | Lock::No => None,
@@ -48,7 +50,8 @@ pub fn check(view: &View, decision: &Decision, now: Now) -> Result<(), Breach> {
     let leader_write = |w: &DcsWrite| {
         matches!(w, DcsWrite::Status(_) | DcsWrite::History(_) | DcsWrite::ReserveTimeline { .. } | DcsWrite::Config(_))
     };
-    let asks_as_leader = decision.upkeep.writes.iter().any(leader_write) || matches!(&decision.role, Action::Write(w) if leader_write(w));
+    let asks_as_leader = decision.upkeep.writes.iter().any(leader_write)
+        || matches!(&decision.role, Action::Write(w) if leader_write(w));
     if asks_as_leader && held_until.is_none() {
         return breach("S4", "writing a leader's key without the lock");
     }
@@ -60,7 +63,8 @@ pub fn check(view: &View, decision: &Decision, now: Now) -> Result<(), Breach> {
 
 /// A stop is on its way, or begins, or the operation that could make it writable is being given up.
 fn ends_it(view: &View, decision: &Decision) -> bool {
-    let under_way = view.operation.as_ref().is_some_and(|r| matches!(r.operation, Operation::Stop { .. }) || r.cancelled);
+    let under_way =
+        view.operation.as_ref().is_some_and(|r| matches!(r.operation, Operation::Stop { .. }) || r.cancelled);
     under_way || matches!(&decision.role, Action::Start { operation: Operation::Stop { .. }, .. } | Action::Cancel(_))
 }
 

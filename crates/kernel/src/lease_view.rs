@@ -97,7 +97,11 @@ impl LeaseView {
     pub fn fence_order(&self, now: Instant) -> FenceOrder {
         let Some(grant) = self.leader.map(|p| p.grant).or(self.current) else {
             let at = self.lost_at.unwrap_or(now);
-            return FenceOrder::Armed { lease: pgherd_types::LeaseId(0), stop_at: at, kill_at: at + Duration::from_millis(500) };
+            return FenceOrder::Armed {
+                lease: pgherd_types::LeaseId(0),
+                stop_at: at,
+                kill_at: at + Duration::from_millis(500),
+            };
         };
         let stop_at = if self.leader.is_some() { self.stop_at(&grant) } else { self.lost_at.unwrap_or(now) };
         FenceOrder::Armed { lease: grant.lease, stop_at, kill_at: stop_at + self.margin(&grant) / 2 }
@@ -115,7 +119,9 @@ mod tests {
 
     #[test]
     fn the_margin_is_a_tenth_at_least_a_second_and_less_than_half() {
-        for (ttl, margin) in [(30_000, 3_000), (20_000, 2_000), (10_000, 1_000), (3_000, 1_000), (2_000, 999), (1_000, 499)] {
+        for (ttl, margin) in
+            [(30_000, 3_000), (20_000, 2_000), (10_000, 1_000), (3_000, 1_000), (2_000, 999), (1_000, 499)]
+        {
             assert_eq!(margin_ms(ttl), margin, "ttl {ttl}");
         }
     }

@@ -2,7 +2,9 @@
 
 use crate::view::Running;
 use crate::{Lock, View};
-use pgherd_types::{Cluster, ControlData, DataDirectory, Initialize, Instant, Operation, RunningServer, Server, SystemId};
+use pgherd_types::{
+    Cluster, ControlData, DataDirectory, Initialize, Instant, Operation, RunningServer, Server, SystemId,
+};
 
 /// Kinds of moments, in the order in which they take precedence.
 #[derive(Debug)]
@@ -75,14 +77,22 @@ impl<'v> Situation<'v> {
         Self::with_data(view, cluster, control, &postgres.server, lock)
     }
 
-    fn with_data(view: &'v View, cluster: &'v Cluster, control: &'v ControlData, server: &'v Server, lock: Lock) -> Self {
+    fn with_data(
+        view: &'v View,
+        cluster: &'v Cluster,
+        control: &'v ControlData,
+        server: &'v Server,
+        lock: Lock,
+    ) -> Self {
         let held = matches!(lock, Lock::Held { .. });
         match &cluster.initialize {
             // a leader does not step down because somebody wrote nonsense into a key
             Some(Initialize::Done(key)) if *key != control.system_id && !held => {
                 return Self::Foreign { ours: control.system_id, key: *key };
             }
-            None | Some(Initialize::InProgress { .. }) if lock == Lock::No && cluster.leader.is_none() && view.dcs_lost_since.is_none() => {
+            None | Some(Initialize::InProgress { .. })
+                if lock == Lock::No && cluster.leader.is_none() && view.dcs_lost_since.is_none() =>
+            {
                 return Self::Unregistered(cluster, control);
             }
             _ => {}

@@ -62,7 +62,9 @@ impl Owed<'_> {
         match ask.answer {
             None => ask.at + self.view.settings.retry_timeout + crate::asked::ANSWER_GRACE,
             Some((at, true)) => at,
-            Some((at, false)) => at + (self.view.settings.ttl / 15).clamp(Duration::from_millis(100), Duration::from_secs(1)),
+            Some((at, false)) => {
+                at + (self.view.settings.ttl / 15).clamp(Duration::from_millis(100), Duration::from_secs(1))
+            }
         }
     }
 
@@ -147,7 +149,8 @@ impl Owed<'_> {
     }
 
     fn status(&mut self, known: &StatusKey, running: &RunningServer) {
-        let mut status = StatusKey { optime: running.flushed, slots: Default::default(), retain_slots: known.retain_slots.clone() };
+        let mut status =
+            StatusKey { optime: running.flushed, slots: Default::default(), retain_slots: known.retain_slots.clone() };
         status.slots.extend(running.slots.iter().filter_map(|s| Some((s.name.clone(), s.restart_lsn?))));
         status.slots.insert(self.view.me.name.slot_name(), running.flushed);
         let ask = self.view.asked.writes.get("status");
@@ -161,7 +164,10 @@ impl Owed<'_> {
     fn slots(&mut self) {
         let view = self.view;
         let running = view.postgres.get().and_then(|p| p.running());
-        let (Some(cluster), Some(running), Some(looked_at)) = (view.cluster.get(), running, view.postgres.when()) else { return };
+        let (Some(cluster), Some(running), Some(looked_at)) = (view.cluster.get(), running, view.postgres.when())
+        else {
+            return;
+        };
         if view.operation.is_some() || (!running.in_recovery && !view.leads(self.now)) {
             return;
         }
@@ -186,6 +192,12 @@ impl Owed<'_> {
     }
 }
 
+/// Others judge their data by the timeline in the leader's member key and by the `history` key, which does not say whose
+/// history it is: a new primary shows its timeline only once `history` tells how it came about.
+fn history_tells(view: &View, running: &RunningServer) -> bool {
+    running.in_recovery || view.cluster.get().is_none_or(|cluster| history::owed(view, cluster, running).is_none())
+}
+
 /// What the member key should say.
 fn member_doc(view: &View, because: &Reason, now: Instant) -> Option<MemberDoc> {
     let postgres = view.postgres.get()?;
@@ -204,7 +216,7 @@ fn member_doc(view: &View, because: &Reason, now: Instant) -> Option<MemberDoc> 
         receive_lsn: standby.and_then(|r| position(r.received)),
         replay_lsn: standby.and_then(|r| position(r.replayed)),
         replication_state: running.and_then(|r| r.replication_state()).map(str::to_owned),
-        timeline: running.and_then(|r| r.timeline),
+        timeline: running.filter(|r| history_tells(view, r)).and_then(|r| r.timeline),
         pending_restart: running.is_some_and(|r| r.pending_restart),
         trouble: trouble(because),
     })
@@ -213,9 +225,10 @@ fn member_doc(view: &View, because: &Reason, now: Instant) -> Option<MemberDoc> 
 /// The reasons that an operator must know of from `list`, because only a person can mend them.
 fn trouble(because: &Reason) -> Option<String> {
     match because {
-        Reason::Diverged(_) | Reason::ForeignData { .. } | Reason::DataUnusable { .. } | Reason::InitializeIsGarbage => {
-            Some(because.to_string())
-        }
+        Reason::Diverged(_)
+        | Reason::ForeignData { .. }
+        | Reason::DataUnusable { .. }
+        | Reason::InitializeIsGarbage => Some(because.to_string()),
         _ => None,
     }
 }

@@ -184,7 +184,9 @@ impl View {
     /// Does the leader key, as last read, hang on our lease?
     pub fn key_is_ours(&self) -> bool {
         let leader = self.cluster.get().and_then(|c| c.leader.as_ref());
-        leader.is_some_and(|l| l.name == self.me.name && l.lease.is_some() && l.lease == self.lease.current.map(|g| g.lease))
+        leader.is_some_and(|l| {
+            l.name == self.me.name && l.lease.is_some() && l.lease == self.lease.current.map(|g| g.lease)
+        })
     }
     /// The system identifier of our data.
     pub fn system_id(&self) -> Option<SystemId> {
@@ -203,7 +205,11 @@ impl View {
     /// What the fence thread must be told.
     pub fn fence_order(&self, now: Instant) -> FenceOrder {
         let unknown_but_relied_upon = self.postgres.get().is_none() && self.lease.leader.is_some();
-        if self.may_be_writable() || unknown_but_relied_upon { self.lease.fence_order(now) } else { FenceOrder::Disarmed }
+        if self.may_be_writable() || unknown_but_relied_upon {
+            self.lease.fence_order(now)
+        } else {
+            FenceOrder::Disarmed
+        }
     }
 
     /// The only way a fact changes the view.
@@ -300,7 +306,9 @@ impl View {
         let Some(proof) = self.lease.leader.filter(|proof| read_at >= proof.known_at) else { return };
         match &cluster.leader {
             None => self.lease.vanished = true,
-            Some(key) if key.name == self.me.name && key.lease == Some(proof.grant.lease) => self.lease.vanished = false,
+            Some(key) if key.name == self.me.name && key.lease == Some(proof.grant.lease) => {
+                self.lease.vanished = false
+            }
             Some(_) => self.lose_lock(now),
         }
     }
@@ -354,7 +362,11 @@ impl View {
     fn operation_finished(&mut self, id: OperationId, end: OperationEnd, now: Instant) {
         let Some(running) = self.operation.take_if(|running| running.id == id) else { return };
         let failed = matches!(end, OperationEnd::Failed(_));
-        let before = self.ended.as_ref().filter(|last| same_kind(&last.operation, &running.operation)).map_or(0, |last| last.failures);
+        let before = self
+            .ended
+            .as_ref()
+            .filter(|last| same_kind(&last.operation, &running.operation))
+            .map_or(0, |last| last.failures);
         let failures = if failed { before + 1 } else { 0 };
         self.ended = Some(Ended { operation: running.operation, end, at: now, failures });
     }

@@ -381,3 +381,74 @@ fn a_node_that_released_the_key_renews_again() {
     view.apply(Observation::LeaderAcquired(grant(BEGIN_MS + 19_000)), later);
     assert!(!view.released, "this key has not been given up");
 }
+
+/// Found by the simulator: a new primary showed its timeline while `history` still was its predecessor's, and a standby
+/// whose data were fine found them diverged.
+#[test]
+fn a_primary_shows_its_timeline_once_history_tells_of_it() {
+    let row = |switch: u64| HistoryRow {
+        timeline: Timeline(1),
+        switch_lsn: Lsn(switch),
+        reason: "r".into(),
+        at: None,
+        new_leader: None,
+    };
+    let mut view = View::new(me(Tags::default()), Settings::default(), None, at(BEGIN_MS).mono);
+    let lease = LeaseGrant { lease: LeaseId(1), sent_at: at(BEGIN_MS).mono, ttl_ms: 30_000 };
+    view.apply(Observation::LeaderAcquired(lease), at(BEGIN_MS));
+    view.apply(Observation::Postgres(Arc::new(primary_on_timeline_3(row(300)))), at(BEGIN_MS));
+    let mut shown = |history: HistoryRow, ms: u64| {
+        let cluster = Cluster {
+            leader: Some(LeaderKey { name: NAMES[0].into(), lease: Some(LeaseId(1)) }),
+            history: Some(vec![history]),
+            ..Cluster::default()
+        };
+        view.apply(Observation::Cluster { cluster: Arc::new(cluster), read_at: at(ms).mono }, at(ms));
+        let writes = decide(&view, at(ms)).upkeep.writes;
+        let member =
+            writes.into_iter().find_map(|write| if let DcsWrite::Member(doc) = write { Some(doc) } else { None });
+        member.expect("the member key is due").timeline
+    };
+    assert_eq!(shown(row(200), BEGIN_MS + 10), None, "these rows are the history of timeline 2");
+    assert_eq!(shown(row(300), BEGIN_MS + 20), Some(Timeline(3)));
+}
+
+fn primary_on_timeline_3(row: HistoryRow) -> PostgresState {
+    let control = ControlData {
+        system_id: SystemId(7),
+        state: ControlState::InProduction,
+        checkpoint_lsn: Lsn(310),
+        checkpoint_timeline: Timeline(3),
+        min_recovery_lsn: Lsn(0),
+        min_recovery_timeline: Timeline(0),
+        standby_signal: false,
+        wal_end: None,
+        major_version: 15,
+    };
+    let server = RunningServer {
+        in_recovery: false,
+        history: vec![row],
+        timeline: Some(Timeline(3)),
+        flushed: Lsn(310),
+        received: Lsn(0),
+        replayed: Lsn(0),
+        replayed_timestamp: None,
+        replay_paused: false,
+        streaming: false,
+        latest_end: None,
+        restore_command: false,
+        upstream: None,
+        slots: Vec::new(),
+        walsenders: Vec::new(),
+        postmaster_start_time: String::new(),
+        server_version: 150_018,
+        pending_restart: false,
+    };
+    let now = at(BEGIN_MS);
+    PostgresState {
+        looked_at: now.mono,
+        wall: now.wall,
+        data: DataDirectory::Present(control),
+        server: Server::Running(server),
+    }
+}

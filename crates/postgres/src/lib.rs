@@ -4,6 +4,7 @@
 //! Reading order: `options` and `server` (what it is), `process` and `kill` (what is alive, and its hard end),
 //! `observe` (one look), then one file an operation: `initdb`, `basebackup`, `start`, `promote`, `follow`, `stop`.
 
+mod accept;
 mod basebackup;
 mod config_files;
 mod conninfo;

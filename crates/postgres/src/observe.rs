@@ -1,5 +1,6 @@
 //! One look at the data directory, the processes and the running server.
 
+use crate::accept;
 use crate::conninfo::host_and_port;
 use crate::control_data::{look_at_data_directory, major_version};
 use crate::process::{Alive, PidFileStatus, Postmaster, alive};
@@ -100,7 +101,7 @@ async fn look_at_server(server: &Arc<Postgres>, postmaster: Postmaster) -> (Aliv
         PidFileStatus::Stopping => return (Alive::Postmaster(postmaster), Server::Stopping),
         PidFileStatus::Ready | PidFileStatus::Standby => {}
     }
-    let error = match ask(server).await {
+    let error = match ask(server, postmaster).await {
         Ok(running) => return (Alive::Postmaster(postmaster), Server::Running(running)),
         Err(error) => error,
     };
@@ -124,14 +125,22 @@ fn refusal(postmaster: Postmaster, error: &SqlError) -> Server {
     }
 }
 
-async fn ask(server: &Arc<Postgres>) -> Result<RunningServer, SqlError> {
+async fn ask(server: &Arc<Postgres>, postmaster: Postmaster) -> Result<RunningServer, SqlError> {
+    let of = (postmaster.pid, postmaster.start_ticks);
+    let session = match server.take_monitoring(of) {
+        Some(session) => {
+            accept::probe(server).await?;
+            session
+        }
+        None => queries::open(server).await?,
+    };
     let version = major_version(&server.options.data_dir).unwrap_or(0);
-    let session = queries::open(server).await?;
     let row = match queries::look(&session, version).await {
         // A promotion in the middle of the query makes it fail; the second attempt sees the other side.
         Err(SqlError::Server { .. }) => queries::look(&session, version).await?,
         other => other?,
     };
+    server.keep_monitoring(of, session);
     let unreadable = || SqlError::Unreachable("the monitoring query's answer could not be read".to_owned());
     let mut running = running(&row).ok_or_else(unreadable)?;
     if running.in_recovery && running.timeline.is_none() {

@@ -11,6 +11,7 @@ use crate::options::PostgresOptions;
 use crate::parameter_check;
 use crate::process::{Alive, alive};
 use crate::server_config::ServerConfig;
+use crate::sql::Session;
 use crate::state_dir::StateDir;
 use pgherd_types::{ControlData, Lsn};
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ pub struct Postgres {
     config: RwLock<ServerConfig>,
     /// Held while configuration files are written, so that there is one writer at a time.
     files: Mutex<()>,
+    /// The monitoring connection and the postmaster it leads to: making one costs more than all its queries.
+    pub(crate) monitoring: Mutex<Option<((i32, u64), Session)>>,
     /// Where the WAL ends, for the control data it was found for.
     wal_end: Mutex<Option<(ControlData, Option<Lsn>)>>,
     /// Parameters as they were wanted and as the server takes them.
@@ -55,6 +58,7 @@ impl Postgres {
             state,
             config,
             files: Mutex::new(()),
+            monitoring: Mutex::new(None),
             wal_end: Mutex::new(None),
             checked: Mutex::new(None),
         };
@@ -131,6 +135,16 @@ impl Postgres {
                 "the agent's own connections to PostgreSQL are not encrypted although sslmode is {mode}; set use_unix_socket"
             );
         }
+    }
+
+    /// The monitoring connection, if it leads to this postmaster. Whoever takes it puts it back if it still works.
+    pub(crate) fn take_monitoring(&self, postmaster: (i32, u64)) -> Option<Session> {
+        let kept = self.monitoring.lock().unwrap_or_else(PoisonError::into_inner).take();
+        kept.filter(|(of, session)| *of == postmaster && !session.is_closed()).map(|(_, session)| session)
+    }
+
+    pub(crate) fn keep_monitoring(&self, postmaster: (i32, u64), session: Session) {
+        *self.monitoring.lock().unwrap_or_else(PoisonError::into_inner) = Some((postmaster, session));
     }
 
     /// The end of the WAL, if it was found for just this control data; `None` when it was not looked for.

@@ -77,6 +77,7 @@ pub(crate) fn own_address(server: &Postgres) -> Address {
 }
 
 /// A connection; it ends when dropped.
+#[derive(Debug)]
 pub(crate) struct Session {
     client: Client,
     driver: tokio::task::JoinHandle<()>,
@@ -126,6 +127,11 @@ impl Session {
             }
         });
         Ok(Self { client, driver })
+    }
+
+    /// Has the server closed it?
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
     }
 
     /// Runs a text that may hold several statements; the rows of all of them.

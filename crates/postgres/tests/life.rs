@@ -138,6 +138,7 @@ async fn a_standby_without_a_leader_knows_the_timeline_it_has_replayed() {
     })
     .await;
     second.server.kill_all().unwrap();
-    eventually(PATIENCE, "the third has lost its upstream", async || (!running(&third).await.streaming).then_some(())).await;
+    eventually(PATIENCE, "the third has lost its upstream", async || (!running(&third).await.streaming).then_some(()))
+        .await;
     assert_eq!(running(&third).await.timeline, Some(Timeline(2)));
 }

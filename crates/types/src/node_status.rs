@@ -1,7 +1,9 @@
 //! What a node tells the world of itself, published after every turn of the coordinator. Claims expire: a reader must
 //! compare them with its own reading of the boot-time clock.
 
-use crate::{Cluster, Instant, MemberName, PostgresState, Role, ServerPhase, Settings, SystemId, Tags, Timeline, WallTime};
+use crate::{
+    Cluster, Instant, MemberName, PostgresState, Role, ServerPhase, Settings, SystemId, Tags, Timeline, WallTime,
+};
 use std::sync::Arc;
 
 /// The reason of the present decision.

@@ -41,6 +41,10 @@ mod tests {
     fn a_primary_that_starts_for_too_long_makes_room() {
         check(starting_since(50_001), "Hold", "OperationInProgress");
         check(starting_since(50_000), "Cancel", "StartTimedOut");
-        check(primary().stopped().ended(Operation::StartPrimary, OperationEnd::Cancelled), "Release", "StartFailedReleasing");
+        check(
+            primary().stopped().ended(Operation::StartPrimary, OperationEnd::Cancelled),
+            "Release",
+            "StartFailedReleasing",
+        );
     }
 }

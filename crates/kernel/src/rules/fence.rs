@@ -13,7 +13,9 @@ pub fn unfenced(view: &View, now: Instant) -> Verdict {
         Some(running) if Situation::ends_writability(&running.operation) || running.cancelled => {
             Verdict::hold(Reason::OperationInProgress { name: running.operation.name(), renewed: false })
         }
-        Some(running) => Verdict::act(Action::Cancel(running.id), Reason::LockLostDuring { name: running.operation.name() }),
+        Some(running) => {
+            Verdict::act(Action::Cancel(running.id), Reason::LockLostDuring { name: running.operation.name() })
+        }
         None => Verdict::start(view, now, Operation::Stop { mode: StopMode::Immediate }, because),
     }
 }

@@ -19,7 +19,10 @@ pub fn leading(view: &View, cluster: &Cluster, _running: &RunningServer, now: In
         if now >= early_at {
             return Verdict::start(view, now, Operation::Stop { mode: StopMode::Fast }, Reason::DemotedEarly);
         }
-        return Verdict::hold_until(Reason::LeaderHoldsWithoutDcs { me, left_s: now.until(early_at).as_secs() }, early_at);
+        return Verdict::hold_until(
+            Reason::LeaderHoldsWithoutDcs { me, left_s: now.until(early_at).as_secs() },
+            early_at,
+        );
     }
     match (view.system_id(), &cluster.initialize) {
         (Some(ours), Some(Initialize::Done(key))) if ours != *key => {
@@ -31,7 +34,8 @@ pub fn leading(view: &View, cluster: &Cluster, _running: &RunningServer, now: In
 
 /// Standby with the lock: reserve a timeline, then promote to exactly that one, so that no number is ever used twice.
 pub fn elected(view: &View, cluster: &Cluster, running: &RunningServer, now: Instant) -> Verdict {
-    let mine = running.timeline.or_else(|| Some(view.postgres.get()?.control()?.checkpoint_timeline)).unwrap_or(Timeline(1));
+    let mine =
+        running.timeline.or_else(|| Some(view.postgres.get()?.control()?.checkpoint_timeline)).unwrap_or(Timeline(1));
     let Some(timeline) = view.reservation.filter(|reserved| *reserved > mine) else {
         let timeline = cluster.latest_timeline().map_or(mine, |latest| latest.max(mine)).next();
         let write = DcsWrite::ReserveTimeline { timeline, seen: cluster.timeline_reserved };
@@ -122,12 +126,16 @@ mod tests {
         let decision = check(case, "Hold", "LeaderWithLock");
         assert!(decision.upkeep.repair_config);
         assert!(decision.upkeep.writes.iter().any(|w| matches!(w, DcsWrite::Status(s) if s.optime == Lsn(1000))));
-        assert_eq!(decision.upkeep.slots.map(|(_, t)| t.members.into_iter().collect::<Vec<_>>()), Some(vec!["b".into(), "c".into()]));
+        assert_eq!(
+            decision.upkeep.slots.map(|(_, t)| t.members.into_iter().collect::<Vec<_>>()),
+            Some(vec!["b".into(), "c".into()])
+        );
     }
 
     #[test]
     fn the_lease_is_renewed_in_time_and_proven() {
-        let decision = check(primary().with_view(|v| v.settings.loop_wait = Duration::from_secs(1)), "Hold", "LeaderWithLock");
+        let decision =
+            check(primary().with_view(|v| v.settings.loop_wait = Duration::from_secs(1)), "Hold", "LeaderWithLock");
         assert_eq!(decision.upkeep.renew, Some(true));
         let decision = check(primary(), "Hold", "LeaderWithLock");
         assert_eq!(decision.upkeep.renew, None);

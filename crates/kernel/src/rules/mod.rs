@@ -22,7 +22,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// If operations of this kind have failed lately: how often, and until when to wait (1, 2, 4 … 30 s).
 pub fn backoff(view: &View, wanted: &Operation) -> Option<(u32, Instant)> {
-    let last = view.ended.as_ref().filter(|last| std::mem::discriminant(&last.operation) == std::mem::discriminant(wanted))?;
+    let last =
+        view.ended.as_ref().filter(|last| std::mem::discriminant(&last.operation) == std::mem::discriminant(wanted))?;
     if last.failures == 0 {
         return None;
     }

@@ -132,7 +132,11 @@ mod tests {
     fn who_may_not_lead_does_not() {
         check(replica().unlocked().with_view(|v| v.me.tags.nofailover = true), "Hold", "NotAllowedToPromote");
         check(replica().unlocked().with_view(|v| v.me.tags.failover_priority = Some(0)), "Hold", "NotAllowedToPromote");
-        check(replica().unlocked().with_cluster(|c| c.initialize = Some(Initialize::Garbage)), "Hold", "InitializeIsGarbage");
+        check(
+            replica().unlocked().with_cluster(|c| c.initialize = Some(Initialize::Garbage)),
+            "Hold",
+            "InitializeIsGarbage",
+        );
     }
 
     #[test]

@@ -25,8 +25,11 @@ pub fn down(view: &View, cluster: &Cluster, control: &ControlData, now: Instant)
 
 /// The lock is ours: go on as primary where that cannot fork history, else begin as a standby and be promoted.
 fn with_lock(view: &View, cluster: &Cluster, control: &ControlData, now: Instant) -> Verdict {
-    let gave_up = view.ended.as_ref().is_some_and(|e| e.operation == Operation::StartPrimary && e.end == OperationEnd::Cancelled);
-    let starts = |o: &Operation| matches!(o, Operation::StartPrimary | Operation::StartReplica { .. } | Operation::Promote { .. });
+    let gave_up =
+        view.ended.as_ref().is_some_and(|e| e.operation == Operation::StartPrimary && e.end == OperationEnd::Cancelled);
+    let starts = |o: &Operation| {
+        matches!(o, Operation::StartPrimary | Operation::StartReplica { .. } | Operation::Promote { .. })
+    };
     if gave_up || failed(view, starts) {
         return release_once(view, now, None, Reason::StartFailedReleasing);
     }
@@ -74,12 +77,20 @@ mod tests {
     use pgherd_types::{HistoryRow, LeaseId, Lsn, Operation, OperationEnd, Role, Timeline};
 
     fn promoted_elsewhere(switch: u64, end: Option<u64>) -> Case {
-        primary().stopped().led_by("b", Some(LeaseId(99))).with_control(|c| c.wal_end = end.map(Lsn)).with_cluster(|c| {
-            let leader = c.members.get_mut(&"b".into()).unwrap();
-            (leader.doc.role, leader.doc.timeline) = (Some(Role::Primary), Some(Timeline(2)));
-            let row = HistoryRow { timeline: Timeline(1), switch_lsn: Lsn(switch), reason: String::new(), at: None, new_leader: None };
-            c.history = Some(vec![row]);
-        })
+        primary().stopped().led_by("b", Some(LeaseId(99))).with_control(|c| c.wal_end = end.map(Lsn)).with_cluster(
+            |c| {
+                let leader = c.members.get_mut(&"b".into()).unwrap();
+                (leader.doc.role, leader.doc.timeline) = (Some(Role::Primary), Some(Timeline(2)));
+                let row = HistoryRow {
+                    timeline: Timeline(1),
+                    switch_lsn: Lsn(switch),
+                    reason: String::new(),
+                    at: None,
+                    new_leader: None,
+                };
+                c.history = Some(vec![row]);
+            },
+        )
     }
 
     #[test]
@@ -104,7 +115,11 @@ mod tests {
     #[test]
     fn without_a_leader_it_starts_read_only() {
         check(replica().unlocked().stopped(), "Start StartReplica", "StartingAsSecondary");
-        check(primary().stopped().with_view(|v| v.lease.leader = None).unlocked(), "Start StartReplica", "StartingAsSecondary");
+        check(
+            primary().stopped().with_view(|v| v.lease.leader = None).unlocked(),
+            "Start StartReplica",
+            "StartingAsSecondary",
+        );
     }
 
     #[test]

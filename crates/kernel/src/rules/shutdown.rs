@@ -24,7 +24,12 @@ pub fn leaving(view: &View, now: Instant) -> Verdict {
     let down = view.postgres.get().is_none_or(|p| p.server == Server::Stopped);
     if !down {
         let mode = if failed_to_stop(view) { StopMode::Immediate } else { StopMode::Fast };
-        return Verdict::start(view, now, Operation::Stop { mode }, Reason::ShuttingDown { step: "stopping PostgreSQL" });
+        return Verdict::start(
+            view,
+            now,
+            Operation::Stop { mode },
+            Reason::ShuttingDown { step: "stopping PostgreSQL" },
+        );
     }
     let may_own_key = view.lock(now) != Lock::No || view.key_is_ours();
     if may_own_key && !view.released && view.dcs_lost_since.is_none() {
