@@ -309,7 +309,7 @@ const REASONS_MIN: usize = 40;
 #[test]
 fn every_view_is_decided_well() {
     let config = ProptestConfig {
-        cases: 3000,
+        cases: 2000,
         max_shrink_iters: 20_000,
         failure_persistence: None,
         ..ProptestConfig::default()
