@@ -1,5 +1,6 @@
 //! `explore --seeds N [--from S] [--mutant NAME]` runs many seeds, adds up what happened, and fails when something that
-//! must happen never did. `explore --seed X [--mutant NAME]` replays one aloud.
+//! must happen never did. `explore --seed X [--mutant NAME]` replays one aloud. `--like NAME` runs the healthy kernel
+//! under the faults that are chosen for that mutant.
 
 use pgherd_sim::explore::{Summary, explore, never_happened, run};
 use pgherd_sim::mutants::{self, Planted};
@@ -14,7 +15,12 @@ fn main() {
     let number =
         |name: &str| value(name).map(|text| text.parse::<u64>().unwrap_or_else(|_| wrong(&format!("{name} {text}"))));
     let planted = value("--mutant").map(|name| planted(name));
-    let setup = |seed| planted.map_or_else(|| Setup::draw(seed, None), |planted| planted.setup(seed));
+    let like = value("--like").map(|name| self::planted(name));
+    let setup = |seed| match (planted, like) {
+        (Some(planted), _) => planted.setup(seed),
+        (None, Some(planted)) => planted.healthy(seed),
+        (None, None) => Setup::draw(seed, None),
+    };
     if let Some(seed) = number("--seed") {
         let world = run(setup(seed), true);
         println!("seed {seed}: {}", world.failure.as_deref().unwrap_or("passed"));
@@ -24,8 +30,11 @@ fn main() {
     let began = std::time::Instant::now();
     let summary = explore(from..from + seeds, number("--failures").unwrap_or(5) as usize, setup);
     print(&summary, began.elapsed());
-    let missing =
-        if seeds < SEEDS_THAT_SHOW_EVERYTHING || planted.is_some() { Vec::new() } else { never_happened(&summary) };
+    let missing = if seeds < SEEDS_THAT_SHOW_EVERYTHING || planted.or(like).is_some() {
+        Vec::new()
+    } else {
+        never_happened(&summary)
+    };
     for what in &missing {
         println!("NEVER HAPPENED: {what}");
     }
@@ -34,7 +43,7 @@ fn main() {
 
 fn wrong(what: &str) -> ! {
     eprintln!(
-        "explore: cannot use {what}\nusage: explore --seeds N [--from S] [--failures N] [--mutant NAME] | --seed X [--mutant NAME]"
+        "explore: cannot use {what}\nusage: explore --seeds N [--from S] [--failures N] [--mutant NAME | --like NAME] | --seed X [..]"
     );
     std::process::exit(2)
 }

@@ -34,11 +34,13 @@ impl World {
         }
     }
 
-    /// It ran undisturbed from well before the loss of the leader until now, and the two could talk.
+    /// It ran undisturbed from well before the loss of the leader until now, and the two could talk. A node that was cut
+    /// off or stalled is back in the race once it has looked at its server and at etcd again, each on its schedule.
     fn was_in_the_race(&self, c: usize, n: usize, lapsed_at: u64) -> bool {
         let node = &self.nodes[c];
-        let calm = |n: usize| self.nodes[n].disturbed_at + 1000 < lapsed_at;
-        let awake = node.paused_until + 1000 < lapsed_at && node.pg.stalled_until + 1000 < lapsed_at;
+        let back = 1000 + self.ms(self.setup.settings.loop_wait + self.setup.settings.retry_timeout);
+        let calm = |n: usize| self.nodes[n].disturbed_at + back < lapsed_at;
+        let awake = node.paused_until + back < lapsed_at && node.pg.stalled_until + back < lapsed_at;
         let talk = self.net.both(End::Node(c), End::Node(n));
         let quick = !self
             .net
