@@ -47,9 +47,13 @@ fn standing(cluster: &Cluster, primary: usize) -> (i64, i64, Option<i32>, Option
     (key.mod_revision, key.lease, cluster.nodes[primary].postmaster(), cluster.nodes[primary].agent_pid())
 }
 
-fn await_error(node: &Node, mark: usize, key: &str, what: &str) {
-    let name = format!("/service/test/{key} ");
+/// Writes the value until the node reports it: its owner may have written the key again before anybody has read it.
+fn put_until_reported(cluster: &Cluster, node: &Node, key: &str, what: &str, value: &[u8]) {
+    let (keys, mark, name) = (cluster.keys(), node.log_mark(), format!("/service/test/{key} "));
     eventually(PATIENCE, &format!("{} reports {key}: {what}", node.name), || {
+        if keys.get(key).is_none_or(|key| key.value != value) {
+            keys.put(key, value, 0);
+        }
         node.log().into_iter().skip(mark).find(|line| line.contains(" ERROR: ") && line.contains(&name))
     });
 }
@@ -66,9 +70,7 @@ fn nonsense_in_a_key_is_reported_and_changes_nothing() {
     let own_key = format!("members/{}", cluster.nodes[primary].name);
     for key in ["initialize", "config", "status", "history", "timeline", "members/ghost", &replica_key, &own_key] {
         for (what, value) in always_wrong().into_iter().chain(wrong_in(key)) {
-            let mark = cluster.nodes[primary].log_mark();
-            keys.put(key, &value, 0);
-            await_error(&cluster.nodes[primary], mark, key, what);
+            put_until_reported(&cluster, &cluster.nodes[primary], key, what, &value);
             cluster.await_acks(&writer, 3);
             assert_eq!(standing(&cluster, primary), before, "after {key}: {what}");
         }
@@ -103,38 +105,72 @@ fn nonsense_in_a_key_is_reported_and_changes_nothing() {
 }
 
 #[test]
-fn a_foreign_value_in_the_leader_key_ends_writes_until_it_is_cleared() {
+fn a_stranger_in_the_leader_key_ends_writes_until_it_is_cleared() {
     let cluster = cluster(2);
-    let keys = cluster.keys();
-    let writer = cluster.write();
-    let lease = keys.grant(600);
-    // who, on which lease, and what the log says besides the name
-    for (value, lease, says) in [
+    cluster.write();
+    let lease = cluster.keys().grant(600);
+    // who, on which lease, and what is wrong with that in the eyes of a replica
+    let cases = [
         (&b"ghost"[..], lease, "no such member exists"),
-        (b"ghost", 0, "without a lease"),
+        (b"ghost", 0, "names ghost without a lease"),
         (b"", 0, "not a member name"),
         (b"\xff\xfe", lease, "not a member name"),
-    ] {
-        cluster.await_acks(&writer, 10);
-        let primary = cluster.await_primary();
-        cluster.await_streaming(1 - primary);
-        let marks: Vec<_> = cluster.nodes.iter().map(Node::log_mark).collect();
-        let name = String::from_utf8_lossy(value).into_owned();
-        keys.put("leader", value, lease);
-        eventually(PATIENCE, "nobody is writable", || {
-            let writable = |node: &Node| node.try_sql("SELECT pg_is_in_recovery()").is_ok_and(|answer| answer == ["f"]);
-            (!cluster.nodes.iter().any(writable)).then_some(())
-        });
-        let acknowledged = writer.acks().len();
-        let (_, line) = cluster.nodes[primary].await_log(marks[primary], "the lock is held by");
-        assert!(line.contains(&name), "{line}");
+    ];
+    for (round, (value, lease, says)) in (1..).zip(cases) {
+        let (primary, marks) = usurp(&cluster, |_| value.to_vec(), lease);
         for (node, mark) in cluster.nodes.iter().zip(&marks) {
-            node.await_log(*mark, says);
             node.await_log(*mark, "remove the key: etcdctl del");
         }
-        assert_eq!(cluster.primary(), None);
-        assert_eq!(writer.acks().len(), acknowledged, "a row was acknowledged while a stranger held the lock");
-        keys.delete("leader");
-        eventually(PATIENCE, "the cluster serves again", || (writer.acks().len() > acknowledged).then_some(()));
+        cluster.nodes[1 - primary].await_log(marks[1 - primary], says);
+        clear(&cluster, round);
     }
+}
+
+#[test]
+fn a_member_in_the_leader_key_that_did_not_put_itself_there_does_not_lead() {
+    let cluster = cluster(2);
+    cluster.write();
+    let lease = cluster.keys().grant(600);
+    // 0: the primary itself, 1: the replica
+    let cases = [
+        (0, lease, "under a lease that is not mine"),
+        (1, lease, "under a lease that is not mine"),
+        (0, 0, "remove the key: etcdctl del"),
+        (1, 0, "remove the key: etcdctl del"),
+    ];
+    for (round, (who, lease, says)) in (1..).zip(cases) {
+        let named = |primary: usize| (primary + who) % 2;
+        let name = |primary: usize| cluster.nodes[named(primary)].name.clone().into_bytes();
+        let (primary, marks) = usurp(&cluster, name, lease);
+        cluster.nodes[named(primary)].await_log(marks[named(primary)], says);
+        clear(&cluster, round);
+    }
+}
+
+/// Writes somebody into the leader key of a cluster at work and waits until nobody is writable; the former primary, and
+/// where the logs stood before. Nothing is being written meanwhile: a primary that is stopped at once would keep rows to
+/// itself.
+fn usurp(cluster: &Cluster, who: impl Fn(usize) -> Vec<u8>, lease: i64) -> (usize, Vec<usize>) {
+    let primary = cluster.await_primary();
+    cluster.await_streaming(1 - primary);
+    cluster.await_caught_up(primary, 1 - primary);
+    let marks = cluster.nodes.iter().map(Node::log_mark).collect();
+    cluster.keys().put("leader", &who(primary), lease);
+    eventually(PATIENCE, "nobody is writable", || {
+        let writable = |node: &Node| node.try_sql("SELECT pg_is_in_recovery()").is_ok_and(|answer| answer == ["f"]);
+        (!cluster.nodes.iter().any(writable)).then_some(())
+    });
+    assert_eq!(cluster.primary(), None);
+    (primary, marks)
+}
+
+/// Does what the log says. Until then nobody takes a row.
+fn clear(cluster: &Cluster, round: i64) {
+    for node in &cluster.nodes {
+        let insert = format!("INSERT INTO ledger (id) VALUES (-{round})");
+        assert!(node.try_sql(&insert).is_err(), "{} takes a row while another holds the lock", node.name);
+    }
+    let writer = cluster.write_on(round * 1_000_000);
+    cluster.keys().delete("leader");
+    cluster.await_acks(&writer, 20);
 }

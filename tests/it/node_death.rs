@@ -26,7 +26,7 @@ fn a_replica_leads_when_the_lease_has_lapsed_and_the_old_primary_rejoins() {
     let names_old = leader_key(&cluster);
     assert_eq!(names_old.create_revision, before.create_revision, "the key outlives the node");
 
-    let writer = pgherd_testkit::writer::Writer::start(cluster.nodes.iter().map(|n| n.pg_port).collect());
+    let writer = cluster.write_on(1_000_000);
     cluster.await_acks(&writer, 20);
     let new = cluster.await_primary();
     assert_ne!(new, old);

@@ -81,7 +81,8 @@ fn documents_say_what_is(cluster: &Cluster, primary: usize, replica: usize) {
 
 #[test]
 fn claims_of_a_stuck_agent_lapse() {
-    let cluster = cluster(1);
+    // the shortest ttl there is
+    let cluster = Cluster::start(1, options_with(3, 1, 1));
     let node = &cluster.nodes[0];
     // A frozen agent cannot answer at all; one whose etcd is silent answers, and must stop saying that it leads.
     node.stall_etcd();

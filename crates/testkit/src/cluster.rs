@@ -211,9 +211,14 @@ log:
     /// Makes the table and begins to write into it, wherever that is possible.
     pub fn write(&self) -> Writer {
         self.nodes[self.await_primary()].sql("CREATE TABLE ledger (id bigint PRIMARY KEY)");
-        let writer = Writer::start(self.nodes.iter().map(|node| node.pg_port).collect());
+        let writer = self.write_on(1);
         self.await_acks(&writer, 20);
         writer
+    }
+
+    /// Begins to write into the existing table, with numbers from `first` on that nobody has used.
+    pub fn write_on(&self, first: i64) -> Writer {
+        Writer::start(self.nodes.iter().map(|node| node.pg_port).collect(), first)
     }
 
     /// Waits until so many more rows were acknowledged.

@@ -30,13 +30,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins to write into the table `ledger (id bigint primary key)`, which must exist.
-    pub fn start(ports: Vec<u16>) -> Self {
+    /// Begins to write into the table `ledger (id bigint primary key)`, which must exist, with the row of this number.
+    pub fn start(ports: Vec<u16>, first: i64) -> Self {
         let (acks, end) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let (ledger, over) = (Arc::clone(&acks), end.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(write(&ports, &ledger, &over));
+            runtime.block_on(write(&ports, first, &ledger, &over));
         });
         Self { acks, end, thread: Some(thread) }
     }
@@ -72,8 +72,8 @@ pub async fn connect(port: u16) -> Option<Client> {
     Some(client)
 }
 
-async fn write(ports: &[u16], acks: &Mutex<Vec<Ack>>, end: &AtomicBool) {
-    let mut next = 1;
+async fn write(ports: &[u16], first: i64, acks: &Mutex<Vec<Ack>>, end: &AtomicBool) {
+    let mut next = first;
     while !end.load(Ordering::Relaxed) {
         for (node, port) in ports.iter().enumerate() {
             if let Some(client) = connect(*port).await {
