@@ -46,6 +46,18 @@ impl Summary {
             self.failures.push((seed, failure));
         }
     }
+
+    fn merge(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.events += other.events;
+        self.turns += other.turns;
+        self.commits += other.commits;
+        self.healed_after_max = self.healed_after_max.max(other.healed_after_max);
+        for (what, n) in other.counts {
+            *self.counts.entry(what).or_default() += n;
+        }
+        self.failures.extend(other.failures);
+    }
 }
 
 /// Run seeds until so many have failed.
@@ -58,6 +70,38 @@ pub fn explore(seeds: std::ops::Range<u64>, failures_max: usize, setup: impl Fn(
         }
     }
     summary
+}
+
+/// Run seeds on every core; the summary is the same whatever the number of cores.
+pub fn explore_on_all_cores(
+    seeds: std::ops::Range<u64>,
+    failures_max: usize,
+    setup: impl Fn(u64) -> Setup + Sync,
+) -> Summary {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let share = |core: u64| {
+        let mut summary = Summary::default();
+        for seed in seeds.clone().filter(|seed| seed % cores == core) {
+            summary.add(seed, run(setup(seed), false));
+            if summary.failures.len() >= failures_max {
+                break;
+            }
+        }
+        summary
+    };
+    let share = &share;
+    let mut all = Summary::default();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|core| scope.spawn(move || share(core))).collect();
+        for worker in workers {
+            match worker.join() {
+                Ok(summary) => all.merge(summary),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    });
+    all.failures.sort();
+    all
 }
 
 /// What must have happened in a run of many seeds, beside every fault: a simulation in which nothing happens proves

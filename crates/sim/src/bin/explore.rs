@@ -2,7 +2,7 @@
 //! must happen never did. `explore --seed X [--mutant NAME]` replays one aloud. `--like NAME` runs the healthy kernel
 //! under the faults that are chosen for that mutant.
 
-use pgherd_sim::explore::{Summary, explore, never_happened, run};
+use pgherd_sim::explore::{Summary, explore_on_all_cores, never_happened, run};
 use pgherd_sim::mutants::{self, Planted};
 use pgherd_sim::scenario::Setup;
 
@@ -28,7 +28,7 @@ fn main() {
     }
     let (from, seeds) = (number("--from").unwrap_or(1), number("--seeds").unwrap_or(1000));
     let began = std::time::Instant::now();
-    let summary = explore(from..from + seeds, number("--failures").unwrap_or(5) as usize, setup);
+    let summary = explore_on_all_cores(from..from + seeds, number("--failures").unwrap_or(5) as usize, setup);
     print(&summary, began.elapsed());
     let missing = if seeds < SEEDS_THAT_SHOW_EVERYTHING || planted.or(like).is_some() {
         Vec::new()
@@ -67,6 +67,8 @@ fn print(summary: &Summary, took: std::time::Duration) {
         took.as_secs_f64()
     );
     for (seed, failure) in &summary.failures {
-        println!("FAILED seed {seed} {failure}\n  replay: cargo run -p pgherd-sim --bin explore -- --seed {seed}");
+        println!(
+            "FAILED seed {seed} {failure}\n  replay: cargo run -p pgherd-sim --bin explore -- --seed {seed} (and --mutant or --like as now)"
+        );
     }
 }
