@@ -139,10 +139,10 @@ impl World {
         }
         self.act(n, role);
         for write in upkeep.writes {
-            self.call(n, Kind::Write(write));
+            self.call(n, Kind::Write(Arc::new(write)));
         }
         if upkeep.repair_config {
-            self.call(n, Kind::Write(DcsWrite::Config("{}".to_owned())));
+            self.call(n, Kind::Write(Arc::new(DcsWrite::Config("{}".to_owned()))));
         }
         let (now, inc) = (self.now, self.nodes[n].inc);
         if upkeep.look {
@@ -161,7 +161,7 @@ impl World {
             Action::Hold => {}
             Action::Acquire => self.call(n, Kind::Acquire),
             Action::Release(status) => self.call(n, Kind::Release(status)),
-            Action::Write(write) => self.call(n, Kind::Write(write)),
+            Action::Write(write) => self.call(n, Kind::Write(Arc::new(write))),
             Action::Probe { round, peers } => self.probe(n, round, &peers),
             Action::Start { id, operation, fence } => {
                 self.trace.detail(now, || format!("n{} start {operation:?}", n + 1));

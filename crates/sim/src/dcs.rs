@@ -21,7 +21,7 @@ pub enum Kind {
     /// Give it up.
     Release(Option<StatusKey>),
     /// Write.
-    Write(DcsWrite),
+    Write(Arc<DcsWrite>),
 }
 
 /// One call.
@@ -73,7 +73,7 @@ impl World {
             (Kind::Renew(false) | Kind::Acquire, None) => Ok(Request::Grant(ttl_ms)),
             (Kind::Renew(_) | Kind::Acquire, Some(lease)) => Ok(Request::KeepAlive(lease)),
             (Kind::Release(status), Some(lease)) => Ok(Request::Release(lease, status.clone())),
-            (Kind::Write(write), lease) => Ok(Request::Write(lease, write.clone())),
+            (Kind::Write(write), lease) => Ok(Request::Write(lease, Arc::clone(write))),
             (Kind::Renew(true) | Kind::Release(_), None) => Err(Refused::LeaseGone),
         };
         let request = match first {
@@ -165,7 +165,11 @@ impl World {
             (Request::CreateLeader(_), Reply::No) => self.trace.count("happened:acquire refused"),
             (Request::Release(..), Reply::Yes) => self.trace.count("happened:leader key released"),
             (Request::KeepAlive(_), Reply::NoTtl) => self.trace.count("happened:keepalive of a lost lease"),
-            (Request::Write(_, DcsWrite::History(rows)), Reply::Yes) => self.history_written(n, rows),
+            (Request::Write(_, write), Reply::Yes) => {
+                if let DcsWrite::History(rows) = &**write {
+                    self.history_written(n, rows);
+                }
+            }
             _ => {}
         }
         self.etcd_changed();
@@ -330,16 +334,20 @@ impl World {
                     return done;
                 }
                 let for_leaders = matches!(
-                    write,
+                    **write,
                     DcsWrite::Status(_) | DcsWrite::History(_) | DcsWrite::ReserveTimeline { .. } | DcsWrite::Config(_)
                 );
-                let guarded = match write {
+                let guarded = match &**write {
                     DcsWrite::ReserveTimeline { seen, .. } => ours && cluster.timeline_reserved == *seen,
                     DcsWrite::ClaimInitialize | DcsWrite::AdoptInitialize(_) => cluster.initialize.is_none(),
                     DcsWrite::Config(_) => ours && cluster.config.is_none(),
                     _ => ours || !for_leaders,
                 };
-                if guarded { again(Request::Write(lease, write.clone())) } else { Step::Done(Err(Refused::Compare)) }
+                if guarded {
+                    again(Request::Write(lease, Arc::clone(write)))
+                } else {
+                    Step::Done(Err(Refused::Compare))
+                }
             }
             _ => Step::Done(Err(Refused::Compare)),
         }
@@ -366,8 +374,8 @@ impl World {
             (Kind::Acquire, Err(why)) => Observation::AcquireRefused(why),
             (Kind::Release(_), Ok(_)) => Observation::LeaderReleased,
             (Kind::Release(_), Err(why)) => Observation::ReleaseRefused(why),
-            (Kind::Write(write), Ok(_)) => Observation::Written(write),
-            (Kind::Write(write), Err(why)) => Observation::WriteRefused(write, why),
+            (Kind::Write(write), Ok(_)) => Observation::Written(Arc::unwrap_or_clone(write)),
+            (Kind::Write(write), Err(why)) => Observation::WriteRefused(Arc::unwrap_or_clone(write), why),
         };
         let (reading, lost) =
             (matches!(fact, Observation::Cluster { .. }), matches!(fact, Observation::DcsLost { .. }));

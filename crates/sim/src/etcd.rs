@@ -30,7 +30,7 @@ pub enum Request {
     /// Write `status`, remove the leader key if it hangs on this lease.
     Release(LeaseId, Option<StatusKey>),
     /// A guarded write.
-    Write(Option<LeaseId>, DcsWrite),
+    Write(Option<LeaseId>, Arc<DcsWrite>),
     /// Read everything.
     Range,
 }

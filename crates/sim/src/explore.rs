@@ -22,6 +22,8 @@ pub struct Summary {
     pub commits: u64,
     /// The longest time from the heal to a primary that serves, in milliseconds.
     pub healed_after_max: u64,
+    /// By how much it exceeded `ttl + 2 x loop_wait` at most, in milliseconds; it may be negative.
+    pub healed_late_max: Option<i64>,
 }
 
 /// One run.
@@ -38,7 +40,11 @@ impl Summary {
         self.events += world.events;
         self.turns += world.turns;
         self.commits += world.ledger.commits;
-        self.healed_after_max = self.healed_after_max.max(world.checks.healed_after.unwrap_or(0));
+        if let Some(after) = world.checks.healed_after {
+            let promised = world.ms(world.setup.settings.ttl + 2 * world.setup.settings.loop_wait);
+            self.healed_after_max = self.healed_after_max.max(after);
+            self.healed_late_max = self.healed_late_max.max(Some(after as i64 - promised as i64));
+        }
         for (what, n) in world.trace.counts {
             *self.counts.entry(what).or_default() += n;
         }
@@ -53,6 +59,7 @@ impl Summary {
         self.turns += other.turns;
         self.commits += other.commits;
         self.healed_after_max = self.healed_after_max.max(other.healed_after_max);
+        self.healed_late_max = self.healed_late_max.max(other.healed_late_max);
         for (what, n) in other.counts {
             *self.counts.entry(what).or_default() += n;
         }

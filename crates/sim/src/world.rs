@@ -139,8 +139,20 @@ impl World {
             events: 0,
             failure: None,
         };
+        world.tag();
         world.begin();
         world
+    }
+
+    /// Some nodes are preferred in a race, or as sources of clones.
+    fn tag(&mut self) {
+        if !self.setup.mishaps {
+            return;
+        }
+        for node in &mut self.nodes {
+            node.me.tags.clonefrom = self.rng.permille(250);
+            node.me.tags.failover_priority = self.rng.permille(250).then(|| self.rng.range(1, 3) as i32);
+        }
     }
 
     fn begin(&mut self) {

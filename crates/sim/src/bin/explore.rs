@@ -58,12 +58,13 @@ fn print(summary: &Summary, took: std::time::Duration) {
         println!("{n:>10}  {what}");
     }
     println!(
-        "{} runs, {} events, {} turns, {} commits, longest wait for a primary after the heal {:.1} s, in {:.1} s",
+        "{} runs, {} events, {} turns, {} commits, longest wait for a primary after the heal {:.1} s ({:.1} s beyond ttl + 2 x loop_wait), in {:.1} s",
         summary.runs,
         summary.events,
         summary.turns,
         summary.commits,
         summary.healed_after_max as f64 / 1000.0,
+        summary.healed_late_max.unwrap_or_default() as f64 / 1000.0,
         took.as_secs_f64()
     );
     for (seed, failure) in &summary.failures {

@@ -3,10 +3,9 @@
 use crate::postgres::Proc;
 use crate::world::World;
 
-/// What the model's own work may take beyond `ttl + 2 x loop_wait`: a lease is revoked up to 0.5 s late, a lost answer is
-/// waited for (`retry_timeout` + 2 s), peers are asked (2.5 s), a crashed server recovers (2.5 s) and is promoted (1.5 s),
-/// an operation that failed just before is tried again after 1 to 30 s.
-const WORK_MS: u64 = 10_000;
+/// Allowed beyond `ttl + 2 x loop_wait`: a lease is revoked up to 0.5 s late, a crashed server recovers (2.5 s) and is
+/// promoted (1.5 s).
+const WORK_MS: u64 = 5_000;
 
 impl World {
     fn serving(&self) -> Option<usize> {
@@ -18,7 +17,7 @@ impl World {
     /// How long after the heal a primary must serve.
     pub fn serve_within(&self) -> u64 {
         let s = &self.setup.settings;
-        self.ms(s.ttl + 2 * s.loop_wait + s.retry_timeout) + WORK_MS
+        self.ms(s.ttl + 2 * s.loop_wait) + WORK_MS
     }
 
     /// L1: after the heal a primary serves in time, and goes on serving.
