@@ -249,10 +249,14 @@ def machine():
         subprocess.run(["etcd", "--version"], capture_output=True, text=True).stdout.splitlines()[0]
 
 
+def theirs_version(site):
+    return ["env", f"PYTHONPATH={site}", sys.executable, "-m", "patroni", "--version"]
+
+
 def main():
     args = argparse.ArgumentParser(description=__doc__)
     args.add_argument("--pgherd", required=True)
-    args.add_argument("--patroni", required=True, help="virtual environment with Patroni")
+    args.add_argument("--patroni", required=True, help="directory with Patroni and what it needs")
     args.add_argument("--rounds", type=int, default=3)
     args.add_argument("--idle-seconds", type=int, default=120)
     args.add_argument("--save", action="store_true")
@@ -264,8 +268,8 @@ def main():
         return [f"{home}/pgherd", "run"]
 
     def theirs(home):
-        venv = shutil.copytree(args.patroni, f"{home}/venv", symlinks=True) if os.geteuid() == 0 else args.patroni
-        return [f"{venv}/bin/python", "-m", "patroni"]
+        site = shutil.copytree(args.patroni, f"{home}/site") if os.geteuid() == 0 else args.patroni
+        return ["env", f"PYTHONPATH={site}", sys.executable, "-m", "patroni"]
 
     products = {"pgherd": ours, "Patroni": theirs}
     idle = {name: measured(name, command, 30, lambda c: (time.sleep(30), c.idle(args.idle_seconds))[1]) for name, command in products.items()}
@@ -273,7 +277,7 @@ def main():
     for _ in range(args.rounds):
         for name, command in products.items():
             failover[name].append(measured(name, command, 20, Cluster.failover))
-    version = subprocess.run([f"{args.patroni}/bin/patroni", "--version"], capture_output=True, text=True).stdout.strip()
+    version = subprocess.run([*theirs_version(args.patroni)], capture_output=True, text=True).stdout.strip()
     rows = [
         ("idle CPU, s per minute (highest of three agents)", *(idle[n][0] for n in products), "{:.3f}"),
         ("resident memory, MiB (highest of three agents)", *(idle[n][1] for n in products), "{:.1f}"),
