@@ -147,6 +147,25 @@ fn a_member_in_the_leader_key_that_did_not_put_itself_there_does_not_lead() {
     }
 }
 
+#[test]
+fn a_leader_takes_back_a_key_that_somebody_removed() {
+    let mut cluster = cluster(2);
+    let writer = cluster.write();
+    let primary = cluster.await_primary();
+    let before = leader_key(&cluster);
+    for _ in 0..5 {
+        let removed = leader_key(&cluster);
+        cluster.keys().delete("leader");
+        let back = eventually(PATIENCE, "the key is back", || cluster.keys().get("leader"));
+        assert!(back.create_revision > removed.create_revision);
+        assert_eq!((back.text(), back.lease), (before.text(), before.lease));
+        cluster.await_acks(&writer, 10);
+    }
+    assert_undisturbed(&writer.stop());
+    assert_eq!(timeline(&cluster.nodes[primary]), 1);
+    cluster.await_complete();
+}
+
 /// Writes somebody into the leader key of a cluster at work and waits until nobody is writable; the former primary, and
 /// where the logs stood before. Nothing is being written meanwhile: a primary that is stopped at once would keep rows to
 /// itself.

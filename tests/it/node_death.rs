@@ -85,14 +85,23 @@ fn an_old_primary_that_has_diverged_is_left_alone_with_its_reason() {
     cluster.nodes[old].pg_link.cut();
     eventually(PATIENCE, "nobody streams", || cluster.streaming_from(old).filter(Vec::is_empty));
     cluster.await_acks(&writer, 50);
+    let confirmed: BTreeSet<i64> =
+        cluster.others(old).into_iter().flat_map(|n| cluster.nodes[n].rows().expect("rows")).collect();
     let written = writer.acks().last().expect("an acknowledged row").id;
+    let watch = LeaderWatch::start(cluster.keys());
     cluster.nodes[old].kill_node();
     eventually(PATIENCE, "another node accepts writes", || {
         writer.acks().iter().any(|ack| ack.node != old).then_some(())
     });
     let new = cluster.await_primary();
-    assert!(!cluster.nodes[new].rows().expect("rows").contains(&written), "the old primary has a row of its own");
-    drop(writer);
+    let seen = watch.last_naming(&cluster.nodes[old].name).expect("the old leader was seen");
+    let acks = writer.stop();
+    let (before, after): (Vec<Ack>, Vec<Ack>) = acks.into_iter().partition(|ack| ack.node == old);
+    assert!(before.iter().all(|ack| ack.at < after[0].at), "the order of acknowledgements");
+    assert!(after[0].at > seen.begun, "the new primary wrote while the key named the old one");
+    let rows: BTreeSet<i64> = cluster.nodes[new].rows().expect("rows").into_iter().collect();
+    assert_eq!(confirmed.difference(&rows).count(), 0, "rows that a replica had confirmed are missing");
+    assert!(!rows.contains(&written), "the old primary has a row of its own");
 
     cluster.nodes[old].pg_link.heal();
     let data = data_files(&cluster.nodes[old].data_dir());

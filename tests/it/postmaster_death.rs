@@ -59,3 +59,18 @@ fn its_backends_are_ended_and_the_same_node_serves_again() {
     assert!(cluster.nodes[replica].logged_since(0, "acquiring the lock").is_none());
     cluster.await_complete();
 }
+
+#[test]
+fn a_replica_is_started_again_too() {
+    let mut cluster = Cluster::start(2, options_with(180, 60, 10));
+    let primary = cluster.await_primary();
+    let replica = 1 - primary;
+    let postmaster = cluster.nodes[replica].postmaster();
+    cluster.nodes[replica].kill_postmaster();
+    eventually(PATIENCE, "another postmaster runs", || {
+        cluster.nodes[replica].postmaster().filter(|now| Some(*now) != postmaster)
+    });
+    cluster.await_streaming(replica);
+    cluster.await_complete();
+    assert_eq!(cluster.primary(), Some(primary));
+}
