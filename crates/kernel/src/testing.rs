@@ -190,6 +190,16 @@ fn acts(action: &Action) -> bool {
     !matches!(action, Action::Hold | Action::Exit)
 }
 
+/// `b` leads on timeline 2, which began where timeline 1 ended.
+pub fn promoted_elsewhere(case: Case, switch: u64) -> Case {
+    case.led_by("b", Some(OTHER)).with_cluster(|c| {
+        let leader = c.members.get_mut(&"b".into()).unwrap();
+        (leader.doc.role, leader.doc.timeline) = (Some(Role::Primary), Some(Timeline(2)));
+        let (timeline, switch_lsn) = (Timeline(1), Lsn(switch));
+        c.history = Some(vec![HistoryRow { timeline, switch_lsn, reason: String::new(), at: None, new_leader: None }]);
+    })
+}
+
 pub fn said(position: u64) -> PeerSaid {
     PeerSaid {
         is_primary: false,

@@ -48,22 +48,7 @@ fn wanted_upstream(view: &View, cluster: &Cluster, leader: &Member) -> Option<Up
 #[cfg(test)]
 mod tests {
     use crate::testing::*;
-    use pgherd_types::{HistoryRow, LeaseId, Lsn, Role, Timeline};
-
-    fn promoted_elsewhere(switch: u64) -> Case {
-        replica().with_cluster(|c| {
-            let leader = c.members.get_mut(&"b".into()).unwrap();
-            (leader.doc.role, leader.doc.timeline) = (Some(Role::Primary), Some(Timeline(2)));
-            let row = HistoryRow {
-                timeline: Timeline(1),
-                switch_lsn: Lsn(switch),
-                reason: String::new(),
-                at: None,
-                new_leader: None,
-            };
-            c.history = Some(vec![row]);
-        })
-    }
+    use pgherd_types::LeaseId;
 
     #[test]
     fn a_streaming_secondary_is_left_alone() {
@@ -97,11 +82,11 @@ mod tests {
 
     #[test]
     fn a_standby_beyond_the_switch_point_is_stopped_and_stays_so() {
-        check(promoted_elsewhere(1000), "Hold", "Following");
-        let (view, decision) = promoted_elsewhere(999).decide();
+        check(promoted_elsewhere(replica(), 1000), "Hold", "Following");
+        let (view, decision) = promoted_elsewhere(replica(), 999).decide();
         assert_eq!(name_of(&decision.role), "Stop Fast");
         assert!(view.diverged.is_some());
-        let again = promoted_elsewhere(999).stopped().with_view(|v| v.diverged = view.diverged);
+        let again = promoted_elsewhere(replica(), 999).stopped().with_view(|v| v.diverged = view.diverged);
         check(again, "Hold", "Diverged");
     }
 }

@@ -74,23 +74,11 @@ fn behind(view: &View, cluster: &Cluster, leader: &LeaderKey, control: &ControlD
 #[cfg(test)]
 mod tests {
     use crate::testing::*;
-    use pgherd_types::{HistoryRow, LeaseId, Lsn, Operation, OperationEnd, Role, Timeline};
+    use pgherd_types::{LeaseId, Lsn, Operation, OperationEnd, Role, Timeline};
 
-    fn promoted_elsewhere(switch: u64, end: Option<u64>) -> Case {
-        primary().stopped().led_by("b", Some(LeaseId(99))).with_control(|c| c.wal_end = end.map(Lsn)).with_cluster(
-            |c| {
-                let leader = c.members.get_mut(&"b".into()).unwrap();
-                (leader.doc.role, leader.doc.timeline) = (Some(Role::Primary), Some(Timeline(2)));
-                let row = HistoryRow {
-                    timeline: Timeline(1),
-                    switch_lsn: Lsn(switch),
-                    reason: String::new(),
-                    at: None,
-                    new_leader: None,
-                };
-                c.history = Some(vec![row]);
-            },
-        )
+    /// A former primary that is down, with its WAL up to `end`.
+    fn left_behind(switch: u64, end: Option<u64>) -> Case {
+        promoted_elsewhere(primary().stopped().with_control(|c| c.wal_end = end.map(Lsn)), switch)
     }
 
     #[test]
@@ -140,18 +128,18 @@ mod tests {
 
     #[test]
     fn a_former_primary_rejoins_only_when_all_its_wal_is_on_the_leaders_history() {
-        check(promoted_elsewhere(1000, Some(1000)), "Start StartReplica", "StartingAsSecondary");
-        check(promoted_elsewhere(1000, Some(1001)), "Hold", "Diverged");
-        check(promoted_elsewhere(1000, None), "Hold", "DivergenceUnknown");
+        check(left_behind(1000, Some(1000)), "Start StartReplica", "StartingAsSecondary");
+        check(left_behind(1000, Some(1001)), "Hold", "Diverged");
+        check(left_behind(1000, None), "Hold", "DivergenceUnknown");
     }
 
     #[test]
     fn it_waits_for_the_leader_to_finish_its_promotion() {
-        let case = promoted_elsewhere(1000, Some(1000)).with_cluster(|c| {
+        let case = left_behind(1000, Some(1000)).with_cluster(|c| {
             c.members.get_mut(&"b".into()).unwrap().doc.role = Some(Role::Replica);
         });
         check(case, "Hold", "DivergenceUnknown");
-        let case = promoted_elsewhere(1000, Some(1000)).with_cluster(|c| c.history = None);
+        let case = left_behind(1000, Some(1000)).with_cluster(|c| c.history = None);
         check(case, "Hold", "DivergenceUnknown");
     }
 
