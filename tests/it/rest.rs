@@ -54,7 +54,10 @@ fn health_checks_and_documents_of_leader_and_replica() {
 }
 
 fn documents_say_what_is(cluster: &Cluster, primary: usize, replica: usize) {
-    let (leader, standby) = (cluster.nodes[primary].status(), cluster.nodes[replica].status());
+    let leader = eventually(PATIENCE, "the primary has seen its standby", || {
+        Some(cluster.nodes[primary].status()).filter(|doc| doc["replication"][0]["application_name"].is_string())
+    });
+    let standby = cluster.nodes[replica].status();
     let system_id = cluster.keys().get("initialize").expect("an initialize key").text();
     for (doc, node, role) in [(&leader, primary, "primary"), (&standby, replica, "replica")] {
         assert_eq!((&doc["state"], &doc["role"]), (&"running".into(), &role.into()), "{doc}");
@@ -65,10 +68,8 @@ fn documents_say_what_is(cluster: &Cluster, primary: usize, replica: usize) {
             doc["server_version"].as_i64().is_some_and(|v| v >= 100_000) && doc["dcs_last_seen"].as_i64() > Some(0)
         );
     }
-    assert!(
-        leader["xlog"]["location"].is_u64() && leader["replication"][0]["application_name"].is_string(),
-        "{leader}"
-    );
+    assert!(leader["xlog"]["location"].is_u64(), "{leader}");
+    assert_eq!(leader["replication"][0]["application_name"], cluster.nodes[replica].name.as_str());
     assert!(standby["xlog"]["received_location"].is_u64() && standby["replication_state"] == "streaming", "{standby}");
     let members = cluster.nodes[replica].get("/cluster").expect("an answer").json();
     let shown: Vec<_> =
