@@ -100,8 +100,21 @@ impl World {
     /// Send the call's present request.
     fn send(&mut self, n: usize, id: u64) {
         let (now, local, inc) = (self.now, self.local(n), self.nodes[n].inc);
-        let Some(call) = self.call_mut(n, id) else { return };
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
+        let granting = |c: &Call| matches!(c.request, Request::Grant(_));
+        let another_grants = agent.calls.iter().any(|c| c.id < id && granting(c));
+        let lease = agent.lease;
+        let Some(call) = agent.calls.iter_mut().find(|c| c.id == id) else { return };
         call.attempt += 1;
+        if granting(call) {
+            // one lease for each node: what another call was granted is used, what it asks for is waited for
+            if let Some(lease) = lease {
+                (call.lease, call.request) = (Some(lease), Request::KeepAlive(lease));
+            } else if another_grants {
+                let attempt = call.attempt;
+                return self.push(now + 20, Ev::CallTimeout { n, inc, id, attempt });
+            }
+        }
         if matches!(call.request, Request::KeepAlive(_) | Request::Grant(_)) {
             call.sent_at = local;
         }
