@@ -66,3 +66,47 @@ fn a_new_agent_without_etcd_fences_at_the_recorded_deadline() {
     cluster.await_streaming(primary);
     assert!(!was_cloned_since(&cluster.nodes[primary], mark));
 }
+
+#[test]
+fn a_new_agent_that_comes_too_late_fences_before_anything_else() {
+    let mut cluster = cluster(2);
+    let old = cluster.await_primary();
+    let new = 1 - old;
+    cluster.nodes[old].kill_agent();
+    eventually(PATIENCE, "the other node leads", || (cluster.primary() == Some(new)).then_some(()));
+    let postmaster = cluster.nodes[old].postmaster();
+    assert!(postmaster.is_some(), "without its agent nobody ended it");
+    // etcd could not allow it to go on either
+    cluster.nodes[old].cut_etcd();
+    let mark = cluster.nodes[old].log_mark();
+    cluster.nodes[old].start();
+    let (fenced, _) = cluster.nodes[old].await_log(mark, "no lease allows it: stopping it before anything else");
+    let (served, _) = cluster.nodes[old].await_log(mark, "REST API listens");
+    assert!(fenced < served, "it says nothing to anybody before that");
+    assert_ne!(cluster.nodes[old].postmaster(), postmaster);
+    let writable = cluster.nodes[old].try_sql("SELECT pg_is_in_recovery()").is_ok_and(|answer| answer == ["f"]);
+    assert!(!writable);
+    // A server that ran on alone may have written something of its own; if so, it says so.
+    cluster.nodes[old].heal_etcd();
+    eventually(PATIENCE, "it streams, or says why not", || {
+        let streams = cluster.streaming_from(new)?.contains(&cluster.nodes[old].name);
+        (streams || cluster.nodes[old].reason() == "Diverged").then_some(())
+    });
+    assert_eq!(cluster.primary(), Some(new));
+}
+
+#[test]
+fn a_second_agent_on_the_same_data_is_refused() {
+    let mut cluster = cluster(1);
+    let node = &cluster.nodes[0];
+    let before = (leader_key(&cluster).mod_revision, node.postmaster());
+    let output = node.command().arg("run").arg(node.config()).output().expect("run pgherd");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(
+        errors.contains(" CRITICAL: ") && errors.contains("another agent works on this data directory"),
+        "{errors}"
+    );
+    assert_eq!((leader_key(&cluster).mod_revision, node.postmaster()), before);
+    cluster.await_complete();
+}

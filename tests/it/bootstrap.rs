@@ -110,3 +110,38 @@ fn lists_agree(cluster: &Cluster, primary: usize) {
         }
     }
 }
+
+#[test]
+fn an_interrupted_clone_is_made_anew() {
+    let mut cluster = cluster(1);
+    let new = cluster.add_node();
+    // The copy begins, and gets nowhere; its program outlives the agent.
+    cluster.nodes[0].pg_link.stall();
+    cluster.nodes[new].start();
+    cluster.nodes[new].await_log(0, "begins: bootstrap from");
+    cluster.nodes[new].kill_agent();
+    cluster.nodes[0].pg_link.heal();
+    assert!(!cluster.nodes[new].data_dir().exists(), "an incomplete copy is not the data directory");
+    let mark = cluster.nodes[new].log_mark();
+    cluster.nodes[new].start();
+    cluster.await_complete();
+    assert!(was_cloned_since(&cluster.nodes[new], mark));
+    let left = cluster.nodes[new].leftovers();
+    assert!(left.is_empty(), "left over: {left:?}");
+}
+
+#[test]
+fn a_node_that_dies_while_it_bootstraps_does_not_block_the_cluster() {
+    let mut cluster = Cluster::prepare(2, options());
+    cluster.nodes[0].start();
+    cluster.nodes[0].await_log(0, "begins: bootstrap");
+    let claim = cluster.keys().get("initialize").expect("the claim");
+    assert!(claim.value.is_empty() && claim.lease != 0, "the claim hangs on the lease of the one who bootstraps");
+    cluster.nodes[0].kill_node();
+    cluster.nodes[1].start();
+    assert_eq!(cluster.await_complete(), 1);
+    assert_eq!(cluster.keys().seconds_left(claim.lease), None, "after the claim lapsed");
+    cluster.nodes[0].start();
+    cluster.await_complete();
+    assert_eq!(cluster.primary(), Some(1));
+}

@@ -60,6 +60,13 @@ impl Node {
     pub fn data_dir(&self) -> PathBuf {
         self.directory.join("data")
     }
+    /// What is in the node's directory beside what belongs there.
+    pub fn leftovers(&self) -> Vec<String> {
+        let known = ["node.yml", "agent.log", "data", "data.pgherd", "pgpass"];
+        let entries = fs::read_dir(&self.directory).expect("the node's directory").flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| !known.contains(&name.as_str()) && !name.starts_with(".s.PGSQL")).collect()
+    }
     /// The file that the agent logs to, over all of its lives.
     pub fn log_path(&self) -> PathBuf {
         self.directory.join("agent.log")
