@@ -70,7 +70,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
     RunningNode { shutdown: coordinator.recipient(), done, threads: vec![brain, dcs, postgres] }
 }
 
-/// Until the `config` key is read, the local section counts (without lower minima: who else is there is not known).
+/// Until the `config` key is read, the local section counts.
 fn first_settings(bootstrap_dcs: &str) -> Settings {
     let defaults = Settings::default();
     crate::dynamic_settings::read(bootstrap_dcs, &defaults, true).map_or(defaults, |checked| checked.settings)

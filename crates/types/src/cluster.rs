@@ -79,8 +79,32 @@ impl Cluster {
         let from_history = self.history.as_ref().map(|rows| rows.last().map_or(Timeline(1), |r| r.timeline.next()));
         from_history.max(self.timeline_reserved)
     }
-    /// Is every member one of ours (so that our lower minima may apply)?
+    /// Is no member a Patroni (so that our lower minima may apply)? Patroni always names its version; a key without one
+    /// is garbage and says nothing.
     pub fn all_members_are_ours(&self) -> bool {
-        self.members.values().all(|m| m.doc.pgherd.is_some())
+        self.members.values().all(|m| m.doc.pgherd.is_some() || m.doc.version.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemberDoc;
+
+    #[test]
+    fn one_patroni_member_is_enough_and_garbage_is_none() {
+        let cluster = |docs: Vec<MemberDoc>| {
+            let name = |n: usize| MemberName(format!("m{n}"));
+            let member = |(n, doc)| (name(n), Member { name: name(n), lease: None, doc });
+            Cluster { members: docs.into_iter().enumerate().map(member).collect(), ..Cluster::default() }
+        };
+        let of = |version: Option<&str>, pgherd: Option<&str>| MemberDoc {
+            version: version.map(str::to_owned),
+            pgherd: pgherd.map(str::to_owned),
+            ..MemberDoc::default()
+        };
+        let (ours, patroni) = (of(Some("4.1.4"), Some("0.1.0")), of(Some("4.1.5"), None));
+        assert!(cluster(vec![ours.clone(), of(None, None)]).all_members_are_ours());
+        assert!(!cluster(vec![ours, patroni]).all_members_are_ours());
     }
 }
