@@ -30,22 +30,17 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Print the members of a cluster.
     List(list::ListArguments),
-    /// Guard a data directory. Started by the agent, not by people.
-    #[command(hide = true)]
-    Guard {
-        /// The data directory.
-        #[arg(long)]
-        data_dir: PathBuf,
-    },
 }
 
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
+    if let Some(data_dir) = pgherd_guard::wanted(std::env::args_os()) {
+        return pgherd_guard::run(&data_dir).map_or_else(fail, |()| ExitCode::SUCCESS);
+    }
     match Arguments::parse().command {
         Command::Run { config } => run::run(&config),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::List(arguments) => list::list(&arguments),
-        Command::Guard { data_dir } => pgherd_guard::run(&data_dir).map_or_else(fail, |()| ExitCode::SUCCESS),
     }
 }
 

@@ -102,6 +102,21 @@ fn a_guard_that_was_killed_is_replaced_and_the_new_one_is_armed() {
 }
 
 #[test]
+fn a_guard_that_is_frozen_is_replaced_and_harms_nobody() {
+    let cluster = cluster(1);
+    let node = &cluster.nodes[0];
+    let (first, postmaster) = (await_guard(node, 0), node.postmaster());
+    let writer = cluster.write();
+    let mark = node.log_mark();
+    node.freeze_guard();
+    let (killed, _) = node.await_log(mark, "killed the guard process");
+    assert_ne!(await_guard(node, killed), first);
+    cluster.await_acks(&writer, 20);
+    assert_undisturbed(&writer.stop());
+    assert_eq!(node.postmaster(), postmaster);
+}
+
+#[test]
 fn the_guard_stays_with_the_data_and_goes_with_the_last_agent() {
     let mut cluster = Cluster::start(2, options_with(20, 1, 1));
     let primary = cluster.await_primary();

@@ -13,4 +13,4 @@ mod watch;
 
 pub use link::{GuardProgram, Link};
 pub use place::{end, holder};
-pub use process::run;
+pub use process::{run, wanted};

@@ -3,7 +3,7 @@
 //! thread, because a disk may be needed for it.
 
 use crate::message::{Answer, LEN, Request, read_answer, request};
-use crate::{log_file, place};
+use crate::{log_file, place, process};
 use pgherd_clock::{Waker, boottime};
 use pgherd_postgres::{GuardedUntil, PidFd};
 use pgherd_types::{FenceOrder, Instant};
@@ -266,7 +266,7 @@ fn find_or_start(program: &GuardProgram) -> Result<OwnedFd, String> {
 /// Nothing of ours goes with it: no environment, which may hold passwords, and no open file.
 fn spawn(program: &GuardProgram) -> std::io::Result<Child> {
     let mut command = Command::new(&program.program);
-    command.arg0("pgherd").arg("guard").arg("--data-dir").arg(&program.data_dir);
+    command.arg0("pgherd").args(process::COMMAND).arg(&program.data_dir);
     command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn()
 }

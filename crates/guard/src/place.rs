@@ -73,7 +73,10 @@ pub(crate) fn connected(data_dir: &Path) -> Result<OwnedFd, Errno> {
 /// Connections to guards of other versions.
 pub(crate) fn connected_to_others(data_dir: &Path) -> Vec<OwnedFd> {
     let connect_to = |version: u8| at(data_dir, version, |socket, address| connect(socket, address)).ok();
-    (0..=u8::MAX).filter(|v| *v != VERSION && state_dir(data_dir).join(socket_name(*v)).exists()).filter_map(connect_to).collect()
+    (0..=u8::MAX)
+        .filter(|v| *v != VERSION && state_dir(data_dir).join(socket_name(*v)).exists())
+        .filter_map(connect_to)
+        .collect()
 }
 
 fn at(

@@ -1,22 +1,33 @@
 //! The guard process: one thread that does everything but write the log, no runtime, no configuration.
 
-use crate::message::{Answer, LEN, Request, answer, read_request};
-use crate::watch::{Step, Watch};
 use crate::log_file::Log;
+use crate::message::{Answer, LEN, Request, answer, read_request};
 use crate::place;
+use crate::watch::{Step, Watch};
 use pgherd_clock::{Alarm, boottime};
 use pgherd_postgres::Killer;
 use pgherd_types::FenceOrder;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// How it is called, before the data directory.
+pub(crate) const COMMAND: [&str; 2] = ["guard", "--data-dir"];
 const KILL_PATIENCE: Duration = Duration::from_millis(200);
 /// One agent at a time is connected; more are left over from what its predecessors had open.
 const CONNECTIONS_MAX: usize = 8;
+
+/// Does this command line ask for a guard, and of what? Agents write it, not people, so it is read before any other
+/// reader of arguments has cost memory.
+pub fn wanted(arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    let mut arguments = arguments.skip(1);
+    let asked = COMMAND.iter().all(|word| arguments.next().is_some_and(|argument| argument == *word));
+    arguments.next().filter(|_| asked).map(PathBuf::from)
+}
 
 /// Guards a data directory until it is told to quit, or guards nothing and is alone for a while.
 pub fn run(data_dir: &Path) -> Result<(), String> {
@@ -182,5 +193,69 @@ impl<'a> Guard<'a> {
 
     fn say(&self, what: &str) {
         self.log.say(what);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{read_answer, request};
+
+    #[test]
+    fn a_command_line_asks_for_a_guard_or_for_something_else() {
+        let wanted = |words: &[&str]| wanted(words.iter().map(OsString::from));
+        assert_eq!(wanted(&["pgherd", "guard", "--data-dir", "/data"]), Some(PathBuf::from("/data")));
+        for others in [&["pgherd", "guard", "--data-dir"][..], &["pgherd", "run", "--data-dir", "/data"], &["pgherd"]] {
+            assert_eq!(wanted(others), None);
+        }
+    }
+
+    fn asked(agent: &OwnedFd, number: u64, what: Request) -> Option<Answer> {
+        send(agent, &request(number, what), SendFlags::NOSIGNAL).unwrap();
+        let (alarm, _waker) = Alarm::new().unwrap();
+        alarm.wait_also(Some(boottime() + Duration::from_secs(30)), &[agent.as_fd()]).unwrap();
+        let mut bytes = [0; LEN];
+        recv(agent, &mut bytes, RecvFlags::empty()).unwrap();
+        read_answer(&bytes).filter(|(answered, _)| *answered == number).map(|(_, answer)| answer)
+    }
+
+    fn connected(data_dir: &Path) -> OwnedFd {
+        let give_up_at = boottime() + Duration::from_secs(30);
+        loop {
+            match place::connected(data_dir) {
+                Ok(agent) => return agent,
+                Err(e) => assert!(boottime() < give_up_at, "{e}"),
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn it_is_alone_and_goes_only_when_it_is_disarmed_or_replaced() {
+        let data_dir = std::env::temp_dir().join(format!("pgherd-guard-{}-{}", std::process::id(), "x".repeat(120)));
+        let state = pgherd_postgres::state_dir(&data_dir);
+        std::fs::create_dir(&state).unwrap();
+        let far = boottime() + Duration::from_secs(3600);
+        let armed = Request::Order(FenceOrder::Armed { lease: pgherd_types::LeaseId(1), stop_at: far, kill_at: far });
+        for last in [Request::Quit, Request::Replaced] {
+            let path = data_dir.clone();
+            let guard = std::thread::spawn(move || run(&path));
+            let agent = connected(&data_dir);
+            assert_eq!(asked(&agent, 1, armed), Some(Answer::Taken));
+            assert_eq!(asked(&agent, 2, Request::Quit), Some(Answer::Refused));
+            assert_eq!(place::holder(&data_dir), i32::try_from(std::process::id()).ok());
+            assert!(run(&data_dir).unwrap_err().contains("another guard is at work"));
+            let number = if last == Request::Quit {
+                assert_eq!(asked(&agent, 3, Request::Order(FenceOrder::Disarmed)), Some(Answer::Taken));
+                4
+            } else {
+                0
+            };
+            assert_eq!(asked(&agent, number, last), Some(Answer::Taken));
+            assert_eq!(guard.join().unwrap(), Ok(()));
+            assert!(!place::socket_path(&data_dir).exists());
+            assert_eq!(place::holder(&data_dir), None);
+        }
+        std::fs::remove_dir_all(&state).unwrap();
     }
 }

@@ -43,7 +43,12 @@ impl OperationControl {
     /// For an operation that may make PostgreSQL writable only before `fence`.
     pub fn new(fence: Option<Instant>) -> Self {
         let fence_ms = fence.map_or(u64::MAX, Instant::as_millis);
-        Self { cancelled: AtomicBool::new(false), hurries: AtomicU8::new(0), fence_ms: AtomicU64::new(fence_ms), guarded: None }
+        Self {
+            cancelled: AtomicBool::new(false),
+            hurries: AtomicU8::new(0),
+            fence_ms: AtomicU64::new(fence_ms),
+            guarded: None,
+        }
     }
     /// It may make PostgreSQL writable only while a guard process is armed, too.
     pub fn guarded_by(self, guarded: Option<GuardedUntil>) -> Self {

@@ -3,8 +3,8 @@
 use crate::network::End;
 use crate::postgres::Proc;
 use crate::world::{Ev, World};
-use pgherd_types::FenceOrder;
 use pgherd_kernel::lease_view;
+use pgherd_types::FenceOrder;
 
 /// A kind of fault. Durations are drawn when it strikes, unless a story gives one.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

@@ -117,6 +117,11 @@ impl Node {
             assert!(guard.wait(PATIENCE), "kill the guard");
         }
     }
+    /// SIGSTOP for the guard.
+    pub fn freeze_guard(&self) {
+        let guard = self.guard().and_then(|pid| PidFd::open(pid).ok()).expect("a guard");
+        guard.signal(Signal::STOP).expect("freeze the guard");
+    }
     /// SIGKILL for every process of PostgreSQL.
     pub fn kill_postgres(&self) {
         for directory in ["data", "data.clone"] {
