@@ -197,9 +197,9 @@ impl Link {
         }
         if !std::mem::replace(&mut connection.known, true) {
             log::info!("the guard process is on duty (pid {})", connection.guard);
-            place::connected_to_others(&self.program.data_dir).iter().for_each(|other| {
-                let _ = send(other, &request(0, Request::Replaced), SendFlags::NOSIGNAL);
-            });
+            let data_dir = self.program.data_dir.clone();
+            let thread = std::thread::Builder::new().name("guard-others".to_owned()).stack_size(256 << 10);
+            let _ = thread.spawn(move || place::replace_others(&data_dir));
         }
         (self.silences, self.complained) = (0, false);
     }
@@ -231,6 +231,7 @@ impl Link {
     }
 }
 
+/// When the guard will stop PostgreSQL.
 fn deadline(order: FenceOrder) -> Option<Instant> {
     match order {
         FenceOrder::Disarmed => None,

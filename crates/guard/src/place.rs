@@ -1,11 +1,13 @@
 //! Where guard and agent meet: a socket and a lock in the state directory. The socket is reached through an open
 //! directory, because a socket's path may have no more than 107 bytes and a data directory's often has.
 
-use crate::message::VERSION;
+use crate::message::{Request, VERSION, request};
 use pgherd_postgres::{PidFd, state_dir};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
+use rustix::net::{
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, send, socket_with,
+};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -70,13 +72,14 @@ pub(crate) fn connected(data_dir: &Path) -> Result<OwnedFd, Errno> {
     at(data_dir, VERSION, |socket, address| connect(socket, address))
 }
 
-/// Connections to guards of other versions.
-pub(crate) fn connected_to_others(data_dir: &Path) -> Vec<OwnedFd> {
-    let connect_to = |version: u8| at(data_dir, version, |socket, address| connect(socket, address)).ok();
-    (0..=u8::MAX)
-        .filter(|v| *v != VERSION && state_dir(data_dir).join(socket_name(*v)).exists())
-        .filter_map(connect_to)
-        .collect()
+/// Sends guards of other versions away: the one of this version has taken the order.
+pub(crate) fn replace_others(data_dir: &Path) {
+    let there = |version: &u8| *version != VERSION && state_dir(data_dir).join(socket_name(*version)).exists();
+    for version in (0..=u8::MAX).filter(there) {
+        if let Ok(other) = at(data_dir, version, |socket, address| connect(socket, address)) {
+            let _ = send(&other, &request(0, Request::Replaced), SendFlags::NOSIGNAL);
+        }
+    }
 }
 
 fn at(
