@@ -132,7 +132,7 @@ const MUST_HAPPEN: [&str; 33] = [
     "operation:bootstrap failed",
     "operation:promote cancelled",
     "operation:promote failed",
-    "operation:starting primary after failure failed",
+    "operation:starting primary failed",
     "reason:AcquireRefused",
     "reason:DemotedEarly",
     "reason:Diverged",
