@@ -277,14 +277,14 @@ def main():
     for _ in range(args.rounds):
         for name, command in products.items():
             failover[name].append(measured(name, command, 20, Cluster.failover))
-    version = subprocess.run([*theirs_version(args.patroni)], capture_output=True, text=True).stdout.strip()
+    version = subprocess.run([*theirs_version(args.patroni)], capture_output=True, text=True).stdout.split()[-1]
     rows = [
         ("idle CPU, s per minute (highest of three agents)", *(idle[n][0] for n in products), "{:.3f}"),
         ("resident memory, MiB (highest of three agents)", *(idle[n][1] for n in products), "{:.1f}"),
         (f"leader key gone to first write, s (median of {args.rounds})", *(statistics.median(failover[n]) for n in products), "{:.3f}"),
         ("the same, slowest", *(max(failover[n]) for n in products), "{:.3f}"),
     ]
-    out = [f"# {datetime.date.today()}: pgherd beside {version}", "", f"Machine: {machine()}", "",
+    out = [f"# {datetime.date.today()}: pgherd beside Patroni {version}", "", f"Machine: {machine()}", "",
            "| measure | pgherd | Patroni | pgherd / Patroni |", "| --- | --- | --- | --- |"]
     for what, a, b, form in rows:
         ratio = f"{a / b:.2f}" if b else "-"

@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 pub struct Coordinator {
     view: View,
     scope: String,
+    key_prefix: String,
     links: Links,
     fence: FenceHandle,
     status: Arc<ArcSwap<NodeStatus>>,
@@ -41,6 +42,8 @@ pub struct CoordinatorParts {
     pub view: View,
     /// The cluster's name.
     pub scope: String,
+    /// Where its keys are in the DCS, for commands that are shown to people: `/service/demo/`.
+    pub key_prefix: String,
     /// Where commands go.
     pub links: Links,
     /// The fence.
@@ -56,9 +59,21 @@ pub struct CoordinatorParts {
 impl Coordinator {
     /// A coordinator that begins to turn when it is started.
     pub fn new(parts: CoordinatorParts) -> Self {
-        let CoordinatorParts { view, scope, links, fence, status, config, done } = parts;
+        let CoordinatorParts { view, scope, key_prefix, links, fence, status, config, done } = parts;
         let dcs_last_seen = pgherd_types::WallTime(0);
-        Self { view, scope, links, fence, status, config, alarm: None, said: None, dcs_last_seen, done: Some(done) }
+        Self {
+            view,
+            scope,
+            key_prefix,
+            links,
+            fence,
+            status,
+            config,
+            alarm: None,
+            said: None,
+            dcs_last_seen,
+            done: Some(done),
+        }
     }
 
     /// A fact: apply it and decide.
@@ -122,14 +137,22 @@ impl Coordinator {
 
     /// One status line whenever the reason changes, and at least every `loop_wait`.
     fn say(&mut self, because: &Reason, now: Instant) {
-        let id = because.id();
-        let due =
-            self.said.as_ref().is_none_or(|(said, at)| *said != id || now.since(*at) >= self.view.settings.loop_wait);
-        if !due {
+        let text = self.words(because);
+        let subject = match because {
+            Reason::ShuttingDown { .. } => text.clone(), // each step is said
+            _ => because.id(),
+        };
+        let loop_wait = self.view.settings.loop_wait;
+        if self.said.as_ref().is_some_and(|(said, at)| *said == subject && now.since(*at) < loop_wait) {
             return;
         }
-        log::log!(severity(because), "{because}");
-        self.said = Some((id, now));
+        log::log!(severity(because), "{text}");
+        self.said = Some((subject, now));
+    }
+
+    /// The reason in words; the kernel does not know where the keys are.
+    fn words(&self, because: &Reason) -> String {
+        because.to_string().replace("<namespace>/<scope>/", &self.key_prefix)
     }
 
     fn set_alarm(&mut self, at: Instant, now: Instant, ctx: &mut Context<Self>) {

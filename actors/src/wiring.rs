@@ -10,7 +10,7 @@ use crate::start_up::Inherited;
 use crate::sync_manager::SyncManager;
 use actix::prelude::*;
 use arc_swap::ArcSwap;
-use pgherd_dcs::EtcdOptions;
+use pgherd_dcs::{EtcdOptions, Layout};
 pub use pgherd_kernel::Me;
 use pgherd_kernel::View;
 use pgherd_postgres::Postgres;
@@ -59,6 +59,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
         let now = pgherd_clock::boottime();
         Coordinator::new(CoordinatorParts {
             view: View::new(parts.me, settings, parts.inherited.promise, now),
+            key_prefix: Layout::new(&parts.etcd.namespace, &parts.scope, parts.etcd.member).prefix().to_owned(),
             scope: parts.scope,
             links,
             fence: parts.inherited.fence,

@@ -119,7 +119,7 @@ fn a_stranger_in_the_leader_key_ends_writes_until_it_is_cleared() {
     for (round, (value, lease, says)) in (1..).zip(cases) {
         let (primary, marks) = usurp(&cluster, |_| value.to_vec(), lease);
         for (node, mark) in cluster.nodes.iter().zip(&marks) {
-            node.await_log(*mark, "remove the key: etcdctl del");
+            node.await_log(*mark, "remove the key: etcdctl del /service/test/leader");
         }
         cluster.nodes[1 - primary].await_log(marks[1 - primary], says);
         clear(&cluster, round);
@@ -135,8 +135,8 @@ fn a_member_in_the_leader_key_that_did_not_put_itself_there_does_not_lead() {
     let cases = [
         (0, lease, "under a lease that is not mine"),
         (1, lease, "under a lease that is not mine"),
-        (0, 0, "remove the key: etcdctl del"),
-        (1, 0, "remove the key: etcdctl del"),
+        (0, 0, "remove the key: etcdctl del /service/test/leader"),
+        (1, 0, "remove the key: etcdctl del /service/test/leader"),
     ];
     for (round, (who, lease, says)) in (1..).zip(cases) {
         let named = |primary: usize| (primary + who) % 2;

@@ -33,7 +33,7 @@ impl Coordinator {
             settings: view.settings.clone(),
             system_id: view.system_id(),
             timeline,
-            reason: ReasonText { id: decision.because.id(), text: decision.because.to_string() },
+            reason: ReasonText { id: decision.because.id(), text: self.words(&decision.because) },
         }));
     }
 }

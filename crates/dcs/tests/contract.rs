@@ -3,7 +3,7 @@
 
 use pgherd_clock::boottime;
 use pgherd_dcs::{Dcs, Etcd3, EtcdOptions, WatchEnded};
-use pgherd_testkit::etcd::{Etcd, free_ports};
+use pgherd_testkit::etcd::Etcd;
 use pgherd_testkit::proxy::Proxy;
 use pgherd_types::{
     DcsWrite, HistoryRow, Initialize, Instant, LeaseId, Lsn, MemberDoc, Refused, Role, StatusKey, SystemId, Timeline,
@@ -391,7 +391,7 @@ async fn dead_and_silent_endpoints_are_passed_over() {
     let etcd = Etcd::start();
     let silent = Proxy::start(etcd.port());
     silent.stall();
-    let dead = format!("http://127.0.0.1:{}", free_ports(1)[0]);
+    let dead = format!("http://127.0.0.1:{}", pgherd_testkit::ports::lasting_port());
     let a = node("a", &[dead, silent.url(), etcd.url()]);
     // Far less than the sum of what waiting for each would cost; a generous bound, not a measurement.
     let deadline = in_ms(9000);

@@ -1,7 +1,7 @@
 //! Every decision of pgherd, as one pure function.
 //!
 //! The rule of this crate: no clock, no I/O, no thread, no randomness, no order that depends on a hash. What the world
-//! is like comes in as [`Observation`]s, which [`View::apply`] turns into a [`View`]; [`decide`] looks at the view and
+//! is like comes in as [`Observation`]s, which [`View::apply`] turns into a [`View`]; [`decide()`] looks at the view and
 //! says what to do ([`Decision`]), why ([`Reason`]) and when to ask again; [`View::dispatched`] notes what was asked
 //! for, so that the same facts do not lead to the same request twice. Production and the simulator run this very code.
 //!

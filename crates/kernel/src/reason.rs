@@ -62,6 +62,7 @@ pub enum Reason {
     InitializeIsGarbage,
     DataEmptyWhileLeading,
     // recover
+    StartingPrimary,
     StartingPrimaryAfterFailure,
     StartingReadOnlyWithLock,
     StartingAsSecondary,
@@ -182,6 +183,7 @@ impl fmt::Display for Reason {
                 f.write_str("the initialize key is neither empty nor a system ID: correct it, or remove it if this is the right data")
             }
             Self::DataEmptyWhileLeading => f.write_str("released leader key voluntarily as data dir empty and currently leader"),
+            Self::StartingPrimary => f.write_str("starting primary because i have the session lock"),
             Self::StartingPrimaryAfterFailure => f.write_str("starting primary after failure"),
             Self::StartingReadOnlyWithLock => f.write_str("starting as readonly because i had the session lock"),
             Self::StartingAsSecondary => f.write_str("starting as a secondary"),

@@ -133,7 +133,7 @@ const MUST_HAPPEN: [&str; 34] = [
     "operation:bootstrap failed",
     "operation:promote cancelled",
     "operation:promote failed",
-    "operation:starting primary after failure failed",
+    "operation:starting primary failed",
     "reason:AcquireRefused",
     "reason:DemotedEarly",
     "reason:Diverged",

@@ -3,7 +3,7 @@
 use crate::eventually::eventually_blocking;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,7 +29,7 @@ impl Etcd {
     pub fn start_cluster(n: usize) -> Vec<Self> {
         // Somebody else may take a port between its choice and etcd's start.
         let attempt = || {
-            let ports = free_ports(2 * n);
+            let ports: Vec<u16> = (0..2 * n).map(|_| crate::ports::lasting_port()).collect();
             let peers: Vec<String> = (0..n).map(|i| format!("m{i}=http://127.0.0.1:{}", ports[n + i])).collect();
             let peers = peers.join(",");
             let mut members: Vec<Self> = (0..n).map(|i| Self::member(i, ports[i], ports[n + i], &peers)).collect();
@@ -172,10 +172,4 @@ fn spawn(args: &[String], dir: &std::path::Path) -> Child {
         .stderr(log)
         .spawn()
         .expect("start /usr/bin/etcd (Debian package etcd-server)")
-}
-
-/// Ports that were free a moment ago.
-pub fn free_ports(n: usize) -> Vec<u16> {
-    let listeners: Vec<_> = (0..n).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|l| l.local_addr().expect("a bound port").port()).collect()
 }

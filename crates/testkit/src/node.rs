@@ -16,6 +16,9 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The length of the time at the beginning of a log line.
+const TIME_CHARS: usize = 23;
+
 /// See the module.
 pub struct Node {
     /// The member's name.
@@ -228,10 +231,11 @@ impl Node {
         let what = format!("{} logs {text:?}", self.name);
         eventually_blocking(PATIENCE * 2, &what, || self.logged_since(mark, text))
     }
-    /// The end of the log, for the report of a failed test.
+    /// The end of the log, for the report of a failed test; of lines that say the same only the first.
     pub fn print_log(&self, lines: usize) {
-        let log = self.log();
-        eprintln!("--- {} (last {lines} of {} lines)", self.log_path().display(), log.len());
+        let mut log = self.log();
+        log.dedup_by(|line, before| line.get(TIME_CHARS..).is_some_and(|text| before.get(TIME_CHARS..) == Some(text)));
+        eprintln!("--- {} (at most {lines} lines)", self.log_path().display());
         log.iter().skip(log.len().saturating_sub(lines)).for_each(|line| eprintln!("{line}"));
     }
 }

@@ -1,20 +1,33 @@
 //! Ports for servers that are stopped and started again on the same port: outside the range from which the system takes
-//! the local ports of outgoing connections, so that nobody sits on one meanwhile.
+//! the local ports of outgoing connections, so that nobody sits on one meanwhile, and never given to two test programs
+//! at a time.
 
-use std::net::TcpListener;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::net::{TcpListener, UdpSocket};
+use std::sync::{Mutex, PoisonError};
 
 const RANGE: std::ops::Range<u16> = 20_000..30_000;
 
-/// A port that no one listens on and that this process has not given out before.
+/// A port that no one listens on and that no test program has been given. It stays this program's until it ends: the
+/// UDP port of the same number, which nothing here uses, is the token.
 pub fn lasting_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let size = RANGE.end - RANGE.start;
-    // Several test programs may run side by side.
-    let offset = u16::try_from(std::process::id() % u32::from(size)).unwrap_or(0);
-    let candidate = || RANGE.start + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % size;
-    (0..size)
-        .map(|_| candidate())
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a free port between 20000 and 30000")
+    static TOKENS: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+    let mut tokens = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);
+    let (port, token) = RANGE
+        .filter_map(|port| Some((port, UdpSocket::bind(("127.0.0.1", port)).ok()?)))
+        .find(|(port, _)| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port between 20000 and 30000");
+    tokens.push(token);
+    port
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_port_is_given_twice() {
+        let (one, other) = (lasting_port(), lasting_port());
+        assert_ne!(one, other);
+        assert!(UdpSocket::bind(("127.0.0.1", one)).is_err(), "other programs see that it is taken");
+    }
 }

@@ -4,7 +4,6 @@
 use pgherd_postgres::{Credentials, Killer, OperationControl, Outcome, Postgres, PostgresOptions, bootstrap};
 use pgherd_types::Upstream;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,11 +15,6 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 const BIN_DIR: &str = "/usr/lib/postgresql/15/bin";
 /// Password of every role a test makes.
 pub const PASSWORD: &str = "secret'\\ of tests";
-
-/// A TCP port nobody uses at the moment.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
-}
 
 /// User and group for PostgreSQL's programs: `postgres` when the test runs as root, else nobody else.
 pub fn run_as() -> Option<(u32, u32)> {
@@ -77,7 +71,7 @@ pub fn options(name: &str, dir: &Path) -> PostgresOptions {
         ..Credentials::default()
     };
     options.bin_dir = Some(PathBuf::from(BIN_DIR)).filter(|dir| dir.is_dir());
-    options.listen_port = free_port();
+    options.listen_port = crate::ports::lasting_port();
     options.connect_port = options.listen_port;
     options.superuser = role("postgres");
     options.replication = role("replicator");

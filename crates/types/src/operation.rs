@@ -70,7 +70,7 @@ impl Operation {
         match self {
             Self::Bootstrap => "bootstrap",
             Self::Clone { .. } => "bootstrap from",
-            Self::StartPrimary => "starting primary after failure",
+            Self::StartPrimary => "starting primary",
             Self::StartReplica { .. } => "starting as a secondary",
             Self::Follow { .. } => "changing primary_conninfo",
             Self::Promote { .. } => "promote",

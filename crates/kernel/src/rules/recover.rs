@@ -34,7 +34,8 @@ fn with_lock(view: &View, cluster: &Cluster, control: &ControlData, now: Instant
         return release_once(view, now, None, Reason::StartFailedReleasing);
     }
     if may_resume(cluster, control) {
-        return Verdict::start(view, now, Operation::StartPrimary, Reason::StartingPrimaryAfterFailure);
+        let because = if view.crashed { Reason::StartingPrimaryAfterFailure } else { Reason::StartingPrimary };
+        return Verdict::start(view, now, Operation::StartPrimary, because);
     }
     Verdict::start(view, now, Operation::StartReplica { upstream: None }, Reason::StartingReadOnlyWithLock)
 }
@@ -83,7 +84,9 @@ mod tests {
 
     #[test]
     fn a_crashed_primary_with_the_lock_starts_on_its_timeline() {
-        check(primary().stopped(), "Start StartPrimary", "StartingPrimaryAfterFailure");
+        let crashed = primary().stopped().with_view(|v| v.crashed = true);
+        check(crashed, "Start StartPrimary", "StartingPrimaryAfterFailure");
+        check(primary().stopped(), "Start StartPrimary", "StartingPrimary");
     }
 
     #[test]
