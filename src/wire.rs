@@ -54,6 +54,7 @@ fn prepare_and_serve(settings: NodeSettings) -> Result<(), String> {
     if !fence.wait_for_guard(GUARD_PATIENCE) {
         log::warn!("the guard process has not gone yet; it ends by itself when nothing is left to guard");
     }
+    log::info!("left in order");
     Ok(())
 }
 
