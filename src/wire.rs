@@ -12,9 +12,16 @@ use pgherd_postgres::Postgres;
 use pgherd_protocol::coordinator::ShutdownRequested;
 use pgherd_types::NodeStatus;
 use pgherd_web::{ApiServer, StopServing};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The guard process is the same program, even if its file was replaced meanwhile.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+/// How long the guard process may take to go when everything is left in order.
+const GUARD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the node until it is asked to stop.
 pub fn run(settings: NodeSettings) -> ExitCode {
@@ -31,7 +38,8 @@ pub fn run(settings: NodeSettings) -> ExitCode {
 fn prepare_and_serve(settings: NodeSettings) -> Result<(), String> {
     let etcd = options::etcd(&settings)?;
     let server = Postgres::open(options::postgres(&settings)).map_err(|e| e.to_string())?;
-    let inherited = start_up::inherit(&server)?;
+    let inherited = start_up::inherit(&server, Path::new(THIS_PROGRAM))?;
+    let fence = inherited.fence.clone();
     let status = Arc::new(ArcSwap::from_pointee(first_status(&settings)));
     let parts = NodeParts {
         me: options::me(&settings),
@@ -42,7 +50,12 @@ fn prepare_and_serve(settings: NodeSettings) -> Result<(), String> {
         bootstrap_dcs: settings.bootstrap.dcs.clone(),
         status: status.clone(),
     };
-    actix::System::new().block_on(serve(parts, options::api(&settings), status))
+    actix::System::new().block_on(serve(parts, options::api(&settings), status))?;
+    if !fence.wait_for_guard(GUARD_PATIENCE) {
+        log::warn!("the guard process has not gone yet; it ends by itself when nothing is left to guard");
+    }
+    log::info!("left in order");
+    Ok(())
 }
 
 async fn serve(
@@ -66,7 +79,6 @@ async fn serve(
     for thread in &threads {
         thread.stop();
     }
-    log::info!("left in order");
     Ok(())
 }
 

@@ -2,13 +2,17 @@
 //! the actors are doing. It waits on the boot-time clock, so a machine that was suspended past the deadline fences first
 //! thing after it wakes up.
 //!
+//! Every order goes on to the guard process, too, which outlives this one and ends PostgreSQL if nobody else does.
+//!
 //! A second thread keeps the record of the present promise beside the data directory, for the agent that may have to
 //! take over after this process; it is separate, because a disk may hang and the fence must not.
 
 use pgherd_clock::{Alarm, Waker};
-use pgherd_postgres::Killer;
-use pgherd_types::{FenceOrder, Instant, LeaseGrant, LeaseId};
+use pgherd_guard::{GuardProgram, Link};
+use pgherd_postgres::{GuardedUntil, Killer};
+use pgherd_types::{FenceDue, FenceOrder, Instant, LeaseGrant, LeaseId};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,74 +38,143 @@ impl<T: Copy + PartialEq> Shared<T> {
         *self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
     fn set(&self, value: T) {
-        let before = std::mem::replace(&mut *self.value.lock().unwrap_or_else(PoisonError::into_inner), value);
-        if before != value {
+        self.change(|now| *now = value);
+    }
+    fn change(&self, change: impl FnOnce(&mut T)) {
+        let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *value;
+        change(&mut value);
+        if before != *value {
             self.waker.wake();
         }
     }
 }
 
+/// What the fence thread is told.
+#[derive(Copy, Clone, PartialEq, Eq)]
+struct Standing {
+    order: FenceOrder,
+    /// The agent leaves in order, and the guard shall go with it.
+    leaving: bool,
+}
+
 /// The coordinator's end of the fence.
 #[derive(Clone)]
 pub struct FenceHandle {
-    order: Arc<Shared<FenceOrder>>,
+    standing: Arc<Shared<Standing>>,
     record: Arc<Shared<Option<LeaseGrant>>>,
+    guarded: Option<GuardedUntil>,
+    dismissed: Arc<Mutex<Receiver<()>>>,
 }
 
 impl FenceHandle {
     /// What must be fenced and when; the promise it rests on is recorded.
     pub fn order(&self, order: FenceOrder, promise: Option<LeaseGrant>) {
-        self.order.set(order);
+        self.standing.change(|standing| standing.order = order);
         self.record.set(promise);
     }
 
-    /// Everything is left in order: nothing is fenced and the record says so.
+    /// Everything is left in order: nothing is fenced, the record says so and the guard process goes.
     pub fn forget(&self) {
-        self.order(FenceOrder::Disarmed, None);
+        self.standing.set(Standing { order: FenceOrder::Disarmed, leaving: true });
+        self.record.set(None);
+    }
+
+    /// Waits until the guard process has gone after `forget`; false if it had not in time (it then goes by itself).
+    pub fn wait_for_guard(&self, patience: Duration) -> bool {
+        self.dismissed.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience).is_ok()
+    }
+
+    /// Says whether the guard process is armed; `None` where there is none.
+    pub fn guarded(&self) -> Option<GuardedUntil> {
+        self.guarded.clone()
     }
 }
 
-/// Start the fence with the order that is in force already.
+/// Start the fence with the order that is in force already, and the guard process if one is wanted.
 pub fn start(
     killer: Killer,
     record_path: PathBuf,
     initial: FenceOrder,
     recorded: Option<LeaseGrant>,
+    guard: Option<GuardProgram>,
 ) -> std::io::Result<FenceHandle> {
-    let (order, order_alarm) = Shared::new(initial)?;
+    let (standing, alarm) = Shared::new(Standing { order: initial, leaving: false })?;
     let (record, record_alarm) = Shared::new(recorded)?;
-    let handle = FenceHandle { order: order.clone(), record: record.clone() };
+    let guarded = guard.is_some().then(GuardedUntil::default);
+    let link = guard.zip(guarded.clone()).map(|(guard, by)| Link::new(guard, standing.waker.clone(), by));
+    let (dismiss, dismissed) = sync_channel(1);
+    let dismissed = Arc::new(Mutex::new(dismissed));
+    let handle = FenceHandle { standing: standing.clone(), record: record.clone(), guarded, dismissed };
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10);
-    thread("fence").spawn(move || watch(&order, &order_alarm, &killer))?;
+    let mut fence = Fence { standing, alarm, killer, stopped: false, link, dismiss };
+    thread("fence").spawn(move || fence.watch())?;
     thread("fence-record").spawn(move || keep(&record, &record_alarm, &record_path, recorded))?;
     Ok(handle)
 }
 
-fn watch(shared: &Shared<FenceOrder>, alarm: &Alarm, killer: &Killer) {
-    let mut stopped = false;
-    loop {
-        let order = shared.get();
-        let now = pgherd_clock::boottime();
-        let (act_again_at, due) = match order {
-            FenceOrder::Disarmed => (None, false),
-            FenceOrder::Armed { stop_at, .. } if now < stop_at => (Some(stop_at), false),
-            FenceOrder::Armed { kill_at, .. } if now < kill_at => {
-                if !stopped && killer.stop_immediate() {
+/// What the fence thread works with.
+struct Fence {
+    standing: Arc<Shared<Standing>>,
+    alarm: Alarm,
+    killer: Killer,
+    /// The immediate stop that is due was carried out.
+    stopped: bool,
+    link: Option<Link>,
+    dismiss: SyncSender<()>,
+}
+
+impl Fence {
+    fn watch(&mut self) {
+        loop {
+            let standing = self.standing.get();
+            let act_again_at = self.act(standing.order);
+            let tend_again_at = self.tend(standing);
+            let guard = self.link.as_ref().and_then(Link::fd);
+            let until = act_again_at.into_iter().chain(tend_again_at).min();
+            if let Err(e) = self.alarm.wait_also(until, guard.as_slice()) {
+                // without an alarm there is no fence: the successor of this process fences first thing
+                log::error!(target: "critical", "the fence's alarm failed ({e}): ending the agent");
+                std::process::abort();
+            }
+        }
+    }
+
+    /// Does what is due; when to look again.
+    fn act(&mut self, order: FenceOrder) -> Option<Instant> {
+        let due = order.due(pgherd_clock::boottime());
+        let stopped = std::mem::replace(&mut self.stopped, !matches!(due, FenceDue::Nothing { .. }));
+        match due {
+            FenceDue::Nothing { until } => until,
+            FenceDue::Stop { kill_at } => {
+                if !stopped && self.killer.stop_immediate() {
                     log::error!(target: "critical", "the lease can no longer be relied upon: stopped PostgreSQL immediately");
                 }
-                (Some(kill_at), true)
+                Some(kill_at)
             }
-            FenceOrder::Armed { .. } => {
-                kill(killer);
-                (Some(now + KILL_AGAIN), true)
+            FenceDue::Kill => {
+                kill(&self.killer);
+                Some(pgherd_clock::boottime() + KILL_AGAIN)
             }
-        };
-        stopped = due;
-        if let Err(e) = alarm.wait(act_again_at) {
-            // without an alarm there is no fence: the successor of this process fences first thing
-            log::error!(target: "critical", "the fence's alarm failed ({e}): ending the agent");
-            std::process::abort();
         }
+    }
+
+    /// Hands the order on to the guard process; when to look again. Never waits.
+    fn tend(&mut self, Standing { order, leaving }: Standing) -> Option<Instant> {
+        let Some(link) = &mut self.link else {
+            if leaving {
+                let _ = self.dismiss.try_send(());
+            }
+            return None;
+        };
+        if !leaving || order != FenceOrder::Disarmed {
+            return link.tend(order);
+        }
+        if link.dismiss() {
+            let _ = self.dismiss.try_send(());
+            return None;
+        }
+        link.tend_again_at()
     }
 }
 

@@ -6,7 +6,7 @@ mod perform;
 
 use actix::prelude::*;
 use perform::perform;
-use pgherd_postgres::{OperationControl, Postgres, observe};
+use pgherd_postgres::{GuardedUntil, OperationControl, Postgres, observe};
 use pgherd_protocol::coordinator::{OperationFinished, PostgresObserved};
 use pgherd_protocol::postgres_operator::{Busy, CancelOperation, ConfigChanged, ExtendFence, StartOperation};
 use pgherd_types::{Operation, OperationEnd, OperationId, StopMode};
@@ -17,6 +17,8 @@ pub struct PostgresOperator {
     server: Arc<Postgres>,
     observed: Recipient<PostgresObserved>,
     finished: Recipient<OperationFinished>,
+    /// Says whether the guard process is armed; `None` where there is none.
+    guarded: Option<GuardedUntil>,
     running: Option<Running>,
     /// A configuration is being put in force; a newer one waits.
     config: ConfigTurn,
@@ -44,7 +46,12 @@ impl PostgresOperator {
         observed: Recipient<PostgresObserved>,
         finished: Recipient<OperationFinished>,
     ) -> Self {
-        Self { server, observed, finished, running: None, config: ConfigTurn::Idle }
+        Self { server, observed, finished, guarded: None, running: None, config: ConfigTurn::Idle }
+    }
+
+    /// What needs the lock needs an armed guard process, too.
+    pub fn guarded_by(self, guarded: Option<GuardedUntil>) -> Self {
+        Self { guarded, ..self }
     }
 
     /// Asking for an immediate stop while PostgreSQL is being stopped ends the politeness of that stop.
@@ -59,7 +66,7 @@ impl PostgresOperator {
         // The fence of a leader is no limit to what anybody may do.
         let control = Arc::new(match (operation.needs_lock(), fence) {
             (true, None) => OperationControl::new(Some(pgherd_types::Instant::default())),
-            (true, some) => OperationControl::new(some),
+            (true, some) => OperationControl::new(some).guarded_by(self.guarded.clone()),
             (false, _) => OperationControl::new(None),
         });
         let stops = matches!(operation, Operation::Stop { .. });

@@ -2,9 +2,11 @@
 //! and the fence is armed with the promise that does.
 
 use crate::fence_keeper::{self, FenceHandle};
+use pgherd_guard::GuardProgram;
 use pgherd_kernel::LeaseView;
 use pgherd_postgres::{Alive, Killer, Postgres, alive, look_at_data_directory};
 use pgherd_types::{DataDirectory, FenceOrder, Instant, LeaseGrant};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long an immediate stop may take before the kill.
@@ -19,8 +21,9 @@ pub struct Inherited {
     pub promise: Option<LeaseGrant>,
 }
 
-/// Fence what must be fenced, and arm the fence. Blocks; an error means that PostgreSQL may still be writable.
-pub fn inherit(server: &Postgres) -> Result<Inherited, String> {
+/// Fence what must be fenced, arm the fence, and find or start the guard process, which is a run of `program`. Blocks;
+/// an error means that PostgreSQL may still be writable.
+pub fn inherit(server: &Postgres, program: &Path) -> Result<Inherited, String> {
     let record_path = server.state_dir().path().join("lease");
     let promise = fence_keeper::read_record(&record_path);
     let now = pgherd_clock::boottime();
@@ -40,7 +43,8 @@ pub fn inherit(server: &Postgres) -> Result<Inherited, String> {
         }
         _ => FenceOrder::Disarmed,
     };
-    let fence = fence_keeper::start(server.killer(), record_path, order, promise)
+    let guard = GuardProgram { program: program.to_owned(), data_dir: server.options().data_dir.clone() };
+    let fence = fence_keeper::start(server.killer(), record_path, order, promise, Some(guard))
         .map_err(|e| format!("cannot start the fence thread: {e}"))?;
     Ok(Inherited { fence, promise })
 }

@@ -101,8 +101,9 @@ fn links(
     let (one, two, three, four) = (server(), server(), server(), server());
     let monitor =
         PostgresMonitor::start_in_arbiter(postgres_thread, move |_| PostgresMonitor::new(one, looked, loop_wait));
+    let guarded = parts.inherited.fence.guarded();
     let operator = PostgresOperator::start_in_arbiter(postgres_thread, move |_| {
-        PostgresOperator::new(two, looked_after, finished)
+        PostgresOperator::new(two, looked_after, finished).guarded_by(guarded)
     });
     let slots = SlotManager::start_in_arbiter(postgres_thread, move |_| SlotManager::new(three, aligned));
     let sync = SyncManager::start_in_arbiter(postgres_thread, move |_| SyncManager::new(four));

@@ -34,6 +34,9 @@ enum Command {
 
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
+    if let Some(data_dir) = pgherd_guard::wanted(std::env::args_os()) {
+        return pgherd_guard::run(&data_dir).map_or_else(fail, |()| ExitCode::SUCCESS);
+    }
     match Arguments::parse().command {
         Command::Run { config } => run::run(&config),
         Command::Demo(arguments) => demo::demo(&arguments),

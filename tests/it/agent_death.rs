@@ -73,9 +73,10 @@ fn a_new_agent_that_comes_too_late_fences_before_anything_else() {
     let old = cluster.await_primary();
     let new = 1 - old;
     cluster.nodes[old].kill_agent();
+    cluster.nodes[old].kill_guard();
     eventually(PATIENCE, "the other node leads", || (cluster.primary() == Some(new)).then_some(()));
     let postmaster = cluster.nodes[old].postmaster();
-    assert!(postmaster.is_some(), "without its agent nobody ended it");
+    assert!(postmaster.is_some(), "without its agent and its guard nobody ended it");
     // etcd could not allow it to go on either
     cluster.nodes[old].cut_etcd();
     let mark = cluster.nodes[old].log_mark();

@@ -7,6 +7,7 @@ mod agent_death;
 mod bootstrap;
 mod etcd_outage;
 mod garbage;
+mod guard;
 mod node_death;
 mod partition;
 mod postmaster_death;

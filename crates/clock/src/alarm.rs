@@ -3,7 +3,7 @@
 
 use pgherd_types::Instant;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::fd::OwnedFd;
+use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::{Errno, read, write};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
@@ -39,6 +39,11 @@ impl Alarm {
 
     /// Waits until then, or until it is woken; with `None` only until it is woken. May return early, never late.
     pub fn wait(&self, until: Option<Instant>) -> std::io::Result<()> {
+        self.wait_also(until, &[])
+    }
+
+    /// The same, and a wait that ends too when there is something to read from one of these, or its other end is gone.
+    pub fn wait_also(&self, until: Option<Instant>, others: &[BorrowedFd<'_>]) -> std::io::Result<()> {
         // zero would disarm the timer; an instant that has passed rings at once
         let at = until.map_or(0, |at| at.as_millis().max(1));
         let value = Timespec {
@@ -47,7 +52,8 @@ impl Alarm {
         };
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &once)?;
-        let mut fds = [PollFd::new(&self.timer, PollFlags::IN), PollFd::new(&self.woken, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&self.timer, PollFlags::IN), PollFd::new(&self.woken, PollFlags::IN)];
+        fds.extend(others.iter().map(|other| PollFd::new(other, PollFlags::IN)));
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e.into()),
@@ -82,5 +88,15 @@ mod tests {
         let thread = std::thread::spawn(move || alarm.wait(None));
         waker.wake();
         thread.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn something_to_read_ends_the_wait() {
+        use std::io::Write;
+        use std::os::fd::AsFd;
+        let (alarm, _waker) = Alarm::new().unwrap();
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.write_all(b"x").unwrap();
+        alarm.wait_also(None, &[theirs.as_fd()]).unwrap();
     }
 }

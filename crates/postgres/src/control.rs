@@ -2,7 +2,32 @@
 
 use crate::error::{OperationError, Outcome};
 use pgherd_types::Instant;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How long an operation waits for the guard process to take the order that was given with it.
+const GUARD_PATIENCE: Duration = Duration::from_secs(1);
+const GUARD_STEP: Duration = Duration::from_millis(2);
+
+/// Until when the guard process is known to be armed: written by who talks to it, read by operations.
+#[derive(Clone, Debug, Default)]
+pub struct GuardedUntil(Arc<AtomicU64>);
+
+impl GuardedUntil {
+    /// The guard will end PostgreSQL then and not before; `None` when it is not known to do so at all.
+    pub fn set(&self, until: Option<Instant>) {
+        self.0.store(until.map_or(0, Instant::as_millis), Ordering::SeqCst);
+    }
+    /// Not later than that.
+    pub fn limit(&self, until: Option<Instant>) {
+        self.0.fetch_min(until.map_or(0, Instant::as_millis), Ordering::SeqCst);
+    }
+    /// Is it armed, with a deadline to come?
+    pub fn armed(&self) -> bool {
+        pgherd_clock::boottime().as_millis() < self.0.load(Ordering::SeqCst)
+    }
+}
 
 /// Shared between an operation and whoever started it.
 #[derive(Debug)]
@@ -11,13 +36,23 @@ pub struct OperationControl {
     hurries: AtomicU8,
     /// Boot-time milliseconds; `u64::MAX` when there is no fence.
     fence_ms: AtomicU64,
+    guarded: Option<GuardedUntil>,
 }
 
 impl OperationControl {
     /// For an operation that may make PostgreSQL writable only before `fence`.
     pub fn new(fence: Option<Instant>) -> Self {
         let fence_ms = fence.map_or(u64::MAX, Instant::as_millis);
-        Self { cancelled: AtomicBool::new(false), hurries: AtomicU8::new(0), fence_ms: AtomicU64::new(fence_ms) }
+        Self {
+            cancelled: AtomicBool::new(false),
+            hurries: AtomicU8::new(0),
+            fence_ms: AtomicU64::new(fence_ms),
+            guarded: None,
+        }
+    }
+    /// It may make PostgreSQL writable only while a guard process is armed, too.
+    pub fn guarded_by(self, guarded: Option<GuardedUntil>) -> Self {
+        Self { guarded, ..self }
     }
     /// The lease was proven again. A fence only ever moves forward; an operation without one stays without.
     pub fn extend(&self, fence: Instant) {
@@ -43,10 +78,34 @@ impl OperationControl {
     pub fn go_on(&self) -> Outcome<()> {
         if self.cancelled.load(Ordering::SeqCst) { Err(OperationError::Cancelled) } else { Ok(()) }
     }
-    /// To be asked immediately before every step that could make PostgreSQL writable.
+    /// To be asked immediately before every step that could make PostgreSQL writable. Waits for the guard process, if
+    /// one is wanted and it has not taken its order yet.
     pub fn may_become_writable(&self) -> Outcome<()> {
+        self.may_be_writable()?;
+        if let Some(guarded) = &self.guarded {
+            self.await_guard(guarded)?;
+        }
+        self.may_be_writable()
+    }
+    /// To be asked while PostgreSQL is becoming writable. A guard that died meanwhile is replaced; that alone does not
+    /// end a server which the agent itself still watches.
+    pub fn may_be_writable(&self) -> Outcome<()> {
         self.go_on()?;
         if self.too_late() { Err(OperationError::TooLate) } else { Ok(()) }
+    }
+
+    fn await_guard(&self, guarded: &GuardedUntil) -> Outcome<()> {
+        let deadline = pgherd_clock::boottime() + GUARD_PATIENCE;
+        while !guarded.armed() {
+            if pgherd_clock::boottime() >= deadline {
+                return Err(OperationError::failed(
+                    "the guard process did not take the order within 1 s, and PostgreSQL must not become writable \
+                     without it; the log and guard.log in the state directory say why",
+                ));
+            }
+            std::thread::sleep(GUARD_STEP);
+        }
+        Ok(())
     }
 }
 
@@ -64,5 +123,22 @@ mod tests {
         assert_eq!(past.may_become_writable(), Ok(()));
         past.cancel();
         assert_eq!(past.may_become_writable(), Err(OperationError::Cancelled));
+    }
+
+    #[test]
+    fn without_an_armed_guard_nothing_becomes_writable_but_what_is_becoming_so_goes_on() {
+        let guarded = GuardedUntil::default();
+        let control = OperationControl::new(None).guarded_by(Some(guarded.clone()));
+        let later = pgherd_clock::boottime() + Duration::from_secs(3600);
+        guarded.limit(Some(later));
+        let refused = control.may_become_writable().unwrap_err();
+        assert!(refused.to_string().starts_with("the guard process did not take the order"), "{refused}");
+        assert_eq!(control.may_be_writable(), Ok(()));
+        // The order is taken while the operation waits for it.
+        let waiting = std::thread::spawn(move || control.may_become_writable());
+        guarded.set(Some(later));
+        assert_eq!(waiting.join().unwrap(), Ok(()));
+        guarded.limit(None);
+        assert!(!guarded.armed());
     }
 }

@@ -70,7 +70,7 @@ async fn wait_until_writable(
                 Err(_) => session = None,
             }
         }
-        control.may_become_writable()?;
+        control.may_be_writable()?;
         tokio::time::sleep(STEP).await;
     }
 }

@@ -51,7 +51,7 @@ pub fn start_primary(server: &Postgres, control: &OperationControl) -> Outcome<(
     let parameters = server.config().controlled;
     control.may_become_writable()?;
     let spawned = spawn(server, dir, &parameters, &[])?;
-    let ready = wait_until_ready(server, dir, &spawned, None, || control.may_become_writable());
+    let ready = wait_until_ready(server, dir, &spawned, None, || control.may_be_writable());
     if matches!(ready, Err(OperationError::Cancelled | OperationError::TooLate)) {
         server.end_now()?;
     }

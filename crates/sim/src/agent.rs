@@ -53,9 +53,8 @@ impl World {
         }
         let mut agent = Box::new(Agent::new(node.me.clone(), settings, node.recorded, local, mutant));
         agent.view.dice = dice;
-        agent.fence = agent.view.fence_order(local);
+        node.fence = agent.view.fence_order(local);
         node.agent = Some(agent);
-        node.exempt = false;
         node.disturbed_at = self.now;
         self.trace.tell(self.now, || format!("n{}    agent started", n + 1));
         let inc = node.inc;
@@ -79,8 +78,8 @@ impl World {
         let decision = decide(&agent.view, now);
         let verdict = invariants::check(&agent.view, &decision, now);
         agent.view.dispatched(&decision, now);
-        agent.fence = agent.view.fence_order(now.mono);
-        self.nodes[n].recorded = agent.view.lease.leader.map(|proof| proof.grant);
+        let (fence, recorded) = (agent.view.fence_order(now.mono), agent.view.lease.leader.map(|proof| proof.grant));
+        (self.nodes[n].fence, self.nodes[n].recorded) = (fence, recorded);
         self.turns += 1;
         if let Err(breach) = verdict
             && !mutant
@@ -183,14 +182,14 @@ impl World {
             Action::Exit => {
                 self.trace.tell(now, || format!("n{}    agent ended in order", n + 1));
                 self.trace.count("happened:agent ended in order");
-                self.nodes[n].recorded = None;
+                (self.nodes[n].fence, self.nodes[n].recorded) = (FenceOrder::Disarmed, None);
                 self.agent_gone(n);
                 self.push(now + 1000, Ev::AgentStart { n }); // unless something keeps it down
             }
         }
     }
 
-    /// The agent's process is no more.
+    /// The agent's process is no more. The guard process goes on with the last order.
     pub fn agent_gone(&mut self, n: usize) {
         let node = &mut self.nodes[n];
         if let Some(agent) = node.agent.take() {
@@ -199,7 +198,6 @@ impl World {
             node.inc += 1;
         }
         node.disturbed_at = self.now;
-        node.exempt = node.pg.alive();
     }
 
     /// The monitor looks.
@@ -211,56 +209,54 @@ impl World {
         self.turn(n, Some(Observation::Postgres(Arc::new(state))));
     }
 
-    // ---- the fence thread ----
+    // ---- the fence thread and the guard process, one clock and one order: whichever of them lives ----
 
-    /// See that the fence thread wakes in time for its order.
+    /// See that they wake in time for their order.
     pub fn fence_alarm(&mut self, n: usize) {
-        let node = &self.nodes[n];
-        let (inc, clock) = (node.inc, node.clock);
         let now = self.now;
-        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
-        let FenceOrder::Armed { stop_at, kill_at, .. } = agent.fence else { return };
+        let node = &mut self.nodes[n];
+        let clock = node.clock;
+        let FenceOrder::Armed { stop_at, kill_at, .. } = node.fence else { return };
         let local = clock.at(now);
         let at = if local < stop_at {
             clock.when(stop_at)
-        } else if agent.fence_stopped != Some(agent.fence) {
+        } else if node.fence_stopped != Some(node.fence) {
             now
         } else if local < kill_at {
             clock.when(kill_at)
         } else {
             now + 50
         };
-        if at < agent.fence_at {
-            agent.fence_at = at;
-            self.push(at, Ev::Fence { n, inc });
+        if at < node.fence_at {
+            node.fence_at = at;
+            self.push(at, Ev::Fence { n });
         }
     }
 
-    /// The fence thread wakes; it runs whatever the agent's other threads are doing.
+    /// They wake, whatever the agent's other threads are doing, and whether there is an agent or not.
     pub fn fence(&mut self, n: usize) {
         let local = self.local(n);
         let now = self.now;
         let node = &mut self.nodes[n];
-        let Some(agent) = node.agent.as_mut() else { return };
-        if agent.fence_at > now {
+        if node.fence_at > now {
             return;
         }
-        agent.fence_at = u64::MAX;
-        let FenceOrder::Armed { stop_at, kill_at, .. } = agent.fence else { return };
-        let alive = node.pg.alive();
+        node.fence_at = u64::MAX;
+        let FenceOrder::Armed { stop_at, kill_at, .. } = node.fence else { return };
+        let (alive, who) = (node.pg.alive(), if node.agent.is_some() { "fence" } else { "guard" });
         if local >= kill_at {
-            agent.fence_stopped = Some(agent.fence);
+            node.fence_stopped = Some(node.fence);
             if alive {
-                self.trace.count("happened:fence killed");
-                self.trace.detail(now, || format!("n{} fence kills", n + 1));
+                self.trace.count(&format!("happened:{who} killed"));
+                self.trace.detail(now, || format!("n{} {who} kills", n + 1));
                 let took = self.kill_time();
                 self.pg_kill(n, took);
             }
-        } else if local >= stop_at && agent.fence_stopped != Some(agent.fence) {
-            agent.fence_stopped = Some(agent.fence);
+        } else if local >= stop_at && node.fence_stopped != Some(node.fence) {
+            node.fence_stopped = Some(node.fence);
             if alive {
-                self.trace.count("happened:fence fired");
-                self.trace.tell(now, || format!("n{}    fence stops PostgreSQL", n + 1));
+                self.trace.count(&format!("happened:{who} fired"));
+                self.trace.tell(now, || format!("n{}    {who} stops PostgreSQL", n + 1));
                 self.pg_stop_immediately(n);
             }
         }

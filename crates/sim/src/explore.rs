@@ -113,7 +113,7 @@ pub fn explore_on_all_cores(
 
 /// What must have happened in a run of many seeds, beside every fault: a simulation in which nothing happens proves
 /// nothing.
-const MUST_HAPPEN: [&str; 33] = [
+const MUST_HAPPEN: [&str; 34] = [
     "fault:reply lost after effect",
     "happened:acquire refused",
     "happened:agent ended in order",
@@ -122,6 +122,7 @@ const MUST_HAPPEN: [&str; 33] = [
     "happened:fence fired",
     "happened:fence killed",
     "happened:fenced before the first DCS call",
+    "happened:guard fired",
     "happened:keepalive of a lost lease",
     "happened:late command dropped",
     "happened:leader key released",

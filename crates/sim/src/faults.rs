@@ -4,6 +4,7 @@ use crate::network::End;
 use crate::postgres::Proc;
 use crate::world::{Ev, World};
 use pgherd_kernel::lease_view;
+use pgherd_types::FenceOrder;
 
 /// A kind of fault. Durations are drawn when it strikes, unless a story gives one.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -238,7 +239,7 @@ impl World {
             self.nodes[n].recorded = None;
             self.nodes[n].clock.offset = self.rng.range(1_000_000, 9_000_000);
         }
-        self.nodes[n].exempt = false;
+        (self.nodes[n].fence, self.nodes[n].fence_at) = (FenceOrder::Disarmed, u64::MAX);
         self.drop_standbys(n, 1000, 10_000);
     }
 

@@ -81,12 +81,6 @@ pub struct Agent {
     pub hinted: bool,
     /// PostgreSQL's operator.
     pub op: Option<Op>,
-    /// The fence thread's order.
-    pub fence: FenceOrder,
-    /// When the fence thread looks next (true time).
-    pub fence_at: u64,
-    /// It has stopped PostgreSQL for this order.
-    pub fence_stopped: Option<FenceOrder>,
     /// When the coordinator's alarm rings (true time).
     pub alarm_at: u64,
     /// The alarm that is on the heap.
@@ -113,9 +107,6 @@ impl Agent {
             read_again: false,
             hinted: false,
             op: None,
-            fence: FenceOrder::Disarmed,
-            fence_at: u64::MAX,
-            fence_stopped: None,
             alarm_at: u64::MAX,
             alarm_queued: u64::MAX,
             round: None,
@@ -143,9 +134,13 @@ pub struct Node {
     pub pg: Postgres,
     /// The promise on record beside the data directory.
     pub recorded: Option<LeaseGrant>,
-    /// S1 is not counted against it: its agent is dead (or not yet in charge again) while its PostgreSQL lives.
-    pub exempt: bool,
-    /// Likewise until then: an operator removed its leader key.
+    /// The order in force at the fence thread and at the guard process, which outlives the agent.
+    pub fence: FenceOrder,
+    /// When the first of them looks next (true time).
+    pub fence_at: u64,
+    /// PostgreSQL was stopped for this order.
+    pub fence_stopped: Option<FenceOrder>,
+    /// S1 is not counted against it until then: an operator removed its leader key.
     pub exempt_until: u64,
     /// The last time a fault, or its own start, touched it (true time).
     pub disturbed_at: u64,
@@ -175,7 +170,9 @@ impl Node {
             paused_until: 0,
             pg: Postgres::default(),
             recorded: None,
-            exempt: false,
+            fence: FenceOrder::Disarmed,
+            fence_at: u64::MAX,
+            fence_stopped: None,
             exempt_until: 0,
             disturbed_at: 0,
             operator_slow: 0,

@@ -32,7 +32,7 @@ pub enum Ev {
     FaultEnd { index: usize, node: usize },
     Heal,
     Alarm { n: usize, inc: u32 },
-    Fence { n: usize, inc: u32 },
+    Fence { n: usize },
     Turn { n: usize, inc: u32, fact: Box<Observation> },
     AgentStart { n: usize },
     AgentGo { n: usize, inc: u32 },
@@ -245,8 +245,7 @@ impl World {
                 self.agent_go(n);
             }
             Ev::AgentGo { .. } => {}
-            Ev::Fence { n, inc } if self.nodes[n].inc == inc => self.fence(n), // whatever the agent is doing
-            Ev::Fence { .. } => {}
+            Ev::Fence { n } => self.fence(n), // whatever the agent is doing
             Ev::PgReady { n, pid }
             | Ev::PgPromoted { n, pid, .. }
             | Ev::PgCut { n, pid }

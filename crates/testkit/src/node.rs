@@ -5,7 +5,7 @@ use crate::eventually::eventually_blocking;
 use crate::http::{self, Answer};
 use crate::postgres::{run_as, sql};
 use crate::proxy::Proxy;
-use pgherd_postgres::Killer;
+use pgherd_postgres::{Killer, PidFd};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::{self, OpenOptions};
@@ -103,10 +103,27 @@ impl Node {
             agent.kill().and_then(|()| agent.wait()).expect("kill the agent");
         }
     }
-    /// SIGKILL for the agent and every process of its PostgreSQL: what the loss of a machine looks like.
+    /// SIGKILL for the agent, its guard and every process of its PostgreSQL: what the loss of a machine looks like.
     pub fn kill_node(&mut self) {
         self.kill_agent();
+        self.kill_guard();
         self.kill_postgres();
+    }
+    /// The living guard's process number.
+    pub fn guard(&self) -> Option<i32> {
+        pgherd_guard::holder(&self.data_dir())
+    }
+    /// SIGKILL for the guard; returns when it is dead. A living agent starts another.
+    pub fn kill_guard(&self) {
+        if let Some(guard) = self.guard().and_then(|pid| PidFd::open(pid).ok()) {
+            let _ = guard.signal(Signal::KILL);
+            assert!(guard.wait(PATIENCE), "kill the guard");
+        }
+    }
+    /// SIGSTOP for the guard.
+    pub fn freeze_guard(&self) {
+        let guard = self.guard().and_then(|pid| PidFd::open(pid).ok()).expect("a guard");
+        guard.signal(Signal::STOP).expect("freeze the guard");
     }
     /// SIGKILL for every process of PostgreSQL.
     pub fn kill_postgres(&self) {
@@ -229,6 +246,7 @@ impl Drop for Node {
             let _ = agent.kill();
             let _ = agent.wait();
         }
+        pgherd_guard::end(&self.data_dir());
         for directory in ["data", "data.clone"] {
             let _ = Killer::new(&self.directory.join(directory)).kill_all(PATIENCE);
         }

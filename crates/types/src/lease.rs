@@ -35,3 +35,32 @@ pub enum FenceOrder {
         kill_at: Instant,
     },
 }
+
+/// What an order demands at an instant.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum FenceDue {
+    /// Nothing yet.
+    Nothing {
+        /// From then on there is something to do; `None` while disarmed.
+        until: Option<Instant>,
+    },
+    /// PostgreSQL is to be stopped immediately.
+    Stop {
+        /// From then on it is to be killed.
+        kill_at: Instant,
+    },
+    /// Every process of the data directory is to be killed.
+    Kill,
+}
+
+impl FenceOrder {
+    /// What is due now.
+    pub fn due(&self, now: Instant) -> FenceDue {
+        match *self {
+            Self::Disarmed => FenceDue::Nothing { until: None },
+            Self::Armed { stop_at, .. } if now < stop_at => FenceDue::Nothing { until: Some(stop_at) },
+            Self::Armed { kill_at, .. } if now < kill_at => FenceDue::Stop { kill_at },
+            Self::Armed { .. } => FenceDue::Kill,
+        }
+    }
+}

@@ -21,7 +21,7 @@ pub mod writes;
 
 pub use cluster::{Cluster, ConfigKey, Initialize, LeaderKey, StatusKey};
 pub use instant::{Instant, Now, WallTime};
-pub use lease::{FenceOrder, LeaseGrant, LeaseId};
+pub use lease::{FenceDue, FenceOrder, LeaseGrant, LeaseId};
 pub use lsn::Lsn;
 pub use member::{Member, MemberDoc, MemberName, Role};
 pub use node_status::NodeStatus;

@@ -41,7 +41,7 @@ impl Node {
         let url = format!("http://127.0.0.1:{}{path}", self.rest_port);
         super::writer::http_status(&url).await
     }
-    /// SIGKILL for the agent and for every process of its PostgreSQL: what the loss of a machine looks like.
+    /// SIGKILL for the agent, its guard and every process of its PostgreSQL: what the loss of a machine looks like.
     pub fn kill(&mut self) -> Result<(), String> {
         if let Some(mut agent) = self.agent.take() {
             agent
@@ -49,6 +49,7 @@ impl Node {
                 .and_then(|()| agent.wait())
                 .map_err(|e| format!("cannot kill the agent of {}: {e}", self.name))?;
         }
+        pgherd_guard::end(&self.data_dir());
         let killed = Killer::new(&self.data_dir()).kill_all(Duration::from_secs(10));
         killed.map_err(|e| format!("processes {:?} of {} survive SIGKILL", e.0, self.name))
     }
@@ -61,6 +62,7 @@ impl Node {
         if let Some(mut agent) = self.agent.take() {
             wait_or_kill(&mut agent);
         }
+        pgherd_guard::end(&self.data_dir());
         let _ = Killer::new(&self.data_dir()).kill_all(Duration::from_secs(10));
     }
 }

@@ -16,7 +16,7 @@ impl World {
     fn check_one_writable(&mut self) {
         let mut first = None;
         for (n, node) in self.nodes.iter().enumerate() {
-            if !node.pg.writable || node.exempt || node.exempt_until > self.now {
+            if !node.pg.writable || node.exempt_until > self.now {
                 continue;
             }
             if let Some(other) = first {
