@@ -32,22 +32,18 @@ async fn accident(cluster: &mut Cluster, primary: usize, ledger: &Ledger) -> Res
     let confirmed = confirmed_by_replicas(cluster, primary).await?;
     println!("killing {} (agent and PostgreSQL), the primary, while rows are written", cluster.nodes[primary].name);
     cluster.nodes[primary].kill()?;
-    let killed_at = Instant::now();
+    let old = cluster.nodes[primary].pg_port;
     let before = ledger.lock().unwrap_or_else(PoisonError::into_inner).len();
     acknowledged(ledger, before + ROWS_AFTER).await?;
     let entries = ledger.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let last = entries
-        .iter()
-        .rev()
-        .find(|(_, at)| *at <= killed_at)
-        .map(|e| e.1)
-        .ok_or("nothing was written before the kill")?;
+    let last =
+        entries.iter().rfind(|ack| ack.by == old).map(|ack| ack.at).ok_or("nothing was written before the kill")?;
     let first =
-        entries.iter().find(|(_, at)| *at > killed_at).map(|e| e.1).ok_or("nothing was written after the kill")?;
+        entries.iter().find(|ack| ack.by != old).map(|ack| ack.at).ok_or("nothing was written after the kill")?;
     let new = cluster.primary().await.ok_or("rows are written but no node says that it is the primary")?;
     let present: BTreeSet<i64> = rows(cluster.nodes[new].pg_port).await?.into_iter().collect();
     cluster.print_members();
-    let lost = entries.iter().filter(|(id, at)| *at <= killed_at && !present.contains(id)).count();
+    let lost = entries.iter().filter(|ack| ack.by == old && !present.contains(&ack.id)).count();
     let broken: Vec<_> = confirmed.difference(&present).collect();
     println!("new primary: {}", cluster.nodes[new].name);
     println!("writes were down for {:.2} s (ttl is 5 s)", (first - last).as_secs_f64());

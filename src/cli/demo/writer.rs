@@ -8,8 +8,17 @@ use tokio_postgres::{Client, NoTls};
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Rows that were acknowledged, with the time of the acknowledgement.
-pub type Ledger = Arc<Mutex<Vec<(i64, Instant)>>>;
+/// A row that was acknowledged.
+#[derive(Clone)]
+pub struct Ack {
+    pub id: i64,
+    pub at: Instant,
+    /// By the server on this port.
+    pub by: u16,
+}
+
+/// All of them, in order.
+pub type Ledger = Arc<Mutex<Vec<Ack>>>;
 
 /// A connection as superuser to the server on this port.
 pub async fn connect(port: u16) -> Result<Client, String> {
@@ -28,19 +37,19 @@ pub async fn write(ports: Vec<u16>, ledger: Ledger) {
     loop {
         for port in &ports {
             if let Ok(client) = connect(*port).await {
-                write_while_it_works(&client, &mut next, &ledger).await;
+                write_while_it_works(&client, *port, &mut next, &ledger).await;
             }
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn write_while_it_works(client: &Client, next: &mut i64, ledger: &Ledger) {
+async fn write_while_it_works(client: &Client, by: u16, next: &mut i64, ledger: &Ledger) {
     loop {
         let id = *next;
         let insert = async { client.execute("INSERT INTO demo (id) VALUES ($1)", &[&id]).await };
         match tokio::time::timeout(PATIENCE, insert).await {
-            Ok(Ok(1)) => ledger.lock().unwrap_or_else(PoisonError::into_inner).push((id, Instant::now())),
+            Ok(Ok(1)) => ledger.lock().unwrap_or_else(PoisonError::into_inner).push(Ack { id, at: Instant::now(), by }),
             _ => {
                 // whether it was written is not known: the number is not used again
                 *next += 1;
