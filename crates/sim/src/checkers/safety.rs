@@ -1,7 +1,6 @@
 //! S1, S2, S4 and S6.
 
 use crate::world::World;
-use pgherd_kernel::view::Mutant;
 use pgherd_types::{HistoryRow, Initialize, Operation, Timeline};
 
 impl World {
@@ -90,10 +89,5 @@ impl World {
         if pg.data.is_some() || pg.alive() {
             self.fail(format!("S6: n{} overwrites a data directory that is not empty", n + 1));
         }
-    }
-
-    /// Is this a run with a planted bug?
-    pub fn mutant(&self) -> Option<Mutant> {
-        self.setup.mutant
     }
 }
