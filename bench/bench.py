@@ -107,8 +107,21 @@ class Node:
                 continue
         return found
 
+    def guard_pids(self):
+        """pgherd's guard process belongs to the node: it dies with it."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as f:
+                    words = f.read().decode().split("\0")
+            except OSError:
+                continue
+            if "guard" in words and f"{self.home}/data" in words:
+                found.append(int(pid))
+        return found
+
     def kill(self):
-        pids = self.postgres_pids()
+        pids = self.guard_pids() + self.postgres_pids()
         for pid in [self.agent.pid, *pids]:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -198,7 +211,8 @@ postgresql:
         for thread in threads:
             thread.join()
         if not first or gone is None:
-            raise SystemExit(f"{self.product}: no failover; logs in {self.home}")
+            print(f"{self.product}: no new primary {self.ttl + 60} s after the death of the old one", file=sys.stderr)
+            return float("inf")
         return min(first) - gone
 
     def write_to(self, node, first, stop):
