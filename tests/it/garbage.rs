@@ -162,7 +162,8 @@ fn a_leader_takes_back_a_key_that_somebody_removed() {
             // The removal fell between a keepalive and its proof: a leader that is told that the key is not its own
             // stops at once and does not ask why.
             cluster.nodes[primary].await_log(0, "demoted self because failed to update leader lock in DCS");
-            cluster.await_primary();
+            let next = cluster.await_primary();
+            assert_eq!(timeline(&cluster.nodes[next]), 2, "nobody goes on writing on the old timeline");
             return;
         }
         cluster.await_acks(&writer, 10);
