@@ -2,7 +2,7 @@
 //! decisions depend on. Whatever the text holds, usable settings come out: a key with a value of the wrong type keeps
 //! what was in force before and is reported, bad timings are corrected and reported.
 
-use pgherd_types::Settings;
+use pgherd_types::{RewindPolicy, Settings};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::time::Duration;
@@ -34,14 +34,9 @@ const SECONDS_MAX: u64 = 10_000_000;
 /// Keys that are part of the format and that this agent does not act on yet; `off` values need no warning.
 const LATER: &[&str] = &[
     "maximum_lag_on_syncnode",
-    "primary_stop_timeout",
-    "master_stop_timeout",
-    "primary_race_backoff",
     "synchronous_mode",
     "synchronous_mode_strict",
     "synchronous_node_count",
-    "failsafe_mode",
-    "check_timeline",
     "slots",
     "permanent_slots",
     "permanent_replication_slots",
@@ -73,15 +68,25 @@ pub fn read(text: &str, previous: &Settings, all_ours: bool) -> Result<Checked, 
             previous.primary_start_timeout,
         ),
         member_slots_ttl: reader.seconds(&["member_slots_ttl"], default.member_slots_ttl, previous.member_slots_ttl),
-        use_slots: reader.use_slots(default.use_slots, previous.use_slots),
+        use_slots: reader.section_flag("use_slots", default.use_slots, previous.use_slots),
         max_timelines_history: reader.history_rows(previous.max_timelines_history),
         pause: reader.flag("pause", default.pause, previous.pause),
+        primary_stop_timeout: reader.seconds(
+            &["primary_stop_timeout", "master_stop_timeout"],
+            default.primary_stop_timeout,
+            previous.primary_stop_timeout,
+        ),
+        primary_race_backoff: reader.seconds(
+            &["primary_race_backoff"],
+            default.primary_race_backoff,
+            previous.primary_race_backoff,
+        ),
+        check_timeline: reader.flag("check_timeline", default.check_timeline, previous.check_timeline),
+        failsafe_mode: reader.flag("failsafe_mode", default.failsafe_mode, previous.failsafe_mode),
+        rewind: reader.rewind(previous.rewind),
         dcs_outage_demote_early: reader.demote_early(previous.dcs_outage_demote_early),
     };
     reader.report_the_rest();
-    if settings.pause {
-        reader.warnings.push("pause: maintenance mode is not supported yet; the agent goes on acting".to_owned());
-    }
     correct_timings(&mut settings, all_ours, &mut reader.warnings);
     Ok(Checked { settings, warnings: reader.warnings })
 }
@@ -144,20 +149,34 @@ impl Reader {
         })
     }
 
-    fn use_slots(&mut self, default: bool, previous: bool) -> bool {
+    /// What may be done with diverged data.
+    fn rewind(&mut self, previous: RewindPolicy) -> RewindPolicy {
+        let mut flag = |key, previous| self.section_flag(key, false, previous);
+        RewindPolicy {
+            use_pg_rewind: flag("use_pg_rewind", previous.use_pg_rewind),
+            replace_on_failure: flag("remove_data_directory_on_rewind_failure", previous.replace_on_failure),
+            replace_on_divergence: flag("remove_data_directory_on_diverged_timelines", previous.replace_on_divergence),
+        }
+    }
+
+    /// A flag of the section `postgresql`.
+    fn section_flag(&mut self, key: &str, default: bool, previous: bool) -> bool {
         let section = match self.get("postgresql") {
             None => return default,
             Some(Value::Object(section)) => section,
             Some(_) => {
-                self.warnings.push("postgresql: must be a map; ignored".to_owned());
+                let warning = "postgresql: must be a map; ignored".to_owned();
+                if !self.warnings.contains(&warning) {
+                    self.warnings.push(warning);
+                }
                 return previous;
             }
         };
-        match section.get("use_slots").filter(|v| !v.is_null()) {
+        match section.get(key).filter(|v| !v.is_null()) {
             None => default,
             Some(value) => flag(value).unwrap_or_else(|| {
                 self.warnings
-                    .push("postgresql.use_slots: must be true or false; the value in force before is kept".to_owned());
+                    .push(format!("postgresql.{key}: must be true or false; the value in force before is kept"));
                 previous
             }),
         }

@@ -87,7 +87,7 @@ async fn read(settings: &ClientSettings, scope: &str) -> Result<Cluster, String>
 fn explain(refused: Refused) -> String {
     match refused {
         Refused::Denied(why) | Refused::Unreachable(why) => why,
-        Refused::Compare | Refused::LeaseGone => "etcd gave an answer that no reading has".to_owned(),
+        Refused::Absent | Refused::Compare | Refused::LeaseGone => "etcd gave an answer that no reading has".to_owned(),
     }
 }
 

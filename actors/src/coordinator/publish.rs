@@ -33,6 +33,10 @@ impl Coordinator {
             settings: view.settings.clone(),
             system_id: view.system_id(),
             timeline,
+            operation: view.operation.as_ref().map(|running| running.operation.name()),
+            scheduled_restart: None,
+            failsafe_active: false,
+            watchdog_failed: false,
             reason: ReasonText { id: decision.because.id(), text: self.words(&decision.because) },
         }));
     }

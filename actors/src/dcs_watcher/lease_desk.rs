@@ -49,7 +49,8 @@ impl LeaseDesk {
                 match answer {
                     Err(Refused::LeaseGone) => self.forget(lease),
                     Err(Refused::Compare) => self.may_lead.set(false),
-                    Ok(_) | Err(Refused::Denied(_) | Refused::Unreachable(_)) => {}
+                    // an absent key may be taken again on this very lease
+                    Ok(_) | Err(Refused::Absent | Refused::Denied(_) | Refused::Unreachable(_)) => {}
                 }
                 answer
             }

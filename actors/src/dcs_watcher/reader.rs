@@ -193,7 +193,7 @@ impl Reader {
         let now = boottime();
         let why = match why {
             Refused::Unreachable(why) | Refused::Denied(why) => why.clone(),
-            Refused::Compare | Refused::LeaseGone => format!("{why:?}"),
+            Refused::Absent | Refused::Compare | Refused::LeaseGone => format!("{why:?}"),
         };
         match outage {
             None => {

@@ -1,7 +1,7 @@
 //! From the name of an operation to the code that does it.
 
 use pgherd_postgres::{
-    OperationControl, Outcome, Postgres, bootstrap, clone_from, follow, promote, start_primary, start_replica,
+    OperationControl, Outcome, Postgres, bootstrap, clone_from, follow, promote, rewind, start_primary, start_replica,
     stop_fast, stop_immediately,
 };
 use pgherd_types::{Operation, OperationEnd, StopMode};
@@ -18,7 +18,8 @@ pub(super) async fn perform(server: &Arc<Postgres>, operation: &Operation, contr
 async fn run(server: &Arc<Postgres>, operation: &Operation, control: &OperationControl) -> Outcome<()> {
     match operation {
         Operation::Bootstrap => bootstrap(server, control).await,
-        Operation::Clone { from } => clone_from(server, from, control).await,
+        Operation::Clone { from, replace } => clone_from(server, from, *replace, control).await,
+        Operation::Rewind { from } => rewind(server, from, control).await,
         Operation::StartPrimary => start_primary(server, control),
         Operation::StartReplica { upstream } => start_replica(server, upstream.as_ref(), control),
         Operation::Follow { upstream } => follow(server, upstream.as_ref(), control).await,

@@ -2,10 +2,12 @@
 //! numbers out of range - reading never fails: it takes the documented fallback and says what is wrong with the key.
 
 mod cluster;
+mod manual;
 mod member;
 mod scalars;
 
 pub use cluster::{KeyValue, cluster};
+pub use manual::{encode_failover, encode_failsafe, moment};
 pub use member::encode_member;
 pub use scalars::{encode_history, encode_status, is_config_object, read_timeline};
 

@@ -82,7 +82,8 @@ pub trait Dcs {
     fn grant(&self, ttl: Duration, deadline: Instant) -> Answer<'_, Result<LeaseGrant, Refused>>;
 
     /// Keeps the lease alive; with `prove_leader` then compares LEASE(`leader`) with it. [`Refused::LeaseGone`] when
-    /// the lease is lost, [`Refused::Compare`] when the leader key does not hang on it.
+    /// the lease is lost, [`Refused::Absent`] when there is no leader key, [`Refused::Compare`] when it does not hang on the
+    /// lease.
     fn renew(&self, lease: LeaseId, prove_leader: bool, deadline: Instant) -> Answer<'_, Result<LeaseGrant, Refused>>;
 
     /// Creates the leader key on this lease if there is none. Says nothing about how long the lease lives.

@@ -93,7 +93,7 @@ async fn one_of_two_gets_the_leader_key_and_only_that_one_can_prove_it() {
     assert!(b.renew(on_b, false, soon()).await.is_ok());
     assert_eq!(etcd.get(&key("leader")).unwrap(), "a");
     etcd.delete(&key("leader"));
-    assert_eq!(a.renew(on_a, true, soon()).await, Err(Refused::Compare), "the lease lives but the key is gone");
+    assert_eq!(a.renew(on_a, true, soon()).await, Err(Refused::Absent), "the lease lives but the key is gone");
 }
 
 #[actix_rt::test]

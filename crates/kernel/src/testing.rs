@@ -43,6 +43,7 @@ pub fn control() -> ControlData {
         standby_signal: false,
         wal_end: None,
         major_version: 15,
+        rewindable: true,
     }
 }
 
@@ -65,6 +66,7 @@ pub fn server(in_recovery: bool) -> RunningServer {
         postmaster_start_time: String::new(),
         server_version: 150_000,
         pending_restart: false,
+        pending_restart_reason: vec![],
     }
 }
 

@@ -218,6 +218,10 @@ fn member_doc(view: &View, because: &Reason, now: Instant) -> Option<MemberDoc> 
         replication_state: running.and_then(|r| r.replication_state()).map(str::to_owned),
         timeline: running.filter(|r| history_tells(view, r)).and_then(|r| r.timeline),
         pending_restart: running.is_some_and(|r| r.pending_restart),
+        pending_restart_reason: running.map(|r| r.pending_restart_reason.clone()).unwrap_or_default(),
+        scheduled_restart: None,
+        pause: false,
+        checkpoint_pending: false,
         trouble: trouble(because),
     })
 }
@@ -253,7 +257,7 @@ pub fn phase(view: &View) -> ServerPhase {
         Some(Operation::Clone { .. }) => return ServerPhase::CreatingReplica,
         Some(Operation::StartPrimary | Operation::StartReplica { .. }) => return ServerPhase::Starting,
         Some(Operation::Stop { .. }) => return ServerPhase::Stopping,
-        Some(Operation::Promote { .. } | Operation::Follow { .. }) | None => {}
+        Some(Operation::Promote { .. } | Operation::Follow { .. } | Operation::Rewind { .. }) | None => {}
     }
     match view.postgres.get().map(|p| &p.server) {
         Some(Server::Running(_)) => ServerPhase::Running,

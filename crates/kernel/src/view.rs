@@ -235,7 +235,7 @@ impl View {
                         self.lease.current = None;
                         self.lose_lock(now);
                     }
-                    Refused::Denied(_) | Refused::Unreachable(_) => {}
+                    Refused::Absent | Refused::Denied(_) | Refused::Unreachable(_) => {}
                 }
             }
             Observation::LeaderReleased => {
@@ -335,7 +335,9 @@ impl View {
                 self.lose_lock(now);
             }
             Refused::Compare if proving => self.lose_lock(now),
-            Refused::Compare | Refused::Denied(_) | Refused::Unreachable(_) => {}
+            // the lease lives and nobody else can have the key: it may be taken back as long as the last proof lasts
+            Refused::Absent if self.lease.leader.is_some() => self.lease.vanished = true,
+            Refused::Absent | Refused::Compare | Refused::Denied(_) | Refused::Unreachable(_) => {}
         }
     }
 

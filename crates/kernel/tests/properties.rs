@@ -4,10 +4,10 @@
 use pgherd_kernel::{Action, Decision, Me, Observation, View, decide, invariants};
 use pgherd_types::postgres::{ControlState, SeenSlot};
 use pgherd_types::{
-    Cluster, ConfigKey, ControlData, DataDirectory, DcsWrite, FenceOrder, HistoryRow, Initialize, Instant, LeaderKey,
-    LeaseGrant, LeaseId, Lsn, Member, MemberDoc, MemberName, Now, OperationEnd, OperationId, PeerAnswer, PeerReport,
-    PeerSaid, PostgresState, Refused, Role, RunningServer, Server, Settings, StatusKey, SystemId, Tags, Timeline,
-    WallTime,
+    Cluster, ConfigKey, ControlData, DataDirectory, DcsWrite, FailoverKey, FenceOrder, HistoryRow, Initialize, Instant,
+    LeaderKey, LeaseGrant, LeaseId, Lsn, Member, MemberDoc, MemberName, Now, OperationEnd, OperationId, PeerAnswer,
+    PeerReport, PeerSaid, PostgresState, Refused, Role, RunningServer, Schedule, Server, Settings, StatusKey, SystemId,
+    Tags, Timeline, WallTime,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -105,12 +105,26 @@ fn initialize() -> impl Strategy<Value = Option<Initialize>> {
         1 => option::of(lease()).prop_map(|l| Some(Initialize::InProgress { lease: l.map(LeaseId) })),
     ]
 }
+fn failover() -> impl Strategy<Value = FailoverKey> {
+    let schedule = prop_oneof![
+        2 => Just(None),
+        1 => (0..40_i64).prop_map(|s| Some(Schedule::At { at: WallTime(s * 1000), text: "then".into() })),
+        1 => Just(Some(Schedule::Garbage("soon".into()))),
+    ];
+    (option::of(name()), option::of(name()), schedule).prop_map(|(leader, candidate, schedule)| FailoverKey {
+        mod_revision: 1,
+        leader,
+        candidate,
+        schedule,
+    })
+}
 fn cluster() -> impl Strategy<Value = Cluster> {
     let leader = option::of((name(), option::of(lease())));
     let members = btree_map(name(), (option::of(lease()), member_doc()), 0..4);
     let config = option::of(any::<bool>());
-    (initialize(), leader, members, lsn(), option::of(rows()), option::of(timeline()), config).prop_map(
-        |(initialize, leader, members, optime, history, timeline_reserved, config)| Cluster {
+    let failover = option::of(failover());
+    (initialize(), leader, members, lsn(), option::of(rows()), option::of(timeline()), config, failover).prop_map(
+        |(initialize, leader, members, optime, history, timeline_reserved, config, failover)| Cluster {
             revision: 1,
             initialize,
             leader: leader.map(|(name, lease)| LeaderKey { name, lease: lease.map(LeaseId) }),
@@ -122,6 +136,8 @@ fn cluster() -> impl Strategy<Value = Cluster> {
             history,
             timeline_reserved,
             config: config.map(|valid| ConfigKey { mod_revision: 1, text: "{}".into(), valid }),
+            failover,
+            failsafe: None,
         },
     )
 }
@@ -151,6 +167,7 @@ fn data() -> impl Strategy<Value = DataDirectory> {
                 standby_signal,
                 wal_end,
                 major_version: 15,
+                rewindable: true,
             })
         },
     );
@@ -180,6 +197,7 @@ fn running() -> impl Strategy<Value = RunningServer> {
             postmaster_start_time: String::new(),
             server_version: 150_018,
             pending_restart: false,
+            pending_restart_reason: Vec::new(),
         },
     )
 }
@@ -424,6 +442,7 @@ fn primary_on_timeline_3(row: HistoryRow) -> PostgresState {
         standby_signal: false,
         wal_end: None,
         major_version: 15,
+        rewindable: true,
     };
     let server = RunningServer {
         in_recovery: false,
@@ -443,6 +462,7 @@ fn primary_on_timeline_3(row: HistoryRow) -> PostgresState {
         postmaster_start_time: String::new(),
         server_version: 150_018,
         pending_restart: false,
+        pending_restart_reason: Vec::new(),
     };
     let now = at(BEGIN_MS);
     PostgresState {

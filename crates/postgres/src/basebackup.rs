@@ -16,7 +16,10 @@ const FORBIDDEN: [&str; 10] =
     ["pgdata", "format", "wal-method", "gzip", "version", "dbname", "host", "port", "username", "password"];
 
 /// Copies the member; ends with PostgreSQL stopped and set up as its standby.
-pub async fn clone_from(server: &Postgres, from: &Upstream, control: &OperationControl) -> Outcome<()> {
+pub async fn clone_from(server: &Postgres, from: &Upstream, replace: bool, control: &OperationControl) -> Outcome<()> {
+    if replace {
+        return Err(OperationError::failed("data that are there cannot be replaced"));
+    }
     make_data_directory(server, "clone", async |staging| {
         copy(server, from, &staging, control)?;
         config_files::clean_auto_conf(server, &staging)?;

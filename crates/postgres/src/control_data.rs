@@ -74,6 +74,8 @@ impl ControlFile {
             standby_signal: has_signal_file(data_dir),
             wal_end: None,
             major_version,
+            rewindable: self.text("wal_log_hints setting")? == "on"
+                || self.number::<u32>("Data page checksum version")? != 0,
         })
     }
 }

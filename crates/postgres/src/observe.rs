@@ -184,6 +184,7 @@ fn running(row: &SimpleQueryRow) -> Option<RunningServer> {
         postmaster_start_time: text("start_time").unwrap_or_default().to_owned(),
         server_version: version,
         pending_restart: is("pending_restart"),
+        pending_restart_reason: Vec::new(),
     })
 }
 

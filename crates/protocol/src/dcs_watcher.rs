@@ -13,7 +13,8 @@ pub struct Renewed {
 }
 
 /// Keep the lease alive, or get one if there is none. With `prove_leader` the answer is `Ok` only if the leader key
-/// hangs on this very lease: `Refused::LeaseGone` when the lease is lost, `Refused::Compare` when the key is not ours.
+/// hangs on this very lease: `Refused::LeaseGone` when the lease is lost, `Refused::Absent` when the key does not
+/// exist, `Refused::Compare` when it is not ours.
 /// Served before everything else.
 #[derive(Message, Clone, Copy, Debug)]
 #[rtype(result = "Result<Renewed, Refused>")]

@@ -6,5 +6,6 @@ pub mod dcs_watcher;
 pub mod peer_prober;
 pub mod postgres_monitor;
 pub mod postgres_operator;
+pub mod request_desk;
 pub mod slot_manager;
 pub mod sync_manager;

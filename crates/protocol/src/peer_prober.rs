@@ -1,7 +1,9 @@
 //! Commands for the peer prober.
 
 use actix::Message;
-use pgherd_types::PeerToAsk;
+use pgherd_types::{MemberName, PeerToAsk};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Ask these members for their status, all at once; the answer is `PeersProbed`, when the last one has answered or
 /// its patience ended.
@@ -12,4 +14,22 @@ pub struct ProbePeers {
     pub round: u64,
     /// Whom.
     pub peers: Vec<PeerToAsk>,
+}
+
+/// Ask these members, all at once, whether this primary may go on without the DCS; the answer is `FailsafeAsked`.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct AskFailsafe {
+    /// Comes back with the answer.
+    pub round: u64,
+    /// Name and API of each.
+    pub members: BTreeMap<MemberName, String>,
+    /// This node.
+    pub me: MemberName,
+    /// Where its PostgreSQL is.
+    pub conn_url: String,
+    /// Where its API is.
+    pub api_url: String,
+    /// How long to wait for an answer.
+    pub patience: Duration,
 }

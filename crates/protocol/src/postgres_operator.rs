@@ -34,3 +34,9 @@ pub struct CancelOperation(pub OperationId);
 #[derive(Message, Clone, Debug)]
 #[rtype(result = "()")]
 pub struct ConfigChanged(pub String);
+
+/// The local configuration or its files may have changed (SIGHUP, `POST /reload`): files are written and PostgreSQL is
+/// reloaded in any case.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct ReloadConfig;

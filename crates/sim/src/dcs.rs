@@ -281,6 +281,7 @@ impl World {
             (Kind::Renew(_), Reply::Yes) => Step::Done(call.grant().map(|grant| Answer::Renewed(grant, true))),
             (Kind::Acquire, Reply::Yes) => Step::Done(call.grant().map(|grant| Answer::Renewed(grant, true))),
             (_, Reply::Yes) => Step::Done(Ok(Answer::Done)),
+            (_, Reply::Absent) => Step::Done(Err(Refused::Absent)),
             (_, Reply::No) if call.unsure && call.request.writes() => Step::Next(Request::Range),
             (_, Reply::No) => Step::Done(Err(Refused::Compare)),
             (kind, Reply::LeaseGone) => {
@@ -348,12 +349,22 @@ impl World {
                 }
                 let for_leaders = matches!(
                     **write,
-                    DcsWrite::Status(_) | DcsWrite::History(_) | DcsWrite::ReserveTimeline { .. } | DcsWrite::Config(_)
+                    DcsWrite::Status(_)
+                        | DcsWrite::History(_)
+                        | DcsWrite::ReserveTimeline { .. }
+                        | DcsWrite::Config(_)
+                        | DcsWrite::Failsafe(_)
                 );
                 let guarded = match &**write {
                     DcsWrite::ReserveTimeline { seen, .. } => ours && cluster.timeline_reserved == *seen,
                     DcsWrite::ClaimInitialize | DcsWrite::AdoptInitialize(_) => cluster.initialize.is_none(),
                     DcsWrite::Config(_) => ours && cluster.config.is_none(),
+                    DcsWrite::ReplaceConfig { seen, .. } => {
+                        cluster.config.as_ref().map_or(0, |c| c.mod_revision) == *seen
+                    }
+                    DcsWrite::AskFailover { seen: Some(seen), .. } | DcsWrite::ClearFailover { seen } => {
+                        cluster.failover.as_ref().map_or(0, |key| key.mod_revision) == *seen
+                    }
                     _ => ours || !for_leaders,
                 };
                 if guarded {

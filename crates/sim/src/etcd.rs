@@ -1,7 +1,9 @@
 //! A model of etcd: one linearizable store with revisions, leases and transactions. It knows nothing of the network; the
 //! world decides when a request arrives and whether the reply gets back.
 
-use pgherd_types::{Cluster, ConfigKey, DcsWrite, Initialize, LeaderKey, LeaseId, Member, MemberName, StatusKey};
+use pgherd_types::{
+    Cluster, ConfigKey, DcsWrite, FailoverKey, Initialize, LeaderKey, LeaseId, Member, MemberName, StatusKey,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -57,6 +59,8 @@ pub enum Reply {
     No,
     /// The lease to attach to does not exist.
     LeaseGone,
+    /// A comparison found no leader key.
+    Absent,
     /// The cluster.
     All(Arc<Cluster>),
 }
@@ -117,6 +121,7 @@ impl Etcd {
                 }
                 None => Reply::NoTtl,
             },
+            Request::CompareLeader(_) if self.cluster.leader.is_none() => Reply::Absent,
             Request::CompareLeader(lease) => yes(self.leader_on(*lease)),
             Request::CreateLeader(lease) => {
                 if self.cluster.leader.is_some() {
@@ -195,14 +200,42 @@ impl Etcd {
                     Some(ConfigKey { mod_revision: cluster.revision + 1, text: text.clone(), valid: true });
                 true
             }
-            DcsWrite::Status(_) | DcsWrite::History(_) | DcsWrite::ReserveTimeline { .. } | DcsWrite::Config(_) => {
-                false
+            DcsWrite::ReplaceConfig { text, seen }
+                if cluster.config.as_ref().map_or(0, |c| c.mod_revision) == *seen =>
+            {
+                let mod_revision = cluster.revision + 1;
+                cluster.config = Some(ConfigKey { mod_revision, text: text.clone(), valid: true });
+                true
             }
+            DcsWrite::AskFailover { request, seen } if seen.is_none_or(|seen| seen == Self::failover_at(cluster)) => {
+                cluster.failover = Some(FailoverKey { mod_revision: cluster.revision + 1, ..request.clone() });
+                true
+            }
+            DcsWrite::ClearFailover { seen } if *seen == Self::failover_at(cluster) => {
+                cluster.failover = Some(FailoverKey { mod_revision: cluster.revision + 1, ..FailoverKey::default() });
+                true
+            }
+            DcsWrite::Failsafe(members) if ours => {
+                cluster.failsafe = Some(members.clone());
+                true
+            }
+            DcsWrite::Status(_)
+            | DcsWrite::History(_)
+            | DcsWrite::ReserveTimeline { .. }
+            | DcsWrite::Config(_)
+            | DcsWrite::ReplaceConfig { .. }
+            | DcsWrite::AskFailover { .. }
+            | DcsWrite::ClearFailover { .. }
+            | DcsWrite::Failsafe(_) => false,
         };
         if done {
             self.touch();
         }
         if done { Reply::Yes } else { Reply::No }
+    }
+
+    fn failover_at(cluster: &Cluster) -> i64 {
+        cluster.failover.as_ref().map_or(0, |key| key.mod_revision)
     }
 
     /// The leader key goes.
@@ -253,6 +286,12 @@ impl Etcd {
             DcsWrite::History(rows) => cluster.history.as_ref() == Some(rows),
             DcsWrite::ReserveTimeline { timeline, .. } => cluster.timeline_reserved == Some(*timeline),
             DcsWrite::Config(_) => cluster.config.as_ref().is_some_and(|c| c.valid),
+            DcsWrite::ReplaceConfig { text, .. } => cluster.config.as_ref().is_some_and(|c| c.text == *text),
+            DcsWrite::AskFailover { request, .. } => cluster.manual().is_some_and(|key| {
+                FailoverKey { mod_revision: 0, ..key.clone() } == FailoverKey { mod_revision: 0, ..request.clone() }
+            }),
+            DcsWrite::ClearFailover { .. } => cluster.manual().is_none(),
+            DcsWrite::Failsafe(members) => cluster.failsafe.as_ref() == Some(members),
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::postgres::{Data, Proc};
 use crate::world::{Ev, World};
 use pgherd_kernel::Observation;
 use pgherd_kernel::view::Mutant;
+use pgherd_types::postgres::ControlState;
 use pgherd_types::{LeaseId, Operation, OperationEnd, OperationId, StopMode, SystemId, Upstream};
 
 /// A fast stop that takes longer than this has failed.
@@ -63,8 +64,16 @@ impl World {
             self.check_promotion_has_lock(n, &operation);
         }
         match operation {
-            Operation::Bootstrap => self.op_create(n, id, 1500, 4000),
-            Operation::Clone { .. } => self.op_create(n, id, 1000, 5000),
+            Operation::Bootstrap => {
+                self.check_directory_is_empty(n);
+                self.op_create(n, id, 1500, 4000);
+            }
+            Operation::Clone { replace: false, .. } => {
+                self.check_directory_is_empty(n);
+                self.op_create(n, id, 1000, 5000);
+            }
+            Operation::Clone { replace: true, .. } => self.op_create(n, id, 1000, 5000),
+            Operation::Rewind { .. } => self.op_create(n, id, 200, 3000),
             Operation::StartPrimary => self.op_start(n, true),
             Operation::StartReplica { upstream } => {
                 if let Some(data) = self.nodes[n].pg.data.as_mut() {
@@ -80,7 +89,6 @@ impl World {
     }
 
     fn op_create(&mut self, n: usize, id: u64, shortest: u64, longest: u64) {
-        self.check_directory_is_empty(n);
         let took = self.rng.range(shortest, longest);
         let inc = self.nodes[n].inc;
         self.push(self.now + took, Ev::OpStep { n, inc, id });
@@ -145,7 +153,7 @@ impl World {
         let fails = self.mishap(20);
         match operation {
             _ if cancelled => self.op_ends(n, OperationEnd::Cancelled),
-            Operation::Bootstrap | Operation::Clone { .. } if fails => {
+            Operation::Bootstrap | Operation::Clone { .. } | Operation::Rewind { .. } if fails => {
                 self.op_ends(n, OperationEnd::Failed("no luck".to_owned()));
             }
             Operation::Bootstrap => {
@@ -154,8 +162,12 @@ impl World {
                 self.trace.count("happened:bootstrap");
                 self.op_ends(n, OperationEnd::Done);
             }
-            Operation::Clone { from } => {
-                let end = self.clone_from(n, &from);
+            Operation::Clone { from, replace } => {
+                let end = self.clone_from(n, &from, replace);
+                self.op_ends(n, end);
+            }
+            Operation::Rewind { from } => {
+                let end = self.rewind_from(n, &from);
                 self.op_ends(n, end);
             }
             Operation::Follow { .. } => self.op_ends(n, OperationEnd::Done),
@@ -166,16 +178,23 @@ impl World {
         }
     }
 
-    fn clone_from(&mut self, n: usize, from: &Upstream) -> OperationEnd {
-        let source = self.nodes.iter().position(|node| node.me.name == from.member);
-        let usable = source.filter(|s| {
-            let node = &self.nodes[*s];
-            node.up && node.pg.proc == Proc::Running && self.net.both(End::Node(*s), End::Node(n))
-        });
-        let Some(copy) = usable.and_then(|s| self.nodes[s].pg.data.clone()) else {
+    /// The data of a source that runs and can be reached.
+    fn data_of(&self, from: &Upstream, n: usize) -> Option<(usize, Data)> {
+        let source = self.nodes.iter().position(|node| node.me.name == from.member)?;
+        let node = &self.nodes[source];
+        let usable = node.up && node.pg.proc == Proc::Running && self.net.both(End::Node(source), End::Node(n));
+        Some((source, node.pg.data.clone().filter(|_| usable)?))
+    }
+
+    fn clone_from(&mut self, n: usize, from: &Upstream, replace: bool) -> OperationEnd {
+        let Some((_, copy)) = self.data_of(from, n) else {
             return OperationEnd::Failed("the source cannot be reached".to_owned());
         };
-        self.check_directory_is_empty(n);
+        if replace {
+            self.check_replacement(n);
+        } else {
+            self.check_directory_is_empty(n);
+        }
         let end = (copy.timeline, copy.wal_end);
         self.nodes[n].pg.data = Some(Data {
             standby_signal: true,
@@ -186,6 +205,29 @@ impl World {
             ..copy
         });
         self.trace.count("happened:clone");
+        OperationEnd::Done
+    }
+
+    /// Back to the point where the histories part, and what the source has from there on is still to be replayed.
+    fn rewind_from(&mut self, n: usize, from: &Upstream) -> OperationEnd {
+        let Some((source, theirs)) = self.data_of(from, n).filter(|(s, _)| !self.nodes[*s].pg.in_recovery) else {
+            return OperationEnd::Failed("the source cannot be reached or is no primary".to_owned());
+        };
+        self.check_rewind(n, source);
+        let end = (theirs.timeline, theirs.wal_end);
+        if let Some(data) = self.nodes[n].pg.data.as_mut() {
+            *data = Data {
+                standby_signal: true,
+                upstream: Some(endpoint(from.clone())),
+                min_recovery: end,
+                checkpoint: end,
+                state: ControlState::InArchiveRecovery,
+                slots: Default::default(),
+                wal_end_found: false,
+                ..theirs
+            };
+        }
+        self.trace.count("happened:rewind");
         OperationEnd::Done
     }
 
@@ -201,7 +243,7 @@ impl World {
                 let took = self.kill_time() + 200;
                 self.pg_kill(n, took);
             }
-            Operation::Bootstrap | Operation::Clone { .. } => {
+            Operation::Bootstrap | Operation::Clone { .. } | Operation::Rewind { .. } => {
                 let inc = self.nodes[n].inc;
                 self.push(self.now + 100, Ev::OpStep { n, inc, id });
             }
@@ -229,7 +271,7 @@ impl World {
             }
             (Operation::Promote { .. }, Notice::Promoted) if !op.cancelled => Some(OperationEnd::Done),
             (Operation::Stop { .. }, Notice::Dead) => Some(OperationEnd::Done),
-            (Operation::Bootstrap | Operation::Clone { .. }, _) => None,
+            (Operation::Bootstrap | Operation::Clone { .. } | Operation::Rewind { .. }, _) => None,
             (_, Notice::Dead) if op.cancelled => Some(OperationEnd::Cancelled),
             (_, Notice::Dead) => Some(OperationEnd::Failed("PostgreSQL ended".to_owned())),
             _ => None,
@@ -265,7 +307,9 @@ fn kind(end: &OperationEnd) -> &'static str {
 fn describe(operation: &Operation) -> String {
     match operation {
         Operation::Bootstrap => "initdb".to_owned(),
-        Operation::Clone { from } => format!("clone of {}", from.member),
+        Operation::Clone { from, replace: false } => format!("clone of {}", from.member),
+        Operation::Clone { from, replace: true } => format!("replacement by a clone of {}", from.member),
+        Operation::Rewind { from } => format!("rewind from {}", from.member),
         Operation::StartPrimary => "start as primary".to_owned(),
         Operation::StartReplica { upstream } => format!("start as standby of {}", whom(upstream.as_ref())),
         Operation::Follow { upstream } => format!("following {}", whom(upstream.as_ref())),

@@ -85,6 +85,7 @@ impl Data {
             standby_signal: self.standby_signal,
             wal_end: found.then_some(Lsn(self.wal_end)),
             major_version: 15,
+            rewindable: true,
         }
     }
 }
@@ -201,6 +202,7 @@ impl Postgres {
             postmaster_start_time: String::new(),
             server_version: 150_018,
             pending_restart: false,
+            pending_restart_reason: Vec::new(),
         }
     }
 }

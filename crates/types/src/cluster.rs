@@ -1,6 +1,6 @@
 //! The cluster as etcd describes it.
 
-use crate::{HistoryRow, LeaseId, Lsn, Member, MemberName, SystemId, Timeline};
+use crate::{FailoverKey, HistoryRow, LeaseId, Lsn, Member, MemberName, SystemId, Timeline};
 use std::collections::BTreeMap;
 
 /// The `initialize` key.
@@ -67,12 +67,20 @@ pub struct Cluster {
     pub timeline_reserved: Option<Timeline>,
     /// `config`.
     pub config: Option<ConfigKey>,
+    /// `failover`, also when it asks for nothing.
+    pub failover: Option<FailoverKey>,
+    /// `failsafe`: every member's API, as last written by a leader.
+    pub failsafe: Option<BTreeMap<MemberName, String>>,
 }
 
 impl Cluster {
     /// The member that leads, if its key exists too.
     pub fn leader_member(&self) -> Option<&Member> {
         self.members.get(&self.leader.as_ref()?.name)
+    }
+    /// What an operator asks of the whole cluster, if anything.
+    pub fn manual(&self) -> Option<&FailoverKey> {
+        self.failover.as_ref().filter(|key| key.asks())
     }
     /// The highest timeline the cluster is known to have used: from `history` and from reservations.
     pub fn latest_timeline(&self) -> Option<Timeline> {

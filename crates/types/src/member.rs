@@ -1,6 +1,6 @@
 //! Members of a cluster as their keys describe them.
 
-use crate::{LeaseId, Lsn, Tags, Timeline};
+use crate::{LeaseId, Lsn, ScheduledRestart, Tags, Timeline};
 use serde::Serialize;
 use std::fmt;
 
@@ -114,6 +114,15 @@ pub struct MemberDoc {
     pub timeline: Option<Timeline>,
     /// A restart of its PostgreSQL is pending.
     pub pending_restart: bool,
+    /// Which settings wait for it: name, value in force, value wanted.
+    pub pending_restart_reason: Vec<(String, String, String)>,
+    /// A restart is scheduled.
+    pub scheduled_restart: Option<ScheduledRestart>,
+    /// The node has seen that maintenance mode is on.
+    pub pause: bool,
+    /// A new primary whose control file still shows the old timeline (`checkpoint_after_promote` is false): nobody may
+    /// rewind from it yet.
+    pub checkpoint_pending: bool,
     /// Why the member does not do what is expected of it, as text; our own field (`pgherd_reason`).
     pub trouble: Option<String>,
 }

@@ -2,7 +2,8 @@
 //! compare them with its own reading of the boot-time clock.
 
 use crate::{
-    Cluster, Instant, MemberName, PostgresState, Role, ServerPhase, Settings, SystemId, Tags, Timeline, WallTime,
+    Cluster, Instant, MemberName, PostgresState, Role, ScheduledRestart, ServerPhase, Settings, SystemId, Tags,
+    Timeline, WallTime,
 };
 use std::sync::Arc;
 
@@ -46,6 +47,14 @@ pub struct NodeStatus {
     pub system_id: Option<SystemId>,
     /// Its timeline.
     pub timeline: Option<Timeline>,
+    /// The operation under way, by its name in status lines.
+    pub operation: Option<&'static str>,
+    /// A restart is scheduled.
+    pub scheduled_restart: Option<ScheduledRestart>,
+    /// The primary goes on without the DCS because all members agreed.
+    pub failsafe_active: bool,
+    /// The watchdog is required and cannot be used.
+    pub watchdog_failed: bool,
     /// Why it does what it does.
     pub reason: ReasonText,
 }

@@ -35,6 +35,14 @@ pub enum Operation {
     Clone {
         /// The source.
         from: Upstream,
+        /// Data that are there already are replaced, once the copy is complete. Only when that was asked for.
+        replace: bool,
+    },
+    /// Take diverged data of a stopped server back to the source's history with pg_rewind; ends with PostgreSQL stopped
+    /// and set up as a standby of the source. A server that did not end in order is recovered in single-user mode first.
+    Rewind {
+        /// The source, the leader.
+        from: Upstream,
     },
     /// Start as primary on the present timeline (after a crash or a bootstrap). Needs the leader lock.
     StartPrimary,
@@ -70,6 +78,7 @@ impl Operation {
         match self {
             Self::Bootstrap => "bootstrap",
             Self::Clone { .. } => "bootstrap from",
+            Self::Rewind { .. } => "running pg_rewind from",
             Self::StartPrimary => "starting primary",
             Self::StartReplica { .. } => "starting as a secondary",
             Self::Follow { .. } => "changing primary_conninfo",

@@ -56,6 +56,8 @@ pub struct ControlData {
     pub wal_end: Option<Lsn>,
     /// PostgreSQL's major version, `15`.
     pub major_version: u32,
+    /// pg_rewind can work on these data: data checksums, or `wal_log_hints`.
+    pub rewindable: bool,
 }
 
 /// The data directory.
@@ -137,6 +139,8 @@ pub struct RunningServer {
     pub server_version: u32,
     /// A setting waits for a restart.
     pub pending_restart: bool,
+    /// Which: name, value in force, value wanted.
+    pub pending_restart_reason: Vec<(String, String, String)>,
 }
 
 impl RunningServer {
@@ -228,6 +232,14 @@ pub enum ServerPhase {
     StartFailed,
     /// Stops.
     Stopping,
+    /// Stops, to be started again.
+    Restarting,
+    /// A restart did not work.
+    RestartFailed,
+    /// The user's bootstrap script runs.
+    RunningCustomBootstrap,
+    /// The user's bootstrap script failed.
+    CustomBootstrapFailed,
     /// Not running.
     #[default]
     Stopped,
@@ -248,6 +260,10 @@ impl ServerPhase {
             Self::Starting => "starting",
             Self::StartFailed => "start failed",
             Self::Stopping => "stopping",
+            Self::Restarting => "restarting",
+            Self::RestartFailed => "restart failed",
+            Self::RunningCustomBootstrap => "running custom bootstrap script",
+            Self::CustomBootstrapFailed => "custom bootstrap failed",
             Self::Stopped => "stopped",
             Self::StopFailed => "stop failed",
             Self::Crashed => "crashed",

@@ -23,6 +23,16 @@ pub struct Settings {
     pub max_timelines_history: usize,
     /// Maintenance mode.
     pub pause: bool,
+    /// How long an orderly stop of a primary may take before it becomes immediate; zero: as long as `pg_ctl_timeout`.
+    pub primary_stop_timeout: Duration,
+    /// How long a standby that still receives WAL waits before it joins a leader race.
+    pub primary_race_backoff: Duration,
+    /// Only a standby on the cluster's latest timeline may lead.
+    pub check_timeline: bool,
+    /// Keep the primary while the DCS is lost and every member agrees.
+    pub failsafe_mode: bool,
+    /// What to do with diverged data.
+    pub rewind: RewindPolicy,
     /// Demote after `retry_timeout` without the DCS (as Patroni does) instead of at the fence deadline.
     pub dcs_outage_demote_early: bool,
 }
@@ -39,7 +49,23 @@ impl Default for Settings {
             use_slots: true,
             max_timelines_history: 0,
             pause: false,
+            primary_stop_timeout: Duration::ZERO,
+            primary_race_backoff: Duration::ZERO,
+            check_timeline: false,
+            failsafe_mode: false,
+            rewind: RewindPolicy::default(),
             dcs_outage_demote_early: false,
         }
     }
+}
+
+/// What may be done with data that are not on the leader's history (section `postgresql`).
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct RewindPolicy {
+    /// `use_pg_rewind`.
+    pub use_pg_rewind: bool,
+    /// `remove_data_directory_on_rewind_failure`: replace the data by a new copy.
+    pub replace_on_failure: bool,
+    /// `remove_data_directory_on_diverged_timelines`: the same where pg_rewind cannot be used.
+    pub replace_on_divergence: bool,
 }

@@ -1,6 +1,7 @@
 //! The writes a node asks of the DCS, each with its guard named. `docs/dcs-layout.md` has the keys.
 
-use crate::{HistoryRow, MemberDoc, StatusKey, SystemId, Timeline};
+use crate::{FailoverKey, HistoryRow, MemberDoc, MemberName, StatusKey, SystemId, Timeline};
+use std::collections::BTreeMap;
 
 /// One guarded write. "Own lease" means: in the same transaction LEASE(`leader`) is compared with our lease.
 #[derive(Clone, PartialEq, Debug)]
@@ -28,6 +29,27 @@ pub enum DcsWrite {
     },
     /// `config` = this JSON text, if it does not exist or is not a JSON object; own lease.
     Config(String),
+    /// `config` = this JSON text, if the key is still at this revision (0: absent): an operator's change.
+    ReplaceConfig {
+        /// The new text.
+        text: String,
+        /// Its revision when the change was made up.
+        seen: i64,
+    },
+    /// `failover` = an operator's request; with a revision only if the key is still at it (0: absent).
+    AskFailover {
+        /// The request; its own `mod_revision` is not looked at.
+        request: FailoverKey,
+        /// The key's revision when the request was made up; `None` overwrites whatever is there.
+        seen: Option<i64>,
+    },
+    /// `failover` = `{}`, if the key is still at this revision: the request was dealt with.
+    ClearFailover {
+        /// Its revision.
+        seen: i64,
+    },
+    /// `failsafe`; own lease.
+    Failsafe(BTreeMap<MemberName, String>),
 }
 
 impl DcsWrite {
@@ -41,7 +63,9 @@ impl DcsWrite {
             Self::Status(_) => "status",
             Self::History(_) => "history",
             Self::ReserveTimeline { .. } => "timeline",
-            Self::Config(_) => "config",
+            Self::Config(_) | Self::ReplaceConfig { .. } => "config",
+            Self::AskFailover { .. } | Self::ClearFailover { .. } => "failover",
+            Self::Failsafe(_) => "failsafe",
         }
     }
 }
@@ -51,6 +75,8 @@ impl DcsWrite {
 pub enum Refused {
     /// The comparison failed: somebody else was first, or the key is not ours. Certain.
     Compare,
+    /// A proof of leadership found no leader key, while the lease lives: somebody removed it. Certain.
+    Absent,
     /// The lease does not exist any more. Certain.
     LeaseGone,
     /// etcd answered with an error that is not about reachability (permission, space, …). Nothing was written.

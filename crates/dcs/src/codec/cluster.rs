@@ -1,6 +1,6 @@
 //! All keys of one reading to a [`Cluster`].
 
-use super::{Complaint, Faults, member, scalars};
+use super::{Complaint, Faults, manual, member, scalars};
 use crate::Layout;
 use pgherd_types::{Cluster, LeaderKey, LeaseId, Lsn, Member, MemberName};
 
@@ -34,6 +34,8 @@ pub fn cluster(layout: &Layout, revision: i64, keys: &[KeyValue]) -> (Cluster, V
             b"history" => cluster.history = scalars::history(&kv.value, &mut faults),
             b"timeline" => cluster.timeline_reserved = timeline(kv, &mut faults),
             b"config" => cluster.config = Some(scalars::config(&kv.value, kv.mod_revision, &mut faults)),
+            b"failover" => cluster.failover = Some(manual::failover(&kv.value, kv.mod_revision, &mut faults)),
+            b"failsafe" => cluster.failsafe = manual::failsafe(&kv.value, &mut faults),
             rest => {
                 if let Some(name) = rest.strip_prefix(b"members/").filter(|n| !n.is_empty() && !n.contains(&b'/')) {
                     let member = named_member(name, kv, &mut faults);

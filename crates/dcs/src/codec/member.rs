@@ -1,11 +1,12 @@
 //! Member documents: the values of `members/<name>`.
 
-use super::{Faults, TEXT_LIMIT_BYTES, json, whole};
+use super::manual::{encode_scheduled_restart, scheduled_restart};
+use super::{Faults, TEXT_LIMIT_BYTES, json as parse, whole};
 use pgherd_types::{Lsn, MemberDoc, Role, Tags, Timeline};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 pub(super) fn decode_member(value: &[u8], faults: &mut Faults) -> MemberDoc {
-    match json(value) {
+    match parse(value) {
         Ok(Value::Object(document)) => fields(&Fields { document: &document }, faults),
         _ if value.starts_with(b"postgres") => very_old_form(value),
         Ok(_) => empty(faults, "not an object"),
@@ -66,6 +67,10 @@ fn fields(document: &Fields<'_>, faults: &mut Faults) -> MemberDoc {
         replication_state: document.text("replication_state", faults),
         timeline: timeline(document, faults),
         pending_restart: document.get("pending_restart").is_some_and(|v| v.as_bool() == Some(true)),
+        pending_restart_reason: pending_reasons(document.get("pending_restart_reason")),
+        scheduled_restart: document.get("scheduled_restart").and_then(scheduled_restart),
+        pause: document.get("pause").is_some_and(|v| v.as_bool() == Some(true)),
+        checkpoint_pending: document.get("checkpoint_after_promote").is_some_and(|v| v.as_bool() == Some(false)),
         trouble: document.text("pgherd_reason", faults),
     }
 }
@@ -108,6 +113,13 @@ fn tags(value: Option<&Value>, faults: &mut Faults) -> Tags {
     }
 }
 
+/// `{name: {old_value, new_value}}`.
+fn pending_reasons(value: Option<&Value>) -> Vec<(String, String, String)> {
+    let text = |change: &Value, key: &str| change.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
+    let changes = value.and_then(Value::as_object).into_iter().flatten();
+    changes.map(|(name, change)| (name.clone(), text(change, "old_value"), text(change, "new_value"))).collect()
+}
+
 /// Booleans, and the words and numbers that other agents let through for them.
 fn truth(value: &Value) -> Option<bool> {
     match value {
@@ -140,16 +152,27 @@ pub fn encode_member(doc: &MemberDoc) -> Vec<u8> {
     put("state", Some(doc.state.clone().into()));
     put("role", doc.role.map(|role| role.as_str().into()));
     put("version", doc.version.clone().map(Value::from));
+    put("checkpoint_after_promote", doc.checkpoint_pending.then_some(Value::Bool(false)));
     put("tags", shown_tags(&doc.tags));
     put("pending_restart", doc.pending_restart.then_some(Value::Bool(true)));
+    put("pending_restart_reason", encode_reasons(&doc.pending_restart_reason));
     put("xlog_location", doc.xlog_location.map(|lsn| lsn.0.into()));
     put("receive_lsn", doc.receive_lsn.filter(|lsn| !lsn.is_zero()).map(|lsn| lsn.0.into()));
     put("replay_lsn", doc.replay_lsn.filter(|lsn| !lsn.is_zero()).map(|lsn| lsn.0.into()));
     put("replication_state", doc.replication_state.clone().map(Value::from));
     put("timeline", doc.timeline.map(|timeline| timeline.0.into()));
+    put("scheduled_restart", doc.scheduled_restart.as_ref().map(encode_scheduled_restart));
+    put("pause", doc.pause.then_some(Value::Bool(true)));
     put("pgherd", doc.pgherd.clone().map(Value::from));
     put("pgherd_reason", doc.trouble.clone().map(Value::from));
     Value::Object(out).to_string().into_bytes()
+}
+
+/// `None` when nothing waits.
+fn encode_reasons(reasons: &[(String, String, String)]) -> Option<Value> {
+    let change =
+        |(name, old, new): &(String, String, String)| (name.clone(), json!({"old_value": old, "new_value": new}));
+    (!reasons.is_empty()).then(|| Value::Object(reasons.iter().map(change).collect()))
 }
 
 fn shown_tags(tags: &Tags) -> Option<Value> {

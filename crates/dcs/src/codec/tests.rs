@@ -3,7 +3,8 @@
 use super::*;
 use crate::Layout;
 use pgherd_types::{
-    Cluster, HistoryRow, Initialize, LeaseId, Lsn, MemberDoc, Role, StatusKey, SystemId, Tags, Timeline,
+    Cluster, FailoverKey, HistoryRow, Initialize, LeaseId, Lsn, MemberDoc, RestartFilter, RestartWish, Role, Schedule,
+    ScheduledRestart, StatusKey, SystemId, Tags, Timeline, WallTime,
 };
 
 fn kv(name: &str, value: impl AsRef<[u8]>) -> KeyValue {
@@ -44,6 +45,19 @@ fn full_member() -> MemberDoc {
         replication_state: Some("streaming".into()),
         timeline: Some(Timeline(3)),
         pending_restart: true,
+        pending_restart_reason: vec![("max_connections".into(), "100".into(), "80".into())],
+        scheduled_restart: Some(ScheduledRestart {
+            at: WallTime(1_893_499_200_000),
+            text: "2030-01-01T12:00:00+00:00".into(),
+            wish: RestartWish {
+                filter: RestartFilter { pending_only: true, ..RestartFilter::default() },
+                timeout: None,
+            },
+            shown: vec![("restart_pending".into(), "true".into())],
+            postmaster_start_time: "2026-01-01 00:00:00+00".into(),
+        }),
+        pause: true,
+        checkpoint_pending: true,
         trouble: Some("rewind failed".into()),
     }
 }
@@ -52,9 +66,11 @@ fn full_member() -> MemberDoc {
 fn a_member_document_to_the_byte_and_back() {
     let expected = concat!(
         r#"{"conn_url":"postgres://10.0.0.1:5432/postgres","api_url":"http://10.0.0.1:8008/patroni","#,
-        r#""state":"running","role":"replica","version":"4.1.4","tags":{"nofailover":true,"zone":"x y"},"#,
-        r#""pending_restart":true,"xlog_location":67109040,"receive_lsn":67109040,"replay_lsn":67109000,"#,
-        r#""replication_state":"streaming","timeline":3,"pgherd":"0.1.0","pgherd_reason":"rewind failed"}"#
+        r#""state":"running","role":"replica","version":"4.1.4","checkpoint_after_promote":false,"tags":{"nofailover":true,"zone":"x y"},"#,
+        r#""pending_restart":true,"pending_restart_reason":{"max_connections":{"old_value":"100","new_value":"80"}},"#,
+        r#""xlog_location":67109040,"receive_lsn":67109040,"replay_lsn":67109000,"#,
+        r#""replication_state":"streaming","timeline":3,"scheduled_restart":{"schedule":"2030-01-01T12:00:00+00:00","#,
+        r#""restart_pending":true,"postmaster_start_time":"2026-01-01 00:00:00+00"},"pause":true,"pgherd":"0.1.0","pgherd_reason":"rewind failed"}"#
     );
     assert_eq!(text(encode_member(&full_member())), expected);
     assert_eq!(clean("members/a", expected).members[&"a".into()].doc, full_member());
@@ -233,4 +249,50 @@ fn damaged_documents_never_panic() {
             }
         }
     }
+}
+
+#[test]
+fn a_request_for_a_switchover_in_every_form() {
+    let of = |value: &str| {
+        let (cluster, complaints) = read(&[kv("failover", value)]);
+        (cluster.failover.unwrap(), complaints.len())
+    };
+    let asked = |leader: &str, candidate: &str| FailoverKey {
+        mod_revision: 7,
+        leader: Some(leader).filter(|l| !l.is_empty()).map(Into::into),
+        candidate: Some(candidate).filter(|c| !c.is_empty()).map(Into::into),
+        schedule: None,
+    };
+    for (value, wanted) in [
+        (r#"{"leader":"a","member":"b"}"#, asked("a", "b")),
+        (r#"{"leader":"a","member":""}"#, asked("a", "")),
+        (r#"{"leader":null,"member":"b","scheduled_at":""}"#, asked("", "b")),
+        ("a:b", asked("a", "b")),
+        (":b", asked("", "b")),
+        ("{}", asked("", "")),
+    ] {
+        assert_eq!(of(value), (wanted, 0), "{value}");
+    }
+    for garbage in ["", "[]", "7", "{", r#"{"leader":{}}"#, "\u{0}"] {
+        let (key, complaints) = of(garbage);
+        assert!(!key.asks() && complaints == 1, "{garbage:?}");
+    }
+    let at = |text: &str| of(&format!(r#"{{"leader":"a","scheduled_at":"{text}"}}"#)).0.schedule.unwrap();
+    let noon = Schedule::At { at: WallTime(1_893_495_600_000), text: "2030-01-01T12:00:00+01:00".into() };
+    assert_eq!(at("2030-01-01T12:00:00+01:00"), noon);
+    assert_eq!(at("2030-01-01T12:00:00"), Schedule::Garbage("2030-01-01T12:00:00".into()), "no zone");
+    assert_eq!(at("soon"), Schedule::Garbage("soon".into()));
+    let written = FailoverKey { schedule: Some(noon), ..asked("a", "b") };
+    let expected = r#"{"leader":"a","member":"b","scheduled_at":"2030-01-01T12:00:00+01:00"}"#;
+    assert_eq!(text(encode_failover(&written)), expected);
+    assert_eq!(text(encode_failover(&FailoverKey::default())), "{}");
+}
+
+#[test]
+fn the_failsafe_topology() {
+    let members = clean("failsafe", r#"{"b":"http://b:8008/patroni","a":"http://a:8008/patroni"}"#).failsafe.unwrap();
+    let expected = r#"{"a":"http://a:8008/patroni","b":"http://b:8008/patroni"}"#;
+    assert_eq!(text(encode_failsafe(&members)), expected);
+    let (cluster, complaints) = read(&[kv("failsafe", "[]")]);
+    assert!(cluster.failsafe.is_none() && complaints.len() == 1);
 }

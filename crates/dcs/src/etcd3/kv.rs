@@ -63,8 +63,14 @@ impl Etcd3 {
         write: DcsWrite,
         deadline: Instant,
     ) -> Result<(), Refused> {
-        if let DcsWrite::AdoptInitialize(id) = write {
-            return self.adopt_initialize(id.to_string().as_bytes(), deadline).await;
+        match &write {
+            DcsWrite::AdoptInitialize(id) => {
+                return self.adopt_initialize(id.to_string().as_bytes(), deadline).await;
+            }
+            DcsWrite::ReplaceConfig { .. } | DcsWrite::AskFailover { .. } | DcsWrite::ClearFailover { .. } => {
+                return self.operators_write(&write, deadline).await;
+            }
+            _ => {}
         }
         let lease = lease.ok_or(Refused::LeaseGone)?;
         match write {
@@ -83,7 +89,33 @@ impl Etcd3 {
                 self.reserve_timeline(lease, timeline, seen, deadline).await
             }
             DcsWrite::Config(text) => self.put_missing_config(lease, text.as_bytes(), deadline).await,
+            DcsWrite::Failsafe(members) => {
+                self.put_as_leader(lease, "failsafe", &codec::encode_failsafe(&members), deadline).await
+            }
+            DcsWrite::ReplaceConfig { .. } | DcsWrite::AskFailover { .. } | DcsWrite::ClearFailover { .. } => {
+                self.operators_write(&write, deadline).await
+            }
         }
+    }
+
+    /// What anybody may write for an operator: guarded by the key's own revision, not by a lease.
+    async fn operators_write(&self, write: &DcsWrite, deadline: Instant) -> Result<(), Refused> {
+        let key = self.layout.key(write.key());
+        let (value, expected) = match write {
+            DcsWrite::ReplaceConfig { text, .. } if !codec::is_config_object(text.as_bytes()) => {
+                return Err(Refused::Denied("the configuration to write is not a JSON object".into()));
+            }
+            DcsWrite::ReplaceConfig { text, seen } => (text.clone().into_bytes(), Some(*seen)),
+            DcsWrite::AskFailover { request, seen } => (codec::encode_failover(request), *seen),
+            DcsWrite::ClearFailover { seen } => (b"{}".to_vec(), Some(*seen)),
+            other => return Err(Refused::Denied(format!("{} is not an operator's to write", other.key()))),
+        };
+        let judge = |seen: &Seen| match expected {
+            _ if seen.unsure && seen.value() == Some(&value) => Done,
+            Some(expected) if seen.mod_revision() != expected => Refuse(Refused::Compare),
+            _ => Try(Txn::new().if_modified(&key, seen.mod_revision()).put(&key, &value, None)),
+        };
+        self.settle(&key, None, judge, deadline).await
     }
 
     async fn claim_initialize(&self, lease: LeaseId, deadline: Instant) -> Result<(), Refused> {

@@ -3,7 +3,7 @@
 use super::Etcd3;
 use super::client::Failure;
 use super::settle::{Pauses, parse};
-use super::wire::{EtcdError, Framed, LeaseReply, Txn};
+use super::wire::{EtcdError, Framed, LeaseReply, Txn, TxnReply};
 use pgherd_clock::boottime;
 use pgherd_types::{Instant, LeaseGrant, LeaseId, Refused};
 use serde_json::json;
@@ -97,11 +97,19 @@ impl Etcd3 {
         loop {
             match self.txn(&proof, deadline).await {
                 Ok((reply, _)) if reply.succeeded => return Ok(()),
-                Ok(_) => return Err(Refused::Compare),
+                Ok((reply, _)) => return Err(disproof(reply)),
                 Err(Failure::NoAnswer { .. }) if pauses.pause_before(deadline).await => {}
                 Err(failure) => return Err(failure.refused()),
             }
         }
+    }
+}
+
+/// What the failed comparison read tells a removed key from a stranger's.
+fn disproof(reply: TxnReply) -> Refused {
+    match reply.reads().next() {
+        Some(None) => Refused::Absent,
+        _ => Refused::Compare,
     }
 }
 

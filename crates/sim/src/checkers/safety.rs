@@ -83,6 +83,22 @@ impl World {
         }
     }
 
+    /// S6: a running leader's data are never rebuilt.
+    pub fn check_replacement(&mut self, n: usize) {
+        if self.nodes[n].pg.alive() || self.etcd.leader() == Some(n) {
+            self.fail(format!("S6: n{} replaces the data of a running server or of the leader", n + 1));
+        }
+    }
+
+    /// S6: only data that have really diverged are rewound, and never those of a running server.
+    pub fn check_rewind(&mut self, n: usize, source: usize) {
+        let (here, there) = (&self.nodes[n].pg, &self.nodes[source].pg);
+        let diverged = matches!((&here.data, &there.data), (Some(ours), Some(theirs)) if !ours.is_within(theirs));
+        if here.alive() || !diverged {
+            self.fail(format!("S6: n{} rewinds data that are in use or on the source's history", n + 1));
+        }
+    }
+
     /// S6: nothing is overwritten, and nothing is rebuilt while its server runs.
     pub fn check_directory_is_empty(&mut self, n: usize) {
         let pg = &self.nodes[n].pg;
