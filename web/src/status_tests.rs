@@ -30,6 +30,10 @@ pub fn primary() -> NodeStatus {
         ..standby_server()
     };
     NodeStatus {
+        operation: None,
+        scheduled_restart: None,
+        failsafe_active: false,
+        watchdog_failed: false,
         name: "pg1".into(),
         role: Role::Primary,
         leader_until: Some(NOW + Duration::from_secs(10)),
@@ -42,6 +46,10 @@ pub fn primary() -> NodeStatus {
 /// A replica of it: 50 bytes behind in receiving, 100 in replaying; by its WAL receiver the leader is at -60.
 pub fn replica() -> NodeStatus {
     NodeStatus {
+        operation: None,
+        scheduled_restart: None,
+        failsafe_active: false,
+        watchdog_failed: false,
         name: "pg2".into(),
         scope: "demo".into(),
         tags: Tags { clonefrom: true, shown: shown_tags(), ..Tags::default() },
@@ -132,6 +140,7 @@ fn standby_server() -> RunningServer {
         postmaster_start_time: "2026-11-21 21:00:00.123456+00".into(),
         server_version: 150_018,
         pending_restart: false,
+        pending_restart_reason: vec![],
         history: Default::default(),
     }
 }
