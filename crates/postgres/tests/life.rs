@@ -27,7 +27,7 @@ async fn primary(dir: &TestDir, name: &str) -> TestPostgres {
 
 async fn standby(dir: &TestDir, name: &str, of: &TestPostgres) -> TestPostgres {
     let it = TestPostgres::open(options(name, dir.path())).unwrap();
-    clone_from(&it.server, &of.upstream(), &free()).await.unwrap();
+    clone_from(&it.server, &of.upstream(), false, &free()).await.unwrap();
     of.sql(&format!("SELECT pg_create_physical_replication_slot('{name}')")).await.unwrap();
     start_replica(&it.server, Some(&of.upstream()), &free()).unwrap();
     it
