@@ -32,7 +32,7 @@ async fn primary(dir: &TestDir, name: &str) -> TestPostgres {
 
 async fn standby(dir: &TestDir, name: &str, of: &TestPostgres) -> TestPostgres {
     let it = TestPostgres::open(options(name, dir.path())).unwrap();
-    clone_from(&it.server, &of.upstream(), &free()).await.unwrap();
+    clone_from(&it.server, &of.upstream(), false, &free()).await.unwrap();
     of.sql(&format!("SELECT pg_create_physical_replication_slot('{name}')")).await.unwrap();
     start_replica(&it.server, Some(&of.upstream()), &free()).unwrap();
     it
@@ -307,7 +307,7 @@ async fn an_interrupted_clone_is_recognised_cleared_up_and_repeated() {
     let (upstream, held, server) = (a.upstream(), control.clone(), b.server.clone());
     let cloning = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(clone_from(&server, &upstream, &held))
+        runtime.block_on(clone_from(&server, &upstream, false, &held))
     });
     let marker = state_dir(&options.data_dir).join("operation");
     let noted = || std::fs::read_to_string(&marker).ok().filter(|t| !t.contains("\"pid\":null"));
@@ -331,7 +331,7 @@ async fn an_interrupted_clone_is_recognised_cleared_up_and_repeated() {
     let b = TestPostgres::open(options.clone()).unwrap();
     assert!(!leftover.wait().unwrap().success(), "the process of the interrupted clone was ended");
     assert!(!marker.exists() && !staging_dir(&options.data_dir).exists());
-    clone_from(&b.server, &a.upstream(), &free()).await.unwrap();
+    clone_from(&b.server, &a.upstream(), false, &free()).await.unwrap();
     start_replica(&b.server, Some(&a.upstream()), &free()).unwrap();
     eventually(PATIENCE, "the clone runs", async || look(&b).await.running().cloned()).await;
 }
@@ -344,7 +344,7 @@ async fn existing_data_is_never_removed() {
     let precious = b.server.options().data_dir.join("precious");
     std::fs::create_dir(&b.server.options().data_dir).unwrap();
     std::fs::write(&precious, "data").unwrap();
-    let cloned = clone_from(&b.server, &a.upstream(), &free()).await;
+    let cloned = clone_from(&b.server, &a.upstream(), false, &free()).await;
     let made = pgherd_postgres::bootstrap(&b.server, &free()).await;
     for result in [cloned, made] {
         assert!(result.unwrap_err().to_string().contains("never overwritten"));
