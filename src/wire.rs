@@ -67,7 +67,7 @@ async fn serve(
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
     let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
     let api = ApiServer::bind(&api, status).map_err(|e| e.to_string())?.start();
-    let RunningNode { shutdown, mut done, threads } = wiring::start(parts);
+    let RunningNode { shutdown, mut done, threads, .. } = wiring::start(parts);
     tokio::select! {
         () = either(&mut term, &mut int) => {}
         _ = &mut done => {}

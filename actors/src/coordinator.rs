@@ -7,6 +7,7 @@
 mod config;
 mod dispatch;
 mod publish;
+mod requests;
 
 pub use config::ConfigTree;
 pub use dispatch::Links;
@@ -30,6 +31,7 @@ pub struct Coordinator {
     fence: FenceHandle,
     status: Arc<ArcSwap<NodeStatus>>,
     config: ConfigTree,
+    waiting: requests::Waiting,
     alarm: Option<SpawnHandle>,
     said: Option<(String, Instant)>,
     dcs_last_seen: pgherd_types::WallTime,
@@ -69,6 +71,7 @@ impl Coordinator {
             fence,
             status,
             config,
+            waiting: requests::Waiting::default(),
             alarm: None,
             said: None,
             dcs_last_seen,
@@ -117,6 +120,7 @@ impl Coordinator {
     fn act(&mut self, now: Now, ctx: &mut Context<Self>) {
         let decision = self.judged(decide(&self.view, now), now);
         self.view.dispatched(&decision, now);
+        self.fence.paused(self.view.settings.pause);
         self.fence.order(self.view.fence_order(now.mono), self.view.lease.leader.map(|proof| proof.grant));
         self.say(&decision.because, now.mono);
         self.publish(&decision, now);
@@ -188,7 +192,14 @@ fn severity(because: &Reason) -> log::Level {
         | Reason::LeaderKeyWithoutLease { .. }
         | Reason::DcsNotAccessible
         | Reason::LeaderHoldsWithoutDcs { .. }
-        | Reason::TakingVanishedKeyAgain => log::Level::Warn,
+        | Reason::TakingVanishedKeyAgain
+        | Reason::ManualRequestCleared { .. }
+        | Reason::HandoverGivenUp { .. }
+        | Reason::WatchdogUnusable
+        | Reason::UnresponsiveMakesRoom
+        | Reason::StartFailedReleasing { .. }
+        | Reason::WaitingBeforeRetry { .. }
+        | Reason::TimelineBehind { .. } => log::Level::Warn,
         _ => log::Level::Info,
     }
 }
@@ -219,6 +230,9 @@ facts! {
     OperationFinished => |m| Observation::OperationFinished { id: m.id, end: m.end };
     PeersProbed => |m| Observation::Peers { round: m.round, reports: m.reports };
     SlotsAligned => |m| Observation::SlotsAligned { round: m.round, ok: m.result.is_ok() };
+    LocalChanged => |m| Observation::Tags(m.tags);
+    FailsafeAsked => |m| Observation::FailsafeAsked { round: m.round, asked_at: m.asked_at, refused: m.refused };
+    WatchdogChecked => |m| Observation::WatchdogFailed(m.failed);
     SettingsChanged => |m| Observation::Settings(m.0);
     ShutdownRequested => |_m| Observation::ShutdownRequested;
 }

@@ -50,6 +50,13 @@ impl<T: Copy + PartialEq> Shared<T> {
     }
 }
 
+/// What a successor of this process must know.
+#[derive(Copy, Clone, PartialEq, Eq)]
+struct Record {
+    promise: Option<LeaseGrant>,
+    paused: bool,
+}
+
 /// What the fence thread is told.
 #[derive(Copy, Clone, PartialEq, Eq)]
 struct Standing {
@@ -62,7 +69,7 @@ struct Standing {
 #[derive(Clone)]
 pub struct FenceHandle {
     standing: Arc<Shared<Standing>>,
-    record: Arc<Shared<Option<LeaseGrant>>>,
+    record: Arc<Shared<Record>>,
     guarded: Option<GuardedUntil>,
     dismissed: Arc<Mutex<Receiver<()>>>,
 }
@@ -71,13 +78,18 @@ impl FenceHandle {
     /// What must be fenced and when; the promise it rests on is recorded.
     pub fn order(&self, order: FenceOrder, promise: Option<LeaseGrant>) {
         self.standing.change(|standing| standing.order = order);
-        self.record.set(promise);
+        self.record.change(|record| record.promise = promise);
+    }
+
+    /// Maintenance mode is on, or off: a restarted agent must know, because in it a primary is not fenced.
+    pub fn paused(&self, paused: bool) {
+        self.record.change(|record| record.paused = paused);
     }
 
     /// Everything is left in order: nothing is fenced, the record says so and the guard process goes.
     pub fn forget(&self) {
         self.standing.set(Standing { order: FenceOrder::Disarmed, leaving: true });
-        self.record.set(None);
+        self.record.change(|record| record.promise = None);
     }
 
     /// Waits until the guard process has gone after `forget`; false if it had not in time (it then goes by itself).
@@ -100,7 +112,8 @@ pub fn start(
     guard: Option<GuardProgram>,
 ) -> std::io::Result<FenceHandle> {
     let (standing, alarm) = Shared::new(Standing { order: initial, leaving: false })?;
-    let (record, record_alarm) = Shared::new(recorded)?;
+    let found = Record { promise: recorded, paused: is_paused(&record_path) };
+    let (record, record_alarm) = Shared::new(found)?;
     let guarded = guard.is_some().then(GuardedUntil::default);
     let link = guard.zip(guarded.clone()).map(|(guard, by)| Link::new(guard, standing.waker.clone(), by));
     let (dismiss, dismissed) = sync_channel(1);
@@ -109,7 +122,7 @@ pub fn start(
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10);
     let mut fence = Fence { standing, alarm, killer, stopped: false, link, dismiss };
     thread("fence").spawn(move || fence.watch())?;
-    thread("fence-record").spawn(move || keep(&record, &record_alarm, &record_path, recorded))?;
+    thread("fence-record").spawn(move || keep(&record, &record_alarm, &record_path, found))?;
     Ok(handle)
 }
 
@@ -188,12 +201,12 @@ fn kill(killer: &Killer) {
     }
 }
 
-fn keep(shared: &Shared<Option<LeaseGrant>>, alarm: &Alarm, path: &Path, mut written: Option<LeaseGrant>) {
+fn keep(shared: &Shared<Record>, alarm: &Alarm, path: &Path, mut written: Record) {
     loop {
         let wanted = shared.get();
         let mut again_at = None;
         if wanted != written {
-            match write_record(path, wanted) {
+            match write_record(path, wanted.promise).and_then(|()| mark_paused(path, wanted.paused)) {
                 Ok(()) => written = wanted,
                 Err(e) => {
                     let path = path.display();
@@ -222,6 +235,27 @@ fn write_record(path: &Path, promise: Option<LeaseGrant>) -> std::io::Result<()>
     let fresh = path.with_extension("new");
     std::fs::write(&fresh, line)?;
     std::fs::rename(fresh, path)
+}
+
+/// Beside the record of the promise.
+fn pause_marker(record_path: &Path) -> PathBuf {
+    record_path.with_file_name("paused")
+}
+
+fn mark_paused(record_path: &Path, paused: bool) -> std::io::Result<()> {
+    let marker = pause_marker(record_path);
+    match paused {
+        true => std::fs::write(marker, ""),
+        false => match std::fs::remove_file(marker) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// Was maintenance mode on, by what this node last knew?
+pub fn is_paused(record_path: &Path) -> bool {
+    pause_marker(record_path).exists()
 }
 
 /// The promise that a predecessor recorded in this boot, if any.

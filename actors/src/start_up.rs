@@ -19,6 +19,8 @@ pub struct Inherited {
     pub fence: FenceHandle,
     /// The promise recorded in this boot, run out or not: its lease is asked about first.
     pub promise: Option<LeaseGrant>,
+    /// Maintenance mode was on, by what this node last knew.
+    pub paused: bool,
 }
 
 /// Fence what must be fenced, arm the fence, and find or start the guard process, which is a run of `program`. Blocks;
@@ -26,6 +28,7 @@ pub struct Inherited {
 pub fn inherit(server: &Postgres, program: &Path) -> Result<Inherited, String> {
     let record_path = server.state_dir().path().join("lease");
     let promise = fence_keeper::read_record(&record_path);
+    let paused = fence_keeper::is_paused(&record_path);
     let now = pgherd_clock::boottime();
     let writable = may_be_writable(server);
     let order = match promise.map(|promise| order_of(promise, now)) {
@@ -35,6 +38,10 @@ pub fn inherit(server: &Postgres, program: &Path) -> Result<Inherited, String> {
                 now.until(stop_at).as_millis()
             );
             FenceOrder::Armed { stop_at, lease, kill_at }
+        }
+        _ if writable && paused => {
+            log::warn!("PostgreSQL is running as a primary and no lease allows it; maintenance mode is on: it goes on");
+            FenceOrder::Disarmed
         }
         _ if writable => {
             log::warn!("PostgreSQL is running as a primary and no lease allows it: stopping it before anything else");
@@ -46,7 +53,7 @@ pub fn inherit(server: &Postgres, program: &Path) -> Result<Inherited, String> {
     let guard = GuardProgram { program: program.to_owned(), data_dir: server.options().data_dir.clone() };
     let fence = fence_keeper::start(server.killer(), record_path, order, promise, Some(guard))
         .map_err(|e| format!("cannot start the fence thread: {e}"))?;
-    Ok(Inherited { fence, promise })
+    Ok(Inherited { fence, promise, paused })
 }
 
 fn order_of(promise: LeaseGrant, now: Instant) -> FenceOrder {

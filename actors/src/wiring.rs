@@ -14,7 +14,7 @@ use pgherd_dcs::{EtcdOptions, Layout};
 pub use pgherd_kernel::Me;
 use pgherd_kernel::View;
 use pgherd_postgres::Postgres;
-use pgherd_protocol::coordinator::ShutdownRequested;
+use pgherd_protocol::coordinator::{LocalChanged, RequestFailsafe, RequestWish, ShutdownRequested};
 use pgherd_protocol::dcs_watcher::ChangeTimes;
 use pgherd_types::{NodeStatus, Settings};
 use std::sync::Arc;
@@ -40,6 +40,12 @@ pub struct NodeParts {
 
 /// A node at work.
 pub struct RunningNode {
+    /// Takes operators' wishes for this node.
+    pub wishes: Recipient<RequestWish>,
+    /// Asks whether a primary without the DCS may go on.
+    pub failsafe: Recipient<RequestFailsafe>,
+    /// Told when the local configuration changed.
+    pub local: Recipient<LocalChanged>,
     /// Asks it to leave in order.
     pub shutdown: Recipient<ShutdownRequested>,
     /// Answers when it has left.
@@ -54,7 +60,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let (dcs_thread, postgres_thread) = (dcs.handle(), postgres.handle());
     let (left, done) = oneshot::channel();
     let coordinator = Coordinator::start_in_arbiter(&brain.handle(), move |ctx| {
-        let settings = first_settings(&parts.bootstrap_dcs);
+        let settings = first_settings(&parts.bootstrap_dcs, parts.inherited.paused);
         let links = links(&parts, &settings, ctx.address(), &dcs_thread, &postgres_thread);
         let now = pgherd_clock::boottime();
         Coordinator::new(CoordinatorParts {
@@ -68,13 +74,22 @@ pub fn start(parts: NodeParts) -> RunningNode {
             done: left,
         })
     });
-    RunningNode { shutdown: coordinator.recipient(), done, threads: vec![brain, dcs, postgres] }
+    RunningNode {
+        wishes: coordinator.clone().recipient(),
+        failsafe: coordinator.clone().recipient(),
+        local: coordinator.clone().recipient(),
+        shutdown: coordinator.recipient(),
+        done,
+        threads: vec![brain, dcs, postgres],
+    }
 }
 
-/// Until the `config` key is read, the local section counts.
-fn first_settings(bootstrap_dcs: &str) -> Settings {
+/// Until the `config` key is read, the local section counts; but maintenance mode goes on that was on.
+fn first_settings(bootstrap_dcs: &str, paused: bool) -> Settings {
     let defaults = Settings::default();
-    crate::dynamic_settings::read(bootstrap_dcs, &defaults, true).map_or(defaults, |checked| checked.settings)
+    let read = crate::dynamic_settings::read(bootstrap_dcs, &defaults, true);
+    let settings = read.map_or(defaults, |checked| checked.settings);
+    Settings { pause: settings.pause || paused, ..settings }
 }
 
 fn links(
@@ -90,10 +105,10 @@ fn links(
         times: ChangeTimes { ttl, loop_wait, retry_timeout },
         adopt_lease: parts.inherited.promise.map(|promise| promise.lease),
     };
-    let (observed, lost, probed) =
-        (coordinator.clone().recipient(), coordinator.clone().recipient(), coordinator.clone().recipient());
+    let (observed, lost) = (coordinator.clone().recipient(), coordinator.clone().recipient());
+    let (probed, agreed) = (coordinator.clone().recipient(), coordinator.clone().recipient());
     let watcher = DcsWatcher::start_in_arbiter(dcs_thread, move |_| DcsWatcher::new(&options, observed, lost));
-    let prober = PeerProber::start_in_arbiter(dcs_thread, move |_| PeerProber::new(probed));
+    let prober = PeerProber::start_in_arbiter(dcs_thread, move |_| PeerProber::new(probed, agreed));
 
     let server = || parts.postgres.clone();
     let (looked, looked_after) = (coordinator.clone().recipient(), coordinator.clone().recipient());
@@ -113,7 +128,8 @@ fn links(
         release: watcher.clone().recipient(),
         write: watcher.clone().recipient(),
         times: watcher.recipient(),
-        probe: prober.recipient(),
+        probe: prober.clone().recipient(),
+        failsafe: prober.recipient(),
         look: monitor.clone().recipient(),
         schedule: monitor.recipient(),
         start: operator.clone().recipient(),

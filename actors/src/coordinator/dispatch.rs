@@ -3,9 +3,9 @@
 use super::Coordinator;
 use actix::fut::wrap_future;
 use actix::prelude::*;
-use pgherd_kernel::{Action, Decision, Lock, Observation};
+use pgherd_kernel::{Action, Decision, Lock, Me, Observation};
 use pgherd_protocol::dcs_watcher::{AcquireLease, ChangeTimes, ReleaseLease, RenewLease, WriteKey};
-use pgherd_protocol::peer_prober::ProbePeers;
+use pgherd_protocol::peer_prober::{AskFailsafe, ProbePeers};
 use pgherd_protocol::postgres_monitor::{ChangeSchedule, LookNow};
 use pgherd_protocol::postgres_operator::{CancelOperation, ConfigChanged, ExtendFence, StartOperation};
 use pgherd_protocol::slot_manager::AlignSlots;
@@ -30,6 +30,8 @@ pub struct Links {
     pub times: Recipient<ChangeTimes>,
     /// To the peer prober.
     pub probe: Recipient<ProbePeers>,
+    /// To the peer prober.
+    pub failsafe: Recipient<AskFailsafe>,
     /// To the PostgreSQL monitor.
     pub look: Recipient<LookNow>,
     /// To the PostgreSQL monitor.
@@ -74,6 +76,12 @@ impl Coordinator {
         if upkeep.look {
             crate::tell::tell(&self.links.look, LookNow);
         }
+        if let Some((round, members)) = upkeep.failsafe {
+            let Me { name: me, conn_url, api_url, .. } = self.view.me.clone();
+            let patience = pgherd_kernel::upkeep::FAILSAFE_PATIENCE;
+            crate::tell::tell(&self.links.failsafe, AskFailsafe { round, members, me, conn_url, api_url, patience });
+        }
+        self.waiting.answer(upkeep.answers);
         if let Some((round, target)) = upkeep.slots {
             let fence = self.fence_deadline(now.mono);
             crate::tell::tell(&self.links.slots, AlignSlots { round, target, fence });

@@ -34,9 +34,9 @@ impl Coordinator {
             system_id: view.system_id(),
             timeline,
             operation: view.operation.as_ref().map(|running| running.operation.name()),
-            scheduled_restart: None,
-            failsafe_active: false,
-            watchdog_failed: false,
+            scheduled_restart: view.scheduled_restart.clone(),
+            failsafe_active: view.dcs_lost_since.is_some() && view.lease.agreed(now.mono),
+            watchdog_failed: view.watchdog_failed,
             reason: ReasonText { id: decision.because.id(), text: self.words(&decision.because) },
         }));
     }

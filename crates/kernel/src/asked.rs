@@ -66,6 +66,8 @@ pub struct Asked {
     pub config: Option<Ask<()>>,
     /// A probe of the peers, by round.
     pub probe: Option<Ask<u64>>,
+    /// The members' agreement to go on without the DCS, by round.
+    pub failsafe: Option<Ask<u64>>,
     /// A look at PostgreSQL.
     pub look: Option<Instant>,
     /// An alignment of slots.

@@ -1,7 +1,11 @@
 //! The one function.
 
-use crate::rules::{bootstrap, busy, dcs_unreachable, fence, follow, lead, race, recover, shutdown, trouble};
+use crate::rules::{
+    bootstrap, busy, dcs_unreachable, fence, follow, lead, pause, race, recover, release_once, requests, shutdown,
+    trouble,
+};
 use crate::situation::Situation;
+use crate::view::Memory;
 use crate::{Action, Decision, Reason, View, upkeep};
 use pgherd_types::{Instant, Now, Operation, OperationId};
 use std::time::Duration;
@@ -15,20 +19,22 @@ pub struct Verdict {
     pub because: Reason,
     /// When again, if earlier than the usual time.
     pub again_at: Option<Instant>,
+    /// What is to be remembered.
+    pub remember: Option<Memory>,
 }
 
 impl Verdict {
     /// Do nothing.
     pub fn hold(because: Reason) -> Self {
-        Self { role: Action::Hold, because, again_at: None }
+        Self { role: Action::Hold, because, again_at: None, remember: None }
     }
     /// Do nothing, and look again then.
     pub fn hold_until(because: Reason, at: Instant) -> Self {
-        Self { role: Action::Hold, because, again_at: Some(at) }
+        Self { again_at: Some(at), ..Self::hold(because) }
     }
     /// Do this.
     pub fn act(role: Action, because: Reason) -> Self {
-        Self { role, because, again_at: None }
+        Self { role, ..Self::hold(because) }
     }
     /// Begin an operation; one that needs the lock is given the fence of the lock.
     pub fn start(view: &View, now: Instant, operation: Operation, because: Reason) -> Self {
@@ -44,21 +50,26 @@ impl Verdict {
 /// Decide what to do now. Same view and time, same decision.
 pub fn decide(view: &View, now: Now) -> Decision {
     let at = now.mono;
-    let verdict = match Situation::of(view, at) {
+    let verdict = match Situation::of(view, now) {
         Situation::Unfenced => fence::unfenced(view, at),
         Situation::Leaving => shutdown::leaving(view, at),
         Situation::Busy(running) => busy::busy(view, running, at),
+        Situation::Releasing(status) => release_once(view, at, status.clone(), Reason::GivingUpKey),
         Situation::NothingKnown => Verdict::hold(Reason::NothingKnown),
         Situation::Orphaned => fence::orphaned(view, at),
         Situation::Unusable(why) => trouble::unusable(view, why, at),
         Situation::NoCluster => Verdict::hold(Reason::WaitingForDcs),
         Situation::Empty(cluster) => bootstrap::empty(view, cluster, at),
         Situation::Foreign { ours, key } => Verdict::hold(Reason::ForeignData { ours, key }),
+        Situation::Paused(cluster, postgres) => pause::paused(view, cluster, postgres, now),
+        Situation::Restart => requests::restart(view, at),
+        Situation::ScheduledRestart(restart) => requests::scheduled(view, restart, at),
+        Situation::Reinitialize(cluster) => requests::reinitialize(view, cluster, at),
         Situation::Unregistered(cluster, control) => bootstrap::unregistered(view, cluster, control, at),
         Situation::Down(cluster, control) => recover::down(view, cluster, control, at),
-        Situation::NotServing(server) => trouble::not_serving(server),
+        Situation::NotServing(cluster, server) => trouble::not_serving(view, cluster, server, at),
         Situation::KeyVanished => lead::key_vanished(view, at),
-        Situation::Leading(cluster, running) => lead::leading(view, cluster, running, at),
+        Situation::Leading(cluster, running) => lead::leading(view, cluster, running, now),
         Situation::Elected(cluster, running) => lead::elected(view, cluster, running, at),
         Situation::Blind => dcs_unreachable::blind(),
         Situation::Race(cluster, running) => race::race(view, cluster, running, at),
@@ -77,5 +88,5 @@ fn finish(view: &View, now: Now, verdict: Verdict) -> Decision {
     let earliest = now.mono + Duration::from_millis(1);
     let decide_again_at =
         [verdict.again_at, upkeep_at, fence_at].into_iter().flatten().fold(usual, Instant::min).max(earliest);
-    Decision { role: verdict.role, upkeep, because: verdict.because, decide_again_at }
+    Decision { role: verdict.role, upkeep, because: verdict.because, remember: verdict.remember, decide_again_at }
 }

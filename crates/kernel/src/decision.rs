@@ -1,7 +1,11 @@
 //! What a decision is.
 
 use crate::Reason;
-use pgherd_types::{DcsWrite, Instant, Operation, OperationId, PeerToAsk, SlotTarget, StatusKey};
+use crate::view::Memory;
+use pgherd_types::{
+    DcsWrite, Instant, MemberName, Operation, OperationId, PeerToAsk, RequestId, SlotTarget, StatusKey, WishEnd,
+};
+use std::collections::BTreeMap;
 
 /// The one thing to do about this node's role.
 #[derive(Clone, PartialEq, Debug)]
@@ -49,6 +53,10 @@ pub struct Upkeep {
     pub look: bool,
     /// Slots to align, with the round's number.
     pub slots: Option<(u64, SlotTarget)>,
+    /// Members to ask whether this primary may go on without the DCS, with the round's number.
+    pub failsafe: Option<(u64, BTreeMap<MemberName, String>)>,
+    /// Wishes that came to an end.
+    pub answers: Vec<(RequestId, WishEnd)>,
 }
 
 impl Upkeep {
@@ -67,6 +75,8 @@ pub struct Decision {
     pub upkeep: Upkeep,
     /// Why.
     pub because: Reason,
+    /// What the view is to remember of it.
+    pub remember: Option<Memory>,
     /// Decide again then, even if nothing happens; always ahead.
     pub decide_again_at: Instant,
 }

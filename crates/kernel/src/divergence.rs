@@ -57,7 +57,14 @@ fn judge(view: &View, cluster: &Cluster, leader: &Member, ours: Timeline, end: L
         );
         Standing::Diverged(Diverged { timeline: ours, leader_timeline: theirs, text })
     };
+    let promised = cluster.timeline_reserved.is_some_and(|reserved| theirs < reserved);
+    if promised && leader.doc.pgherd.is_some() {
+        return Standing::Unknown("the leader has not finished its promotion");
+    }
     if ours > theirs {
+        if view.cluster.when() < view.postgres.when() {
+            return Standing::Unknown("the cluster was read before this server was looked at");
+        }
         return diverged(format!(
             "diverged: {} is on timeline {ours}, the leader {} only on {theirs}",
             view.me.name, leader.name
@@ -81,7 +88,8 @@ fn judge(view: &View, cluster: &Cluster, leader: &Member, ours: Timeline, end: L
             "diverged: timeline {ours} ended at {} on the leader's history, this node has WAL up to {end}",
             row.switch_lsn
         )),
-        None if rows.last().is_none_or(|row| row.timeline < ours) => {
+        // one of ours shows its timeline only once the key tells how it came about; another may still have to write it
+        None if leader.doc.pgherd.is_none() && rows.last().is_none_or(|row| row.timeline < ours) => {
             Standing::Unknown("the leader has not written its history yet")
         }
         None => diverged(format!("diverged: timeline {ours} is not on the history of the leader {}", leader.name)),

@@ -39,7 +39,7 @@ pub fn rank(view: &View, running: &RunningServer, reports: &[PeerReport], stale_
 }
 
 /// A peer that may not lead, or does not know its position, neither blocks nor votes.
-fn counts(said: &PeerSaid) -> bool {
+pub(crate) fn counts(said: &PeerSaid) -> bool {
     said.priority > 0 && !said.watchdog_failed && !said.position.is_zero()
 }
 

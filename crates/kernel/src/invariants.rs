@@ -2,7 +2,7 @@
 //! only plain facts. In tests and in the simulator a breach panics; in production the safe action replaces the decision.
 
 use crate::{Action, Decision, Lock, View};
-use pgherd_types::{DataDirectory, DcsWrite, Now, Operation, OperationId, StopMode};
+use pgherd_types::{DataDirectory, DcsWrite, Now, Operation, OperationId, Server, StopMode};
 
 /// A broken invariant.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,8 +27,15 @@ pub fn check(view: &View, decision: &Decision, now: Now) -> Result<(), Breach> {
         if operation.needs_lock() && (held_until.is_none() || *fence != held_until) {
             return breach("S2", "becoming writable without the lock or with a later fence than the lease's");
         }
-        if matches!(operation, Operation::Clone { .. } | Operation::Bootstrap) && data != Some(&DataDirectory::Empty) {
+        if matches!(operation, Operation::Clone { replace: false, .. } | Operation::Bootstrap)
+            && data != Some(&DataDirectory::Empty)
+        {
             return breach("S6", "overwriting a data directory that is not empty");
+        }
+        if matches!(operation, Operation::Clone { replace: true, .. } | Operation::Rewind { .. })
+            && (held_until.is_some() || view.postgres.get().is_none_or(|p| p.server != Server::Stopped))
+        {
+            return breach("S6", "changing the data of a running server or of the leader");
         }
         if let Operation::Promote { timeline } = operation {
             let mine = view.postgres.get().and_then(|p| p.running()).and_then(|r| r.timeline);
@@ -40,15 +47,26 @@ pub fn check(view: &View, decision: &Decision, now: Now) -> Result<(), Breach> {
             return breach("S1", "two operations at a time");
         }
     }
-    if view.may_be_writable() && view.lease.lock(now.mono) == Lock::No && !ends_it(view, decision) {
+    let must_be_fenced = !view.settings.pause || view.becomes_writable();
+    if must_be_fenced && view.may_be_writable() && view.lease.lock(now.mono) == Lock::No && !ends_it(view, decision) {
         return breach("S1", "staying writable without the lock");
     }
-    let key_free = view.cluster.get().is_some_and(|c| c.leader.is_none());
+    // a proof may have found the key gone before any reading did
+    let vanished = matches!(view.lease.lock(now.mono), Lock::Vanished { .. });
+    let key_free = vanished || view.cluster.get().is_some_and(|c| c.leader.is_none());
     if decision.role == Action::Acquire && !key_free {
         return breach("S2", "taking a key that somebody has");
     }
     let leader_write = |w: &DcsWrite| {
-        matches!(w, DcsWrite::Status(_) | DcsWrite::History(_) | DcsWrite::ReserveTimeline { .. } | DcsWrite::Config(_))
+        matches!(
+            w,
+            DcsWrite::Status(_)
+                | DcsWrite::History(_)
+                | DcsWrite::ReserveTimeline { .. }
+                | DcsWrite::Config(_)
+                | DcsWrite::Failsafe(_)
+                | DcsWrite::ClearFailover { .. }
+        )
     };
     let asks_as_leader = decision.upkeep.writes.iter().any(leader_write)
         || matches!(&decision.role, Action::Write(w) if leader_write(w));

@@ -49,6 +49,9 @@ pub struct LeaseView {
     pub vanished: bool,
     /// When leadership was disproved while it had been relied upon.
     pub lost_at: Option<Instant>,
+    /// Every member was asked then, and all agreed that this primary goes on without the DCS: they do not race for the
+    /// time to live from when they were asked. Counts only on top of a proof.
+    pub agreed: Option<Instant>,
     /// Overrides the margin; the simulator plants a wrong one with it.
     pub margin_override_ms: Option<u64>,
 }
@@ -61,15 +64,31 @@ impl LeaseView {
     pub fn stop_at(&self, grant: &LeaseGrant) -> Instant {
         (grant.sent_at + Duration::from_millis(grant.ttl_ms)).minus(self.margin(grant))
     }
+    /// From then on leadership is not relied upon: what etcd promised, or what all members promised later.
+    fn until(&self, proof: &Proof) -> Instant {
+        let promised = self.stop_at(&proof.grant);
+        let agreed = self.agreed.map(|sent_at| self.stop_at(&LeaseGrant { sent_at, ..proof.grant }));
+        agreed.map_or(promised, |agreed| agreed.max(promised))
+    }
+    /// Have all members agreed to keep this primary, and does that last?
+    pub fn agreed(&self, now: Instant) -> bool {
+        let lasts = |proof: &Proof, sent_at| now < self.stop_at(&LeaseGrant { sent_at, ..proof.grant });
+        matches!((&self.leader, self.agreed), (Some(proof), Some(sent_at)) if lasts(proof, sent_at))
+    }
     /// How the lock stands.
     pub fn lock(&self, now: Instant) -> Lock {
         match self.leader {
-            Some(proof) if now < self.stop_at(&proof.grant) => {
-                let until = self.stop_at(&proof.grant);
+            Some(proof) if now < self.until(&proof) => {
+                let until = self.until(&proof);
                 if self.vanished { Lock::Vanished { until } } else { Lock::Held { until } }
             }
             _ => Lock::No,
         }
+    }
+    /// For how long a fresh promise may be relied upon.
+    pub fn usable(&self) -> Option<Duration> {
+        let grant = self.leader.map(|proof| proof.grant).or(self.current)?;
+        Some(Duration::from_millis(grant.ttl_ms).saturating_sub(self.margin(&grant)))
     }
     /// When the next renewal is due: so often that two more fit in before the deadline, and not less often than
     /// `loop_wait`.
@@ -84,12 +103,14 @@ impl LeaseView {
             self.lost_at = Some(now);
         }
         self.leader = None;
+        self.agreed = None;
         self.vanished = false;
     }
     /// Leadership is proved.
     pub fn prove(&mut self, grant: LeaseGrant, now: Instant) {
         self.current = Some(grant);
         self.leader = Some(Proof { grant, known_at: now });
+        self.agreed = None;
         self.vanished = false;
         self.lost_at = None;
     }
@@ -103,7 +124,10 @@ impl LeaseView {
                 kill_at: at + Duration::from_millis(500),
             };
         };
-        let stop_at = if self.leader.is_some() { self.stop_at(&grant) } else { self.lost_at.unwrap_or(now) };
+        let stop_at = match &self.leader {
+            Some(proof) => self.until(proof),
+            None => self.lost_at.unwrap_or(now),
+        };
         FenceOrder::Armed { lease: grant.lease, stop_at, kill_at: stop_at + self.margin(&grant) / 2 }
     }
 }

@@ -9,6 +9,7 @@
 //! `upkeep` (what is owed beside the decision), `invariants` (an independent judge of every decision).
 
 pub mod asked;
+pub mod candidates;
 pub mod decide;
 pub mod decision;
 pub mod divergence;
@@ -26,6 +27,7 @@ pub mod slots;
 mod testing;
 pub mod upkeep;
 pub mod view;
+pub mod wishes;
 
 pub use decide::decide;
 pub use decision::{Action, Decision, Upkeep};

@@ -1,7 +1,8 @@
 //! Facts: everything that can change a view.
 
 use pgherd_types::{
-    Cluster, DcsWrite, Instant, LeaseGrant, OperationEnd, OperationId, PeerReport, PostgresState, Refused, Settings,
+    Cluster, DcsWrite, Instant, LeaseGrant, MemberName, OperationEnd, OperationId, PeerReport, PostgresState, Refused,
+    RequestId, Settings, Tags, Wish,
 };
 use std::sync::Arc;
 
@@ -69,6 +70,31 @@ pub enum Observation {
     },
     /// The dynamic configuration changed.
     Settings(Settings),
+    /// The node's tags changed.
+    Tags(Tags),
+    /// An operator's wish that [`crate::wishes::judge`] found acceptable.
+    Wished {
+        /// Its number.
+        id: RequestId,
+        /// What.
+        wish: Wish,
+    },
+    /// A primary without the DCS asked whether it may go on, and was told yes.
+    FailsafePromised {
+        /// Who.
+        to: MemberName,
+    },
+    /// The members were asked whether this primary may go on without the DCS.
+    FailsafeAsked {
+        /// The round's number.
+        round: u64,
+        /// Before the first question left.
+        asked_at: Instant,
+        /// Who did not agree, and why.
+        refused: Vec<(MemberName, String)>,
+    },
+    /// The watchdog is required and cannot be used, or can be again.
+    WatchdogFailed(bool),
     /// The process should end.
     ShutdownRequested,
 }

@@ -29,6 +29,23 @@ pub enum Reason {
     PromotedByLock { timeline: Timeline },
     ReservingTimeline { timeline: Timeline },
     DemotedEarly,
+    FailsafeActive,
+    AwaitingSwitchover { me: MemberName },
+    LookingForSuccessor,
+    HandingOver { action: &'static str },
+    HandoverGivenUp { why: String },
+    ManualRequestCleared { action: &'static str, why: String },
+    // maintenance mode
+    Paused { what: &'static str, me: MemberName },
+    ReleasedBecauseStopped,
+    ReleasedBecauseStandby,
+    LeftPaused,
+    // an operator's wishes
+    Restarting,
+    ScheduledRestartNotNeeded,
+    Reinitializing,
+    LeaderIsNotReinitialized,
+    MakingRoom { name: &'static str },
     // race
     NotAllowedToPromote,
     AwaitingProof,
@@ -38,6 +55,13 @@ pub enum Reason {
     PrimaryStillAlive { peer: MemberName },
     PeerAhead { peer: MemberName, theirs: (Option<Timeline>, Lsn), ours: (Option<Timeline>, Lsn) },
     PeerPreferred { peer: MemberName, theirs: i32, ours: i32 },
+    CandidateGoesFirst { candidate: MemberName },
+    WalStillArrives { me: MemberName },
+    TimelineBehind { ours: Option<Timeline>, latest: Timeline },
+    WatchdogUnusable,
+    FailsafePromised { to: MemberName },
+    NotInFailsafeTopology,
+    MayHavePromised,
     LagTooLarge { lag_bytes: u64, limit_bytes: u64 },
     Acquiring,
     AcquireRefused,
@@ -49,6 +73,9 @@ pub enum Reason {
     LeaderKeyNamesUsButIsNotOurs { me: MemberName },
     Diverged(Diverged),
     DivergenceUnknown { why: &'static str },
+    AwaitingCheckpoint { leader: MemberName },
+    Rewinding { leader: MemberName, found: Diverged },
+    ReplacingDiverged { leader: MemberName, found: Diverged },
     // bootstrap
     WaitingForLeaderToBootstrap,
     BootstrapRace,
@@ -66,8 +93,11 @@ pub enum Reason {
     StartingPrimaryAfterFailure,
     StartingReadOnlyWithLock,
     StartingAsSecondary,
-    StartFailedReleasing,
-    WaitingBeforeRetry { what: &'static str, failures: u32 },
+    StartFailedReleasing { why: String },
+    StoppedToFailOver,
+    GivingUpKey,
+    UnresponsiveMakesRoom,
+    WaitingBeforeRetry { what: &'static str, failures: u32, why: String },
     StillStarting,
     StillStopping,
     Unresponsive { why: String },
@@ -81,6 +111,10 @@ impl Reason {
         let text = format!("{self:?}");
         text.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_owned()
     }
+}
+
+fn first_sentence(text: &str) -> &str {
+    text.split(". ").next().unwrap_or(text)
 }
 
 fn at((timeline, lsn): &(Option<Timeline>, Lsn)) -> String {
@@ -126,6 +160,53 @@ impl fmt::Display for Reason {
             }
             Self::ReservingTimeline { timeline } => write!(f, "reserving timeline {timeline} before promotion"),
             Self::DemotedEarly => f.write_str("demoting self because DCS is not accessible and I was a leader"),
+            Self::FailsafeActive => f.write_str("continue to run as a leader because failsafe mode is enabled and all members are accessible"),
+            Self::AwaitingSwitchover { me } => write!(f, "no action. I am ({me}), the leader with the lock; a switchover is scheduled"),
+            Self::LookingForSuccessor => f.write_str("asking the other members whether one of them could lead"),
+            Self::HandingOver { action } => write!(f, "{action}: demoting myself"),
+            Self::HandoverGivenUp { why } => {
+                write!(f, "nobody has received the shutdown checkpoint, going on as the leader: {why}")
+            }
+            Self::ManualRequestCleared { action, why } => write!(f, "{action}: {why}. Cleaning up failover key"),
+            Self::Paused { what, me } => write!(f, "PAUSE: {what}. I am ({me})"),
+            Self::ReleasedBecauseStopped => f.write_str("PAUSE: removed leader lock because postgres is not running"),
+            Self::ReleasedBecauseStandby => f.write_str("PAUSE: removed leader lock because postgres is not running as primary"),
+            Self::LeftPaused => f.write_str("Leader key is not deleted and Postgresql is not stopped due paused state"),
+            Self::Restarting => f.write_str("restart initiated"),
+            Self::ScheduledRestartNotNeeded => {
+                f.write_str("scheduled restart dropped: its conditions do not hold, or another server runs by now")
+            }
+            Self::Reinitializing => f.write_str("reinitialize: stopping PostgreSQL to replace its data"),
+            Self::LeaderIsNotReinitialized => f.write_str("I am the leader, can not reinitialize"),
+            Self::MakingRoom { name } => write!(f, "giving up {name}: a new copy of the data was asked for"),
+            Self::CandidateGoesFirst { candidate } => {
+                write!(f, "following a different leader because i am not the healthiest node: {candidate} is to lead by request")
+            }
+            Self::WalStillArrives { me } => write!(f, "My ({me}) wal position moved since last heart beat loop, waiting before the leader race"),
+            Self::TimelineBehind { ours: Some(ours), latest } => {
+                write!(f, "My timeline {ours} is behind last known cluster timeline {latest}")
+            }
+            Self::TimelineBehind { ours: None, .. } => f.write_str("Can not figure out my timeline"),
+            Self::WatchdogUnusable => f.write_str("Watchdog device is not usable"),
+            Self::FailsafePromised { to } => {
+                write!(f, "no leader race: {to} runs as the leader without the DCS, by agreement of all members")
+            }
+            Self::NotInFailsafeTopology => {
+                f.write_str("no leader race: failsafe mode is enabled and I am not in the failsafe topology")
+            }
+            Self::MayHavePromised => {
+                f.write_str("no leader race yet: before its restart this agent may have agreed to a leader without the DCS")
+            }
+            Self::AwaitingCheckpoint { leader } => write!(f, "Waiting for checkpoint on {leader} before rewind"),
+            Self::Rewinding { leader, found } => write!(f, "running pg_rewind from {leader}; {}", first_sentence(&found.text)),
+            Self::ReplacingDiverged { found, .. } => {
+                write!(f, "reinitializing due to diverged timelines; {}", first_sentence(&found.text))
+            }
+            Self::GivingUpKey => f.write_str("giving up the leader key; whether it is gone is not known yet"),
+            Self::StoppedToFailOver => f.write_str("stopped PostgreSQL to fail over after a crash"),
+            Self::UnresponsiveMakesRoom => {
+                f.write_str("PostgreSQL does not answer and another member could lead: stopping it to fail over")
+            }
             Self::NotAllowedToPromote => f.write_str("following a different leader because I am not allowed to promote"),
             Self::AwaitingProof => f.write_str("the leader key is on my lease; waiting for the proof"),
             Self::AwaitingOwnPosition => f.write_str("leader race: looking at my own position"),
@@ -187,8 +268,10 @@ impl fmt::Display for Reason {
             Self::StartingPrimaryAfterFailure => f.write_str("starting primary after failure"),
             Self::StartingReadOnlyWithLock => f.write_str("starting as readonly because i had the session lock"),
             Self::StartingAsSecondary => f.write_str("starting as a secondary"),
-            Self::StartFailedReleasing => f.write_str("removed leader key after trying and failing to start postgres"),
-            Self::WaitingBeforeRetry { what, failures } => write!(f, "{what} failed {failures} times; waiting before the next attempt"),
+            Self::StartFailedReleasing { why } => write!(f, "removed leader key after trying and failing to start postgres: {why}"),
+            Self::WaitingBeforeRetry { what, failures, why } => {
+                write!(f, "{what} failed {failures} times; waiting before the next attempt: {why}")
+            }
             Self::StillStarting => f.write_str("PostgreSQL is still starting up"),
             Self::StillStopping => f.write_str("PostgreSQL is still stopping"),
             Self::Unresponsive { why } => write!(f, "PostgreSQL does not answer: {why}"),

@@ -1,9 +1,11 @@
 //! The one classification of views: what kind of moment is this?
 
 use crate::view::Running;
+use crate::wishes::{self, Pending};
 use crate::{Lock, View};
 use pgherd_types::{
-    Cluster, ControlData, DataDirectory, Initialize, Instant, Operation, RunningServer, Server, SystemId,
+    Cluster, ControlData, DataDirectory, Initialize, Now, Operation, PostgresState, RunningServer, ScheduledRestart,
+    Server, StatusKey, SystemId,
 };
 
 /// Kinds of moments, in the order in which they take precedence.
@@ -15,14 +17,20 @@ pub enum Situation<'v> {
     Leaving,
     /// An operation is under way.
     Busy(&'v Running),
+    /// The leader key is being given up, and nobody knows yet whether it is.
+    Releasing(&'v Option<StatusKey>),
     /// PostgreSQL was not looked at yet.
     NothingKnown,
     /// The postmaster is gone, its backends are not.
     Orphaned,
+    /// The data are to be replaced, because somebody asked for it.
+    Reinitialize(&'v Cluster),
     /// The data directory cannot be used.
     Unusable(&'v str),
     /// The DCS was never read.
     NoCluster,
+    /// Maintenance mode.
+    Paused(&'v Cluster, &'v PostgresState),
     /// There is no data.
     Empty(&'v Cluster),
     /// The data belong to another cluster.
@@ -34,10 +42,14 @@ pub enum Situation<'v> {
     },
     /// The data are not registered in the DCS, or a bootstrap is not finished.
     Unregistered(&'v Cluster, &'v ControlData),
+    /// PostgreSQL is to be restarted, because somebody asked for it.
+    Restart,
+    /// The time of the scheduled restart has come.
+    ScheduledRestart(&'v ScheduledRestart),
     /// PostgreSQL is down.
     Down(&'v Cluster, &'v ControlData),
     /// A postmaster is there but does not serve.
-    NotServing(&'v Server),
+    NotServing(&'v Cluster, &'v Server),
     /// The leader key was removed by somebody, our lease lives.
     KeyVanished,
     /// Primary with the lock.
@@ -54,9 +66,11 @@ pub enum Situation<'v> {
 
 impl<'v> Situation<'v> {
     /// Which kind of moment is it?
-    pub fn of(view: &'v View, now: Instant) -> Self {
-        let lock = view.lock(now);
-        if view.may_be_writable() && lock == Lock::No {
+    pub fn of(view: &'v View, now: Now) -> Self {
+        let lock = view.lock(now.mono);
+        // in maintenance mode a primary goes on without the lock, but none is made without it
+        let must_be_fenced = !view.settings.pause || view.becomes_writable();
+        if view.may_be_writable() && lock == Lock::No && must_be_fenced {
             return Self::Unfenced;
         }
         if view.shutdown.is_some() {
@@ -65,14 +79,29 @@ impl<'v> Situation<'v> {
         if let Some(running) = &view.operation {
             return Self::Busy(running);
         }
+        if let (Some(status), Lock::Held { .. }) = (&view.releasing, lock) {
+            return Self::Releasing(status);
+        }
         let Some(postgres) = view.postgres.get() else { return Self::NothingKnown };
         if postgres.server == Server::Orphaned {
             return Self::Orphaned;
         }
-        if let DataDirectory::Unusable(why) = &postgres.data {
+        if let (Some(Pending::Reinitialize { .. }), Some(cluster)) = (&view.pending, view.cluster.get()) {
+            return Self::Reinitialize(cluster);
+        }
+        if let (DataDirectory::Unusable(why), false) = (&postgres.data, view.settings.pause) {
             return Self::Unusable(why);
         }
         let Some(cluster) = view.cluster.get() else { return Self::NoCluster };
+        if view.must_stop_to_restart() {
+            return Self::Restart;
+        }
+        if let Some(restart) = wishes::due(view, now).filter(|_| view.pending.is_none()) {
+            return Self::ScheduledRestart(restart);
+        }
+        if view.settings.pause {
+            return Self::Paused(cluster, postgres);
+        }
         let Some(control) = postgres.control() else { return Self::Empty(cluster) };
         Self::with_data(view, cluster, control, &postgres.server, lock)
     }
@@ -99,7 +128,7 @@ impl<'v> Situation<'v> {
         }
         match server {
             Server::Stopped | Server::Orphaned => Self::Down(cluster, control),
-            Server::Starting | Server::Stopping | Server::Unresponsive(_) => Self::NotServing(server),
+            Server::Starting | Server::Stopping | Server::Unresponsive(_) => Self::NotServing(cluster, server),
             Server::Running(_) if matches!(lock, Lock::Vanished { .. }) => Self::KeyVanished,
             Server::Running(running) if held && !running.in_recovery => Self::Leading(cluster, running),
             Server::Running(running) if held => Self::Elected(cluster, running),

@@ -14,7 +14,7 @@ pub fn plan(view: &View, cluster: &Cluster, running: &RunningServer, now: Instan
     for (slot, wanted_at) in view.slots_wanted.iter().filter(|(slot, _)| **slot != own) {
         if now.since(*wanted_at) <= view.settings.member_slots_ttl {
             target.members.insert(slot.clone());
-        } else {
+        } else if !view.settings.pause {
             target.expired.insert(slot.clone());
         }
     }

@@ -2,19 +2,25 @@
 
 use crate::asked::Ask;
 use crate::decide::Verdict;
+use crate::wishes::{self, Pending};
 use crate::{Action, Reason, Upkeep, View, history, slots};
 use pgherd_types::{
-    COMPATIBLE_VERSION, DcsWrite, Initialize, Instant, MemberDoc, Now, Operation, OperationEnd, PRODUCT_VERSION, Role,
-    RunningServer, Server, ServerPhase, StatusKey,
+    COMPATIBLE_VERSION, Cluster, DcsWrite, Initialize, Instant, MemberDoc, MemberName, Now, Operation, OperationEnd,
+    PRODUCT_VERSION, Role, RunningServer, Server, ServerPhase, StatusKey, WallTime,
 };
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// How long a member may take to agree that a primary goes on without the DCS.
+pub const FAILSAFE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is owed now, and when something will be owed next.
 pub fn owed(view: &View, now: Now, verdict: &Verdict) -> (Upkeep, Option<Instant>) {
-    let mut owed = Owed { view, now: now.mono, upkeep: Upkeep::default(), next: None };
+    let mut owed = Owed { view, now: now.mono, wall: now.wall, upkeep: Upkeep::default(), next: None };
     if verdict.role == Action::Exit {
         return (owed.upkeep, None);
     }
+    owed.answers();
     owed.renewal(&verdict.role);
     owed.look(&verdict.because);
     if owed.view.lease.current.is_some() && owed.view.cluster.get().is_some() {
@@ -28,6 +34,7 @@ pub fn owed(view: &View, now: Now, verdict: &Verdict) -> (Upkeep, Option<Instant
 struct Owed<'v> {
     view: &'v View,
     now: Instant,
+    wall: WallTime,
     upkeep: Upkeep,
     next: Option<Instant>,
 }
@@ -35,6 +42,20 @@ struct Owed<'v> {
 impl Owed<'_> {
     fn wake(&mut self, at: Instant) {
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+
+    fn answers(&mut self) {
+        if let Some((id, end)) = wishes::restart_ended(self.view, self.now) {
+            self.upkeep.answers.extend(id.map(|id| (id, end)));
+        }
+        if let Some(at) = wishes::overdue_at(self.view) {
+            self.wake(at);
+        }
+        if let Some(ahead_ms) = self.view.scheduled_restart.as_ref().map(|restart| restart.at.0 - self.wall.0)
+            && let Ok(ahead_ms @ 1..) = u64::try_from(ahead_ms)
+        {
+            self.wake(self.now + Duration::from_millis(ahead_ms));
+        }
     }
 
     fn renewal(&mut self, role: &Action) {
@@ -74,6 +95,11 @@ impl Owed<'_> {
         match because {
             Reason::AwaitingOwnPosition if !asked_lately => self.upkeep.look = true,
             Reason::AwaitingOwnPosition => self.wake(self.now + Duration::from_millis(500)),
+            // others wait for the end of the checkpoint after our promotion
+            _ if checkpoint_pending(self.view, self.now) && self.view.operation.is_none() => {
+                self.upkeep.look = !asked_lately;
+                self.wake(self.now + Duration::from_secs(1));
+            }
             _ => {}
         }
     }
@@ -120,9 +146,13 @@ impl Owed<'_> {
         let view = self.view;
         let running = view.postgres.get().and_then(|p| p.running()).filter(|r| !r.in_recovery);
         let (Some(cluster), Some(running)) = (view.cluster.get(), running) else { return };
-        if !view.leads(self.now) || view.dcs_lost_since.is_some() {
+        if !view.leads(self.now) {
             return;
         }
+        if view.dcs_lost_since.is_some() {
+            return self.ask_members(cluster);
+        }
+        self.failsafe_topology(cluster);
         self.status(&cluster.status, running);
         if let Some(rows) = history::owed(view, cluster, running) {
             self.write(DcsWrite::History(rows));
@@ -133,6 +163,49 @@ impl Owed<'_> {
         if !cluster.config.as_ref().is_some_and(|config| config.valid) {
             self.repair_config();
         }
+    }
+
+    /// Whom to ask when the DCS is lost: every member, also one whose key went a moment ago.
+    fn failsafe_topology(&mut self, cluster: &Cluster) {
+        let view = self.view;
+        if !view.settings.failsafe_mode {
+            return;
+        }
+        let lately = |name: &MemberName| {
+            view.member_seen.get(name).is_some_and(|at| self.now < *at + view.settings.ttl + view.settings.loop_wait)
+        };
+        let mut members: BTreeMap<MemberName, String> =
+            view.known_apis.iter().filter(|(name, _)| lately(name)).map(|(n, api)| (n.clone(), api.clone())).collect();
+        members.insert(view.me.name.clone(), view.me.api_url.clone());
+        if cluster.failsafe.as_ref() != Some(&members) {
+            self.write(DcsWrite::Failsafe(members));
+        }
+    }
+
+    /// The DCS is lost: may this primary go on? Asked so often that a refusal can be mended before the fence.
+    fn ask_members(&mut self, cluster: &Cluster) {
+        let view = self.view;
+        let (Some(lost_since), true) = (view.dcs_lost_since, view.settings.failsafe_mode && !view.settings.pause)
+        else {
+            return;
+        };
+        let Some(members) = cluster.failsafe.as_ref().filter(|members| members.contains_key(&view.me.name)) else {
+            return;
+        };
+        let Some(usable) = view.lease.usable() else { return };
+        let first = lost_since + view.settings.retry_timeout.min(usable / 4);
+        let due = match &view.asked.failsafe {
+            Some(ask) if ask.at >= lost_since => match ask.answer {
+                None => ask.at + FAILSAFE_PATIENCE + crate::asked::ANSWER_GRACE,
+                Some((_, true)) => ask.at + (usable * 2 / 5).min(view.settings.loop_wait),
+                Some((at, false)) => at + Duration::from_millis(500),
+            },
+            _ => first,
+        };
+        if self.now < due {
+            return self.wake(due);
+        }
+        self.upkeep.failsafe = Some((view.last_round + 3, members.clone()));
     }
 
     fn repair_config(&mut self) {
@@ -219,11 +292,20 @@ fn member_doc(view: &View, because: &Reason, now: Instant) -> Option<MemberDoc> 
         timeline: running.filter(|r| history_tells(view, r)).and_then(|r| r.timeline),
         pending_restart: running.is_some_and(|r| r.pending_restart),
         pending_restart_reason: running.map(|r| r.pending_restart_reason.clone()).unwrap_or_default(),
-        scheduled_restart: None,
-        pause: false,
-        checkpoint_pending: false,
+        scheduled_restart: view.scheduled_restart.clone(),
+        pause: view.settings.pause,
+        checkpoint_pending: checkpoint_pending(view, now),
         trouble: trouble(because),
     })
+}
+
+/// The control file of a new primary still shows the old timeline: pg_rewind would compare the wrong one.
+fn checkpoint_pending(view: &View, now: Instant) -> bool {
+    let Some(postgres) = view.postgres.get().filter(|_| view.leads(now)) else { return false };
+    match (postgres.running().filter(|running| !running.in_recovery), postgres.control()) {
+        (Some(running), Some(control)) => running.timeline.is_some_and(|ours| control.checkpoint_timeline < ours),
+        _ => false,
+    }
 }
 
 /// The reasons that an operator must know of from `list`, because only a person can mend them.
@@ -255,6 +337,11 @@ pub fn phase(view: &View) -> ServerPhase {
     match view.operation.as_ref().map(|running| &running.operation) {
         Some(Operation::Bootstrap) => return ServerPhase::InitializingNewCluster,
         Some(Operation::Clone { .. }) => return ServerPhase::CreatingReplica,
+        Some(Operation::StartPrimary | Operation::StartReplica { .. } | Operation::Stop { .. })
+            if matches!(view.pending, Some(Pending::Restart { .. })) =>
+        {
+            return ServerPhase::Restarting;
+        }
         Some(Operation::StartPrimary | Operation::StartReplica { .. }) => return ServerPhase::Starting,
         Some(Operation::Stop { .. }) => return ServerPhase::Stopping,
         Some(Operation::Promote { .. } | Operation::Follow { .. } | Operation::Rewind { .. }) | None => {}

@@ -1,10 +1,15 @@
 //! Everything one node knows. It changes only through [`View::apply`] and [`View::dispatched`].
 
-use crate::asked::{Ask, Asked};
-use crate::{Action, Decision, LeaseView, Lock, Observation, Reason};
+mod facts;
+mod sent;
+
+use crate::asked::Asked;
+use crate::rules::handover::Handover;
+use crate::wishes::Pending;
+use crate::{LeaseView, Lock};
 use pgherd_types::{
-    Cluster, DcsWrite, FenceOrder, Instant, LeaseGrant, MemberName, Now, Operation, OperationEnd, OperationId,
-    PeerReport, PostgresState, Refused, Server, Settings, SystemId, Tags, Timeline,
+    Cluster, FenceOrder, Instant, LeaseGrant, MemberName, Operation, OperationEnd, OperationId, PeerReport,
+    PostgresState, ScheduledRestart, Settings, StatusKey, SystemId, Tags, Timeline,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -97,6 +102,21 @@ pub struct Diverged {
     pub text: String,
 }
 
+/// What a decision wants to be remembered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Memory {
+    /// The lead is being handed over.
+    Handover(Handover),
+    /// It is not any more.
+    HandoverOver,
+    /// Another node would serve better than this one: the key is given up once PostgreSQL is down.
+    MakesRoom,
+    /// The scheduled restart begins.
+    RestartBegun,
+    /// The scheduled restart is not needed any more.
+    ScheduleDropped,
+}
+
 /// What one node knows.
 #[derive(Clone, Debug, Default)]
 pub struct View {
@@ -132,8 +152,33 @@ pub struct View {
     pub diverged: Option<Diverged>,
     /// The leader key was given up in the course of a shutdown, or need not be.
     pub released: bool,
+    /// The release of the leader key was sent and its fate is not known: until it is, this key allows nothing new. What was
+    /// to be published with it.
+    pub releasing: Option<Option<StatusKey>>,
     /// The process should end, since.
     pub shutdown: Option<Instant>,
+    /// When this view began.
+    pub began: Instant,
+    /// The lead is being handed over.
+    pub handover: Option<Handover>,
+    /// Another node would serve better: the key is given up once PostgreSQL is down.
+    pub makes_room: bool,
+    /// An operator's wish that is being fulfilled.
+    pub pending: Option<Pending>,
+    /// A restart at a time.
+    pub scheduled_restart: Option<ScheduledRestart>,
+    /// A primary that lost the DCS was promised that this node does not race: who, and when.
+    pub promised: Option<(MemberName, Instant)>,
+    /// The watchdog is required and cannot be used.
+    pub watchdog_failed: bool,
+    /// When the server went away without being asked to, while it led; the newest last, a few of them.
+    pub crashes: Vec<Instant>,
+    /// The server has not answered since.
+    pub unresponsive_since: Option<Instant>,
+    /// The standby's position last moved then.
+    pub moved_at: Option<Instant>,
+    /// When each other member's key was last seen.
+    pub member_seen: BTreeMap<MemberName, Instant>,
     /// A number drawn anew by the caller for every operation: the kernel has no randomness of its own.
     pub dice: u64,
     /// What was asked for.
@@ -166,7 +211,7 @@ impl View {
         if let Some(grant) = recorded {
             lease.prove(grant, now);
         }
-        Self { me, settings, lease, ..Self::default() }
+        Self { me, settings, lease, began: now, ..Self::default() }
     }
 
     /// How the leader lock stands.
@@ -192,6 +237,10 @@ impl View {
     pub fn system_id(&self) -> Option<SystemId> {
         Some(self.postgres.get()?.control()?.system_id)
     }
+    /// Is an operation under way that makes it writable?
+    pub fn becomes_writable(&self) -> bool {
+        self.operation.as_ref().is_some_and(|running| running.operation.needs_lock())
+    }
     /// Could a client's commit succeed here now, or soon without a further decision?
     pub fn may_be_writable(&self) -> bool {
         match &self.operation {
@@ -204,6 +253,9 @@ impl View {
     }
     /// What the fence thread must be told.
     pub fn fence_order(&self, now: Instant) -> FenceOrder {
+        if self.settings.pause && !self.becomes_writable() {
+            return FenceOrder::Disarmed; // in maintenance mode a primary goes on whatever happens (spec/ha.md 16)
+        }
         let unknown_but_relied_upon = self.postgres.get().is_none() && self.lease.leader.is_some();
         if self.may_be_writable() || unknown_but_relied_upon {
             self.lease.fence_order(now)
@@ -211,227 +263,4 @@ impl View {
             FenceOrder::Disarmed
         }
     }
-
-    /// The only way a fact changes the view.
-    pub fn apply(&mut self, fact: Observation, now: Now) {
-        let now = now.mono;
-        match fact {
-            Observation::Cluster { cluster, read_at } => self.cluster_read(cluster, read_at, now),
-            Observation::DcsLost { since } => self.dcs_lost_since = Some(self.dcs_lost_since.unwrap_or(since)),
-            Observation::LeaseRenewed { grant, leader_proven } => self.lease_renewed(grant, leader_proven, now),
-            Observation::LeaseRefused { why } => self.lease_refused(&why, now),
-            Observation::LeaderAcquired(grant) => {
-                answer(&mut self.asked.acquire, now, true);
-                self.dcs_lost_since = None;
-                self.reservation = None;
-                self.released = false; // whatever was given up before, this key is a new one
-                self.lease.prove(grant, now);
-            }
-            Observation::AcquireRefused(why) => {
-                answer(&mut self.asked.acquire, now, false);
-                match why {
-                    Refused::Compare => self.lose_lock(now),
-                    Refused::LeaseGone => {
-                        self.lease.current = None;
-                        self.lose_lock(now);
-                    }
-                    Refused::Absent | Refused::Denied(_) | Refused::Unreachable(_) => {}
-                }
-            }
-            Observation::LeaderReleased => {
-                answer(&mut self.asked.release, now, true);
-                self.released = true;
-                self.lose_lock(now);
-            }
-            Observation::ReleaseRefused(why) => {
-                answer(&mut self.asked.release, now, false);
-                if matches!(why, Refused::Compare | Refused::LeaseGone) {
-                    self.released = true;
-                    self.lose_lock(now);
-                }
-            }
-            Observation::Written(write) => {
-                self.asked.write_answered(&write, now, true);
-                if let DcsWrite::ReserveTimeline { timeline, .. } = write {
-                    self.reservation = Some(timeline);
-                }
-            }
-            Observation::WriteRefused(write, why) => {
-                self.asked.write_answered(&write, now, false);
-                if why == Refused::LeaseGone {
-                    self.lease.current = None;
-                }
-            }
-            Observation::Postgres(state) => self.postgres_looked_at(state),
-            Observation::Peers { round, reports } => self.peers_answered(round, reports, now),
-            Observation::OperationFinished { id, end } => self.operation_finished(id, end, now),
-            Observation::SlotsAligned { round, ok } => {
-                if let Some((_, ask)) = self.asked.slots.as_mut().filter(|(r, _)| *r == round) {
-                    ask.answered(now, ok);
-                }
-            }
-            Observation::Settings(settings) => self.settings = settings,
-            Observation::ShutdownRequested => self.shutdown = self.shutdown.or(Some(now)),
-        }
-    }
-
-    fn lose_lock(&mut self, now: Instant) {
-        self.lease.lose(now);
-        self.reservation = None;
-    }
-
-    fn cluster_read(&mut self, cluster: Arc<Cluster>, read_at: Instant, now: Instant) {
-        if self.cluster.when().is_some_and(|last| read_at < last) {
-            return; // an older reading that was overtaken
-        }
-        self.dcs_lost_since = None;
-        self.judge_lock_by(&cluster, read_at, now);
-        match cluster.leader {
-            None => self.leaderless_since = Some(self.leaderless_since.unwrap_or(now)),
-            Some(_) => self.leaderless_since = None,
-        }
-        for (name, member) in cluster.members.iter().filter(|(name, _)| **name != self.me.name) {
-            if let Some(api) = &member.doc.api_url {
-                self.known_apis.insert(name.clone(), api.clone());
-            }
-            if !member.doc.tags.nostream {
-                self.slots_wanted.insert(name.slot_name(), now);
-            }
-        }
-        self.cluster = Seen::At(cluster, read_at);
-    }
-
-    /// A reading that began after our last proof was complete is newer than the proof.
-    fn judge_lock_by(&mut self, cluster: &Cluster, read_at: Instant, now: Instant) {
-        let Some(proof) = self.lease.leader.filter(|proof| read_at >= proof.known_at) else { return };
-        match &cluster.leader {
-            None => self.lease.vanished = true,
-            Some(key) if key.name == self.me.name && key.lease == Some(proof.grant.lease) => {
-                self.lease.vanished = false
-            }
-            Some(_) => self.lose_lock(now),
-        }
-    }
-
-    fn lease_renewed(&mut self, grant: LeaseGrant, leader_proven: bool, now: Instant) {
-        answer(&mut self.asked.renew, now, true);
-        self.dcs_lost_since = None;
-        if self.lease.current.is_some_and(|old| old.lease != grant.lease) && !leader_proven {
-            self.lose_lock(now);
-        }
-        self.lease.current = Some(grant);
-        if leader_proven {
-            self.released = false;
-            self.lease.prove(grant, now);
-        }
-    }
-
-    fn lease_refused(&mut self, why: &Refused, now: Instant) {
-        let proving = self.asked.renew.as_ref().is_some_and(|ask| ask.what);
-        answer(&mut self.asked.renew, now, false);
-        match why {
-            Refused::LeaseGone => {
-                self.lease.current = None;
-                self.lose_lock(now);
-            }
-            Refused::Compare if proving => self.lose_lock(now),
-            // the lease lives and nobody else can have the key: it may be taken back as long as the last proof lasts
-            Refused::Absent if self.lease.leader.is_some() => self.lease.vanished = true,
-            Refused::Absent | Refused::Compare | Refused::Denied(_) | Refused::Unreachable(_) => {}
-        }
-    }
-
-    fn postgres_looked_at(&mut self, state: Arc<PostgresState>) {
-        if self.postgres.when().is_some_and(|last| state.looked_at < last) {
-            return;
-        }
-        let was_running = self.postgres.get().is_some_and(|p| p.running().is_some());
-        match state.server {
-            Server::Running(_) => self.crashed = false,
-            Server::Stopped | Server::Orphaned => self.crashed |= was_running && self.operation.is_none(),
-            Server::Starting | Server::Stopping | Server::Unresponsive(_) => {}
-        }
-        let at = state.looked_at;
-        self.postgres = Seen::At(state, at);
-    }
-
-    fn peers_answered(&mut self, round: u64, reports: Vec<PeerReport>, now: Instant) {
-        let Some(ask) = self.asked.probe.as_mut().filter(|ask| ask.what == round) else { return };
-        ask.answered(now, true);
-        self.peers = Some(PeerRound { asked_at: ask.at, reports });
-    }
-
-    fn operation_finished(&mut self, id: OperationId, end: OperationEnd, now: Instant) {
-        let Some(running) = self.operation.take_if(|running| running.id == id) else { return };
-        let failed = matches!(end, OperationEnd::Failed(_));
-        let before = self
-            .ended
-            .as_ref()
-            .filter(|last| same_kind(&last.operation, &running.operation))
-            .map_or(0, |last| last.failures);
-        let failures = if failed { before + 1 } else { 0 };
-        self.ended = Some(Ended { operation: running.operation, end, at: now, failures });
-    }
-
-    /// Note what a decision asked for, before it is sent.
-    pub fn dispatched(&mut self, decision: &Decision, now: Now) {
-        let now = now.mono;
-        match &decision.role {
-            Action::Hold | Action::Exit => {}
-            Action::Acquire => self.asked.acquire = Some(Ask::new((), now)),
-            Action::Release(_) => self.asked.release = Some(Ask::new((), now)),
-            Action::Start { id, operation, .. } => {
-                self.last_operation = id.0;
-                self.operation = Some(Running { id: *id, operation: operation.clone(), since: now, cancelled: false });
-            }
-            Action::Cancel(id) => {
-                if let Some(running) = self.operation.as_mut().filter(|running| running.id == *id) {
-                    running.cancelled = true;
-                }
-            }
-            Action::Probe { round, .. } => {
-                self.last_round = *round;
-                self.asked.probe = Some(Ask::new(*round, now));
-            }
-            Action::Write(write) => self.note_write(write, now),
-        }
-        if let Reason::Diverged(found) = &decision.because {
-            self.diverged = Some(found.clone());
-        }
-        self.note_upkeep(decision, now);
-    }
-
-    fn note_upkeep(&mut self, decision: &Decision, now: Instant) {
-        let upkeep = &decision.upkeep;
-        if let Some(prove) = upkeep.renew {
-            self.asked.renew = Some(Ask::new(prove, now));
-        }
-        for write in &upkeep.writes {
-            self.note_write(write, now);
-        }
-        if upkeep.repair_config {
-            self.asked.config = Some(Ask::new((), now));
-        }
-        if upkeep.look {
-            self.asked.look = Some(now);
-        }
-        if let Some((round, target)) = &upkeep.slots {
-            self.last_round = *round;
-            self.asked.slots = Some((*round, Ask::new(target.clone(), now)));
-        }
-    }
-
-    fn note_write(&mut self, write: &DcsWrite, now: Instant) {
-        self.asked.writes.insert(write.key(), Ask::new(write.clone(), now));
-    }
-}
-
-fn answer<T: PartialEq>(ask: &mut Option<Ask<T>>, now: Instant, yes: bool) {
-    if let Some(ask) = ask {
-        ask.answered(now, yes);
-    }
-}
-
-fn same_kind(a: &Operation, b: &Operation) -> bool {
-    std::mem::discriminant(a) == std::mem::discriminant(b)
 }

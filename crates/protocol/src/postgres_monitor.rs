@@ -14,8 +14,3 @@ pub struct ChangeSchedule {
     /// `loop_wait`.
     pub every: std::time::Duration,
 }
-
-/// Take a checkpoint, so that the control file shows the new timeline after a promotion; the answer is a look.
-#[derive(Message, Clone, Copy, Debug)]
-#[rtype(result = "()")]
-pub struct TakeCheckpoint;

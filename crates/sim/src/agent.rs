@@ -8,7 +8,8 @@ use crate::postgres::Proc;
 use crate::world::{Ev, World};
 use pgherd_kernel::{Action, Decision, LeaseView, Observation, decide, invariants, lease_view};
 use pgherd_types::{
-    DcsWrite, FenceOrder, Instant, Now, Operation, PeerAnswer, PeerReport, PeerSaid, PeerToAsk, WallTime,
+    DcsWrite, FenceOrder, Instant, Now, Operation, PeerAnswer, PeerReport, PeerSaid, PeerToAsk, Settings, WallTime,
+    WishEnd,
 };
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ impl World {
         if !valid {
             node.recorded = None;
         }
-        if node.pg.may_be_writable() && !valid {
+        if node.pg.may_be_writable() && !valid && !node.recorded_pause {
             self.trace.count("happened:fenced before the first DCS call");
             let took = self.kill_time();
             self.pg_kill(n, took);
@@ -45,9 +46,11 @@ impl World {
     /// The agent is in charge.
     pub fn agent_go(&mut self, n: usize) {
         let local = self.local(n);
-        let (settings, mutant, dice) = (self.setup.settings.clone(), self.setup.mutant, self.rng.bits());
+        let pause = self.nodes[n].recorded_pause;
+        let settings = Settings { pause, ..self.setup.settings.clone() };
+        let (mutant, dice) = (self.setup.mutant, self.rng.bits());
         let node = &mut self.nodes[n];
-        if node.recorded.is_none() && node.pg.may_be_writable() {
+        if node.recorded.is_none() && node.pg.may_be_writable() && !node.recorded_pause {
             let inc = node.inc;
             return self.push(self.now + 10, Ev::AgentGo { n, inc }); // not before it is fenced
         }
@@ -75,11 +78,19 @@ impl World {
         if let Some(fact) = fact {
             agent.view.apply(fact, now);
         }
+        self.follow_config(n);
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
         let decision = decide(&agent.view, now);
         let verdict = invariants::check(&agent.view, &decision, now);
         agent.view.dispatched(&decision, now);
         let (fence, recorded) = (agent.view.fence_order(now.mono), agent.view.lease.leader.map(|proof| proof.grant));
-        (self.nodes[n].fence, self.nodes[n].recorded) = (fence, recorded);
+        let pause = agent.view.settings.pause;
+        // a primary that went on without the key under maintenance mode is stopped now that the mode is over
+        if self.nodes[n].recorded_pause && !pause && self.etcd.leader() != Some(n) {
+            let stopped_by = self.now + lease_view::margin_ms(self.ms(self.setup.settings.ttl));
+            self.nodes[n].exempt_until = self.nodes[n].exempt_until.max(stopped_by);
+        }
+        (self.nodes[n].fence, self.nodes[n].recorded, self.nodes[n].recorded_pause) = (fence, recorded, pause);
         self.turns += 1;
         if let Err(breach) = verdict
             && !mutant
@@ -147,6 +158,12 @@ impl World {
         if upkeep.look {
             let took = self.rng.range(2, 10);
             self.push(now + took, Ev::Look { n, inc });
+        }
+        if let Some((round, members)) = upkeep.failsafe {
+            self.ask_for_agreement(n, round, &members);
+        }
+        for (_, end) in upkeep.answers {
+            self.trace.count(&format!("answer:{}", if end == WishEnd::Done { "done" } else { "not done" }));
         }
         if let Some((round, target)) = upkeep.slots {
             let took = self.rng.range(2, 30);

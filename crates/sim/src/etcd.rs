@@ -234,6 +234,12 @@ impl Etcd {
         if done { Reply::Yes } else { Reply::No }
     }
 
+    /// Somebody with etcdctl, or another program.
+    pub fn write_for_operator(&mut self, change: impl FnOnce(&mut Cluster)) {
+        change(&mut self.cluster);
+        self.touch();
+    }
+
     fn failover_at(cluster: &Cluster) -> i64 {
         cluster.failover.as_ref().map_or(0, |key| key.mod_revision)
     }

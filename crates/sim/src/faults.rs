@@ -47,10 +47,20 @@ pub enum Fault {
     KeyRemoved,
     /// A standby's data directory is emptied while its node is down.
     DataLoss,
+    /// An operator asks the leader to hand over.
+    Switchover,
+    /// An operator names the next leader.
+    Failover,
+    /// An operator asks for a restart of PostgreSQL.
+    Restart,
+    /// An operator asks for a new copy of a node's data.
+    Reinitialize,
+    /// Maintenance mode, for a while.
+    Pause,
 }
 
 /// All kinds.
-pub const ALL: [Fault; 19] = [
+pub const ALL: [Fault; 24] = [
     Fault::NodeDeath,
     Fault::AgentDeath,
     Fault::AgentRestart,
@@ -70,6 +80,11 @@ pub const ALL: [Fault; 19] = [
     Fault::Reboot,
     Fault::KeyRemoved,
     Fault::DataLoss,
+    Fault::Switchover,
+    Fault::Failover,
+    Fault::Restart,
+    Fault::Reinitialize,
+    Fault::Pause,
 ];
 
 impl Fault {
@@ -205,6 +220,14 @@ impl World {
                 self.push(self.now, Ev::Turn { n, inc, fact: Box::new(pgherd_kernel::Observation::ShutdownRequested) });
                 self.push(over, end);
             }
+            Fault::Switchover => return self.ask_for_failover(true),
+            Fault::Failover => return self.ask_for_failover(false),
+            Fault::Restart => return self.ask_for_restart(n),
+            Fault::Reinitialize => return self.ask_for_copy(n),
+            Fault::Pause => {
+                self.set_pause(true);
+                self.push(over, end);
+            }
             Fault::KeyRemoved => {
                 let Some(leader) = self.etcd.leader() else { return false };
                 self.nodes[leader].exempt_until = self.now + self.ms(self.setup.settings.ttl);
@@ -275,6 +298,7 @@ impl World {
         }
         match fault {
             Fault::SlowOperator => self.nodes[n].operator_slow = 0,
+            Fault::Pause => self.set_pause(false),
             Fault::NodeDeath
             | Fault::Reboot
             | Fault::DataLoss

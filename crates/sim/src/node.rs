@@ -87,6 +87,8 @@ pub struct Agent {
     pub alarm_queued: u64,
     /// Peers being asked.
     pub round: Option<Round>,
+    /// Members being asked for their agreement.
+    pub agreement: Option<crate::requests::AgreementRound>,
     /// The last reason.
     pub because: Option<Reason>,
 }
@@ -110,6 +112,7 @@ impl Agent {
             alarm_at: u64::MAX,
             alarm_queued: u64::MAX,
             round: None,
+            agreement: None,
             because: None,
         }
     }
@@ -134,6 +137,8 @@ pub struct Node {
     pub pg: Postgres,
     /// The promise on record beside the data directory.
     pub recorded: Option<LeaseGrant>,
+    /// Maintenance mode is on, by the record beside the data directory.
+    pub recorded_pause: bool,
     /// The order in force at the fence thread and at the guard process, which outlives the agent.
     pub fence: FenceOrder,
     /// When the first of them looks next (true time).
@@ -170,6 +175,7 @@ impl Node {
             paused_until: 0,
             pg: Postgres::default(),
             recorded: None,
+            recorded_pause: false,
             fence: FenceOrder::Disarmed,
             fence_at: u64::MAX,
             fence_stopped: None,

@@ -3,7 +3,7 @@
 use crate::faults::{self, Fault, Planned, Whom};
 use crate::rng::Rng;
 use pgherd_kernel::view::Mutant;
-use pgherd_types::Settings;
+use pgherd_types::{RewindPolicy, Settings};
 use std::time::Duration;
 
 /// A run.
@@ -65,6 +65,15 @@ impl Setup {
         let mut settings = settings(ttl, loop_wait, retry_timeout);
         settings.dcs_outage_demote_early = rng.permille(150);
         settings.use_slots = rng.permille(800);
+        settings.failsafe_mode = rng.permille(300);
+        settings.rewind = RewindPolicy {
+            use_pg_rewind: rng.permille(500),
+            replace_on_failure: rng.permille(300),
+            replace_on_divergence: rng.permille(200),
+        };
+        if rng.permille(150) {
+            settings.primary_start_timeout = Duration::ZERO;
+        }
         let heal_at = rough_s * 1000;
         let count = rng.range(1, 9);
         let mut faults: Vec<Planned> = (0..count).map(|_| any_fault(&mut rng, kinds, heal_at)).collect();

@@ -53,6 +53,9 @@ pub enum Ev {
     Asked { n: usize, inc: u32, round: u64, slot: usize, peer: usize, until: u64 },
     PeerSaid { n: usize, inc: u32, round: u64, slot: usize, said: Option<Box<(PeerSaid, u64)>> },
     ProbeEnd { n: usize, inc: u32, round: u64, slot: usize },
+    AgreementAsked { n: usize, inc: u32, round: u64, peer: usize, until: u64 },
+    AgreementSaid { n: usize, inc: u32, round: u64, peer: usize, agrees: bool },
+    AgreementEnd { n: usize, inc: u32, round: u64 },
     PgReady { n: usize, pid: u64 },
     PgPromoted { n: usize, pid: u64, timeline: Timeline },
     PgCut { n: usize, pid: u64 },
@@ -240,6 +243,7 @@ impl World {
                 self.etcd_request(n, inc, id, attempt, lost_at, request);
             }
             Ev::Asked { n, inc, round, slot, peer, until } => self.asked(n, inc, round, slot, peer, until),
+            Ev::AgreementAsked { n, inc, round, peer, until } => self.agreement_asked(n, inc, round, peer, until),
             Ev::AgentStart { n } => self.agent_start(n),
             Ev::AgentGo { n, inc } if self.nodes[n].inc == inc && self.nodes[n].agent.is_none() && self.nodes[n].up => {
                 self.agent_go(n);
@@ -267,7 +271,9 @@ impl World {
             | Ev::OpEnd { n, inc, .. }
             | Ev::Slots { n, inc, .. }
             | Ev::PeerSaid { n, inc, .. }
-            | Ev::ProbeEnd { n, inc, .. } => {
+            | Ev::ProbeEnd { n, inc, .. }
+            | Ev::AgreementSaid { n, inc, .. }
+            | Ev::AgreementEnd { n, inc, .. } => {
                 if let Some(ev) = self.for_agent(n, inc, ev) {
                     self.agent_event(n, inc, ev);
                 }
@@ -305,6 +311,8 @@ impl World {
             Ev::Slots { round, target, .. } => self.slots(n, round, &target),
             Ev::PeerSaid { round, slot, said, .. } => self.peer_said(n, round, slot, said.map(|s| *s)),
             Ev::ProbeEnd { round, slot, .. } => self.peer_said(n, round, slot, None),
+            Ev::AgreementSaid { round, peer, agrees, .. } => self.agreement_said(n, round, peer, agrees),
+            Ev::AgreementEnd { round, .. } => self.agreement_end(n, round),
             _ => {}
         }
     }
@@ -372,6 +380,9 @@ impl World {
 
     fn healed(&mut self) {
         self.trace.tell(self.now, || "*** all faults are over".to_owned());
+        if self.etcd.cluster.config.as_ref().is_some_and(|config| config.text.contains("true")) {
+            self.set_pause(false);
+        }
         self.net = Network { calm: true, ..Network::default() };
         self.etcd.frozen_until = self.etcd.frozen_until.min(self.now);
         for n in 0..self.nodes.len() {

@@ -38,7 +38,8 @@ fn claim(view: &View, now: Instant) -> Verdict {
     if let Some((failures, until)) = crate::rules::backoff(view, &Operation::Bootstrap)
         && now < until
     {
-        return Verdict::hold_until(Reason::WaitingBeforeRetry { what: "bootstrap", failures }, until);
+        let why = crate::upkeep::last_failure(view).unwrap_or_default().to_owned();
+        return Verdict::hold_until(Reason::WaitingBeforeRetry { what: "bootstrap", failures, why }, until);
     }
     write_once(view, now, DcsWrite::ClaimInitialize, Reason::BootstrapRace)
 }
@@ -54,7 +55,7 @@ fn bootstrap(view: &View, now: Instant) -> Verdict {
 }
 
 fn clone(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
-    let Some((from, is_leader)) = source(view, cluster) else {
+    let Some((from, is_leader)) = source(view, cluster, false) else {
         return Verdict::hold(Reason::WaitingForLeaderToBootstrap);
     };
     let because = Reason::Cloning { from: from.member.clone(), is_leader };
@@ -62,10 +63,14 @@ fn clone(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
 }
 
 /// A random running replica with the tag `clonefrom`, else the leader once it runs; after a failure the next of them.
-fn source(view: &View, cluster: &Cluster) -> Option<(Upstream, bool)> {
+pub(crate) fn source(view: &View, cluster: &Cluster, from_leader: bool) -> Option<(Upstream, bool)> {
     let leader = cluster.leader.as_ref().map(|l| &l.name);
     let usable = |m: &&Member| {
-        m.doc.tags.clonefrom && m.doc.state == "running" && m.name != view.me.name && Some(&m.name) != leader
+        !from_leader
+            && m.doc.tags.clonefrom
+            && m.doc.state == "running"
+            && m.name != view.me.name
+            && Some(&m.name) != leader
     };
     let mut sources: Vec<(Upstream, bool)> =
         cluster.members.values().filter(usable).filter_map(upstream_of).map(|u| (u, false)).collect();

@@ -2,24 +2,44 @@
 
 use crate::decide::Verdict;
 use crate::view::Running;
+use crate::wishes::Pending;
 use crate::{Action, Reason, View};
 use pgherd_types::{Instant, Operation};
+use std::time::Duration;
+
+/// How long a primary may take to start where `primary_start_timeout` is 0.
+const START_TIMEOUT_FOR_ZERO: Duration = Duration::from_secs(300);
 
 /// Hold, or give up an operation whose ground or time is gone. (One that needs the lock and has lost it is the fence's case.)
 pub fn busy(view: &View, running: &Running, now: Instant) -> Verdict {
     let name = running.operation.name();
     let somebody_leads = view.cluster.get().is_some_and(|c| c.leader.is_some());
+    if makes_room(view, running) {
+        return Verdict::act(Action::Cancel(running.id), Reason::MakingRoom { name });
+    }
     let pointless = matches!(running.operation, Operation::Bootstrap) && somebody_leads && !view.leads(now);
     if pointless && !running.cancelled {
         return Verdict::act(Action::Cancel(running.id), Reason::StartupNotNeeded { name });
     }
     let takes_long = matches!(running.operation, Operation::StartPrimary);
-    let gives_up_at = running.since + view.settings.primary_start_timeout;
+    let allowed = match &view.pending {
+        Some(Pending::Restart { timeout: Some(timeout), .. }) => *timeout,
+        _ => view.settings.primary_start_timeout,
+    };
+    // zero says what to do after a crash, not that nothing may be started
+    let allowed = if allowed.is_zero() { START_TIMEOUT_FOR_ZERO } else { allowed };
+    let gives_up_at = running.since + allowed;
     if takes_long && !running.cancelled && now >= gives_up_at {
         return Verdict::act(Action::Cancel(running.id), Reason::StartTimedOut);
     }
     let because = Reason::OperationInProgress { name, renewed: view.leads(now) };
     if takes_long && now < gives_up_at { Verdict::hold_until(because, gives_up_at) } else { Verdict::hold(because) }
+}
+
+/// A new copy of the data was asked for with force while this was under way already.
+fn makes_room(view: &View, running: &Running) -> bool {
+    let wanted = matches!(&view.pending, Some(Pending::Reinitialize { at, .. }) if *at >= running.since);
+    wanted && !running.cancelled && !matches!(running.operation, Operation::Stop { .. })
 }
 
 #[cfg(test)]

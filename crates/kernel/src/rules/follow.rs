@@ -27,12 +27,23 @@ pub fn follow(view: &View, cluster: &Cluster, running: &RunningServer, now: Inst
         return Verdict::start(view, now, Operation::Stop { mode: StopMode::Fast }, Reason::Diverged(found));
     }
     match wanted_upstream(view, cluster, member) {
-        Some(wanted) if running.upstream != Some((wanted.host.clone(), wanted.port)) => {
+        Some(wanted) if differs(running, &wanted) => {
             let because = Reason::ChangingUpstream { leader };
             start_unless_failing(view, now, Operation::Follow { upstream: Some(wanted) }, because)
         }
         _ => Verdict::hold(Reason::Following { me: view.me.name.clone(), leader }),
     }
+}
+
+/// Whom this standby should follow; `None` while that is not known, or nobody.
+pub fn wanted(view: &View, cluster: &Cluster) -> Option<Upstream> {
+    let leader = cluster.leader_member().filter(|leader| leader.name != view.me.name)?;
+    wanted_upstream(view, cluster, leader)
+}
+
+/// Does it follow somebody else?
+pub fn differs(running: &RunningServer, wanted: &Upstream) -> bool {
+    running.upstream != Some((wanted.host.clone(), wanted.port))
 }
 
 /// The member named by `replicatefrom` if it exists, else the leader.
@@ -78,6 +89,16 @@ mod tests {
         check(replica().led_by("b", None), "Hold", "LeaderKeyWithoutLease");
         check(replica().led_by("a", None), "Hold", "LeaderKeyWithoutLease");
         check(replica().led_by("a", Some(LeaseId(5))), "Hold", "LeaderKeyNamesUsButIsNotOurs");
+    }
+
+    #[test]
+    fn a_leader_whose_key_still_shows_an_older_timeline_than_it_reserved_says_nothing() {
+        let ahead = || replica().with_server(|s| s.timeline = Some(pgherd_types::Timeline(2)));
+        check(ahead().with_cluster(|c| c.timeline_reserved = Some(pgherd_types::Timeline(2))), "Hold", "Following");
+        check(ahead(), "Stop Fast", "Diverged");
+        let mut seen_later = ahead();
+        seen_later.postgres.looked_at = seen_later.now.mono + std::time::Duration::from_millis(1);
+        check(seen_later, "Hold", "Following");
     }
 
     #[test]

@@ -5,16 +5,19 @@ pub mod busy;
 pub mod dcs_unreachable;
 pub mod fence;
 pub mod follow;
+pub mod handover;
 pub mod lead;
+pub mod pause;
 pub mod race;
 pub mod recover;
+pub mod requests;
 pub mod shutdown;
 pub mod trouble;
 
 use crate::View;
 use crate::decide::Verdict;
 use crate::{Action, Reason};
-use pgherd_types::{DcsWrite, Instant, Operation, OperationEnd};
+use pgherd_types::{DcsWrite, Instant, Operation, OperationEnd, PeerToAsk};
 use std::time::Duration;
 
 /// The longest wait between two attempts at an operation that keeps failing.
@@ -35,7 +38,8 @@ pub fn backoff(view: &View, wanted: &Operation) -> Option<(u32, Instant)> {
 pub fn start_unless_failing(view: &View, now: Instant, operation: Operation, because: Reason) -> Verdict {
     match backoff(view, &operation) {
         Some((failures, until)) if now < until => {
-            Verdict::hold_until(Reason::WaitingBeforeRetry { what: operation.name(), failures }, until)
+            let why = crate::upkeep::last_failure(view).unwrap_or_default().to_owned();
+            Verdict::hold_until(Reason::WaitingBeforeRetry { what: operation.name(), failures, why }, until)
         }
         _ => Verdict::start(view, now, operation, because),
     }
@@ -78,6 +82,15 @@ pub fn release_once(view: &View, now: Instant, status: Option<pgherd_types::Stat
         Some(until) => Verdict::hold_until(because, until),
         None => Verdict::act(Action::Release(status), because),
     }
+}
+
+/// Ask these members for their state, unless a round is under way.
+pub fn probe_once(view: &View, peers: Vec<PeerToAsk>, now: Instant, because: Reason) -> Verdict {
+    let patience = Duration::from_millis(peers.iter().map(|peer| peer.patience_ms).max().unwrap_or_default());
+    if view.asked.probe.as_ref().is_some_and(|ask| ask.pending(now, patience)) {
+        return Verdict::hold(because);
+    }
+    Verdict::act(Action::Probe { round: view.last_round + 1, peers }, because)
 }
 
 /// Did the last operation of this kind fail?

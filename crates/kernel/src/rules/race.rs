@@ -1,10 +1,12 @@
 //! Nobody leads and PostgreSQL runs as a standby: should this node? (spec/ha.md 8, 9)
 
 use crate::decide::Verdict;
-use crate::eligibility::{Rank, rank};
-use crate::rules::acquire_once;
-use crate::{Action, Reason, View};
-use pgherd_types::{Cluster, Initialize, Instant, MemberName, PeerToAsk, RunningServer};
+use crate::eligibility::{Rank, counts, rank};
+use crate::rules::{acquire_once, probe_once};
+use crate::{Reason, View};
+use pgherd_types::{
+    Cluster, FailoverKey, Initialize, Instant, MemberName, PeerAnswer, PeerReport, PeerToAsk, RunningServer, Timeline,
+};
 use std::time::Duration;
 
 /// Peers' answers are used for this long.
@@ -25,12 +27,23 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, now: Instan
     if cluster.initialize == Some(Initialize::Garbage) {
         return Verdict::hold(Reason::InitializeIsGarbage);
     }
+    if let Some(verdict) = barred(view, cluster, now) {
+        return verdict;
+    }
     let lost_at = view.leaderless_since.unwrap_or(now);
     if view.postgres.when().is_none_or(|looked_at| looked_at < lost_at) {
         return Verdict::hold(Reason::AwaitingOwnPosition);
     }
-    if let Some(lag) = lag_too_large(view, cluster, running) {
-        return Verdict::hold_until(lag, now + ANSWERS_LAST);
+    let manual = cluster.manual().filter(|key| key.schedule.is_none());
+    let named = manual.is_some_and(|key| key.candidate.as_ref() == Some(&view.me.name));
+    if named && manual.is_some_and(|key| key.leader.is_none()) {
+        return acquire_once(view, now, Reason::Acquiring); // a failover to this node: an operator answers for it
+    }
+    if let Some(until) = backoff(view, running, lost_at, now) {
+        return Verdict::hold_until(Reason::WalStillArrives { me: view.me.name.clone() }, until);
+    }
+    if let Some(because) = behind(view, cluster, running) {
+        return Verdict::hold_until(because, now + ANSWERS_LAST);
     }
     if peers_to_ask(view, cluster).is_empty() {
         return acquire_once(view, now, Reason::Acquiring);
@@ -38,8 +51,15 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, now: Instan
     let answers = view.peers.as_ref().filter(|p| p.asked_at >= lost_at && now < p.asked_at + probe_lasts());
     let Some(answers) = answers else { return probe(view, cluster, now) };
     let stale_before = if now < lost_at + FRESHNESS_PATIENCE { lost_at } else { Instant::default() };
+    let open_at = lost_at + view.settings.ttl;
+    if let Some(because) = manual.filter(|_| now < open_at).and_then(|key| somebody_else(view, key, &answers.reports)) {
+        return Verdict::hold_until(because, (answers.asked_at + probe_lasts()).min(open_at));
+    }
     match rank(view, running, &answers.reports, stale_before) {
         Rank::First => acquire_once(view, now, Reason::Acquiring),
+        // the candidate of a switchover comes before its equals, and not before those who have more: its leader may have
+        // died before it could hand over
+        Rank::NotFirst(Reason::PeerPreferred { .. }) if named => acquire_once(view, now, Reason::Acquiring),
         Rank::Undecided(peer) if now < answers.asked_at + ASK_AGAIN => {
             Verdict::hold_until(Reason::AwaitingPeerPosition { peer }, answers.asked_at + ASK_AGAIN)
         }
@@ -53,6 +73,66 @@ fn probe_lasts() -> Duration {
     ANSWERS_LAST + Duration::from_millis(PATIENCE_ALIVE_MS)
 }
 
+/// Why this node takes no part for now.
+pub(crate) fn barred(view: &View, cluster: &Cluster, now: Instant) -> Option<Verdict> {
+    if view.watchdog_failed {
+        return Some(Verdict::hold(Reason::WatchdogUnusable));
+    }
+    if !view.settings.failsafe_mode {
+        return None;
+    }
+    if let Some((to, at)) = &view.promised
+        && now < *at + view.settings.ttl
+    {
+        return Some(Verdict::hold_until(Reason::FailsafePromised { to: to.clone() }, *at + view.settings.ttl));
+    }
+    let topology = cluster.failsafe.as_ref().filter(|members| !members.is_empty())?;
+    if !topology.contains_key(&view.me.name) {
+        return Some(Verdict::hold(Reason::NotInFailsafeTopology));
+    }
+    // what was promised before the agent was restarted is not known; alone there is nobody to promise anything to
+    let forgets_until = view.began + view.settings.ttl;
+    let unknown = now < forgets_until && topology.len() > 1;
+    unknown.then(|| Verdict::hold_until(Reason::MayHavePromised, forgets_until))
+}
+
+/// An operator named another node, or does not want this one, and somebody who may lead is there.
+fn somebody_else(view: &View, key: &FailoverKey, reports: &[PeerReport]) -> Option<Reason> {
+    let able = |name: &MemberName| {
+        let report = reports.iter().find(|report| report.name == *name);
+        matches!(report.map(|r| &r.answer), Some(PeerAnswer::Said(said)) if counts(said) && !said.is_primary)
+    };
+    match (&key.candidate, &key.leader) {
+        (Some(candidate), _) if *candidate != view.me.name => {
+            able(candidate).then(|| Reason::CandidateGoesFirst { candidate: candidate.clone() })
+        }
+        (None, Some(leader)) if *leader == view.me.name => {
+            let other = reports.iter().map(|report| &report.name).find(|name| able(name))?;
+            Some(Reason::CandidateGoesFirst { candidate: other.clone() })
+        }
+        _ => None,
+    }
+}
+
+/// While WAL still arrives from the old leader it may be alive: until when to wait for that to end.
+fn backoff(view: &View, running: &RunningServer, lost_at: Instant, now: Instant) -> Option<Instant> {
+    let over = lost_at + view.settings.primary_race_backoff;
+    let arrives =
+        running.streaming && view.moved_at.is_some_and(|at| at >= lost_at && now < at + view.settings.loop_wait);
+    (now < over && arrives).then(|| over.min(now + ANSWERS_LAST))
+}
+
+/// Too far behind to lead.
+fn behind(view: &View, cluster: &Cluster, running: &RunningServer) -> Option<Reason> {
+    if let Some(lag) = lag_too_large(view, cluster, running) {
+        return Some(lag);
+    }
+    let rows = cluster.history.as_ref().filter(|_| view.settings.check_timeline)?;
+    let latest = rows.last().map_or(Timeline(1), |row| row.timeline.next());
+    let old = running.timeline.is_none_or(|ours| ours < latest);
+    old.then_some(Reason::TimelineBehind { ours: running.timeline, latest })
+}
+
 fn lag_too_large(view: &View, cluster: &Cluster, running: &RunningServer) -> Option<Reason> {
     let lag_bytes = cluster.status.optime.ahead_of(running.position());
     let limit_bytes = view.settings.maximum_lag_on_failover;
@@ -60,11 +140,7 @@ fn lag_too_large(view: &View, cluster: &Cluster, running: &RunningServer) -> Opt
 }
 
 fn probe(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
-    let patience = Duration::from_millis(PATIENCE_ALIVE_MS);
-    if view.asked.probe.as_ref().is_some_and(|ask| ask.pending(now, patience)) {
-        return Verdict::hold(Reason::AskingPeers);
-    }
-    Verdict::act(Action::Probe { round: view.last_round + 1, peers: peers_to_ask(view, cluster) }, Reason::AskingPeers)
+    probe_once(view, peers_to_ask(view, cluster), now, Reason::AskingPeers)
 }
 
 /// Everybody ever seen beside a leader: a member whose key just lapsed may still be alive, and primary.
@@ -81,7 +157,9 @@ fn peers_to_ask(view: &View, cluster: &Cluster) -> Vec<PeerToAsk> {
 #[cfg(test)]
 mod tests {
     use crate::testing::*;
-    use pgherd_types::{Initialize, Instant, Lsn, PeerAnswer, PeerSaid, Timeline};
+    use pgherd_types::{FailoverKey, Initialize, Instant, Lsn, PeerAnswer, PeerSaid, Schedule, Timeline};
+
+    const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
     #[test]
     fn peers_are_asked_before_anything_is_taken() {
@@ -137,6 +215,111 @@ mod tests {
             "Hold",
             "InitializeIsGarbage",
         );
+    }
+
+    fn asked(case: Case, leader: Option<&str>, candidate: Option<&str>) -> Case {
+        let (leader, candidate) = (leader.map(Into::into), candidate.map(Into::into));
+        let key = FailoverKey { mod_revision: 5, leader, candidate, schedule: None };
+        case.with_cluster(|c| c.failover = Some(key))
+    }
+
+    #[test]
+    fn the_candidate_of_a_switchover_comes_before_its_equals_and_not_before_those_who_have_more() {
+        let preferred = |position| PeerAnswer::Said(PeerSaid { priority: 2, ..said(position) });
+        let case = |position| replica().unlocked().peers(vec![("b", silent()), ("c", preferred(position))]);
+        check(asked(case(1000), Some("b"), Some("a")), "Acquire", "Acquiring");
+        check(asked(case(1001), Some("b"), Some("a")), "Hold", "PeerAhead");
+        check(asked(replica().unlocked(), None, Some("a")), "Acquire", "Acquiring");
+    }
+
+    #[test]
+    fn others_let_the_candidate_go_first_if_it_can_lead_and_not_for_ever() {
+        let case =
+            |c: PeerAnswer| asked(replica().unlocked().peers(vec![("b", silent()), ("c", c)]), Some("b"), Some("c"));
+        check(case(answered(10)), "Hold", "CandidateGoesFirst");
+        check(case(silent()), "Acquire", "Acquiring");
+        check(case(PeerAnswer::Said(PeerSaid { priority: 0, ..said(10) })), "Acquire", "Acquiring");
+        let late = case(answered(10)).with_view(|v| v.leaderless_since = Some(Instant::from_millis(29_000)));
+        check(late, "Acquire", "Acquiring");
+    }
+
+    #[test]
+    fn the_old_leader_lets_others_go_first() {
+        let case = |c: PeerAnswer| asked(replica().unlocked().peers(vec![("b", silent()), ("c", c)]), Some("a"), None);
+        check(case(answered(900)), "Hold", "CandidateGoesFirst");
+        check(case(silent()), "Acquire", "Acquiring");
+    }
+
+    #[test]
+    fn a_scheduled_request_does_not_touch_the_race() {
+        let schedule = Some(Schedule::At { at: pgherd_types::WallTime(0), text: "then".into() });
+        let case = asked(replica().unlocked(), Some("b"), Some("c")).peers(vec![("b", silent()), ("c", answered(10))]);
+        check(case.with_cluster(|c| c.failover.as_mut().unwrap().schedule = schedule), "Acquire", "Acquiring");
+    }
+
+    fn failsafe(case: Case, members: &[&str]) -> Case {
+        let members = members.iter().map(|name| ((*name).into(), format!("http://{name}"))).collect();
+        case.with_view(|v| v.settings.failsafe_mode = true).with_cluster(|c| c.failsafe = Some(members))
+    }
+
+    #[test]
+    fn who_agreed_to_a_leader_without_the_dcs_does_not_race() {
+        let case = || failsafe(replica().unlocked(), &["a", "b", "c"]);
+        check(case(), "Hold", "MayHavePromised");
+        let known =
+            || case().with_view(|v| v.began = Instant::from_millis(1)).with_view(|v| v.settings.ttl = SECOND * 20);
+        check(known(), "Probe", "AskingPeers");
+        let promised = |ms| known().with_view(move |v| v.promised = Some(("b".into(), Instant::from_millis(ms))));
+        check(promised(40_001), "Hold", "FailsafePromised");
+        check(promised(40_000), "Probe", "AskingPeers");
+        check(failsafe(replica().unlocked(), &["b", "c"]), "Hold", "NotInFailsafeTopology");
+    }
+
+    #[test]
+    fn a_race_waits_while_wal_still_arrives() {
+        let case = |moved_ms| {
+            replica().unlocked().with_view(move |v| {
+                v.settings.primary_race_backoff = SECOND * 20;
+                v.leaderless_since = Some(Instant::from_millis(55_000));
+                v.moved_at = Some(Instant::from_millis(moved_ms));
+                v.settings.loop_wait = SECOND * 2;
+            })
+        };
+        let still = |ms| {
+            let (mut view, now) = case(ms).build();
+            view.moved_at = Some(Instant::from_millis(ms)); // the look of the fixture moved it, too
+            crate::decide(&view, now).because.id()
+        };
+        assert_eq!(
+            (still(58_001), still(58_000), still(54_999)),
+            ("WalStillArrives".into(), "AskingPeers".into(), "AskingPeers".into())
+        );
+    }
+
+    #[test]
+    fn with_check_timeline_an_old_timeline_bars() {
+        let case = |ours: Option<u32>| {
+            let row = pgherd_types::HistoryRow {
+                timeline: Timeline(1),
+                switch_lsn: Lsn(10),
+                reason: String::new(),
+                at: None,
+                new_leader: None,
+            };
+            replica()
+                .unlocked()
+                .with_view(|v| v.settings.check_timeline = true)
+                .with_cluster(|c| c.history = Some(vec![row]))
+                .with_server(move |s| s.timeline = ours.map(Timeline))
+        };
+        check(case(Some(1)), "Hold", "TimelineBehind");
+        check(case(None), "Hold", "TimelineBehind");
+        check(case(Some(2)), "Probe", "AskingPeers");
+    }
+
+    #[test]
+    fn an_unusable_watchdog_that_is_required_bars() {
+        check(replica().unlocked().with_view(|v| v.watchdog_failed = true), "Hold", "WatchdogUnusable");
     }
 
     #[test]

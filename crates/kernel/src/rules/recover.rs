@@ -1,11 +1,21 @@
 //! PostgreSQL is down and the data are ours (spec/ha.md 7).
 
+use crate::candidates::{Found, Wanted, find};
 use crate::decide::Verdict;
 use crate::divergence::{Standing, of_stopped};
-use crate::rules::bootstrap::upstream_of;
-use crate::rules::{acquire_once, failed, release_once, start_unless_failing};
+use crate::rules::bootstrap::{source, upstream_of};
+use crate::rules::{acquire_once, failed, handover, release_once, start_unless_failing};
+use crate::view::Diverged;
 use crate::{Lock, Reason, View};
-use pgherd_types::{Cluster, ControlData, Initialize, Instant, LeaderKey, Operation, OperationEnd};
+use pgherd_types::postgres::ControlState;
+use pgherd_types::{Cluster, ControlData, Initialize, Instant, LeaderKey, Member, Operation, OperationEnd, Upstream};
+use std::time::Duration;
+
+/// So many crashes of a primary within this time are enough: another node may try.
+const CRASHES_MAX: usize = 3;
+const CRASH_WINDOW: Duration = Duration::from_secs(300);
+/// How often pg_rewind is tried before something else is done about diverged data.
+const REWINDS_MAX: u32 = 3;
 
 /// What to do about a PostgreSQL that is down.
 pub fn down(view: &View, cluster: &Cluster, control: &ControlData, now: Instant) -> Verdict {
@@ -31,13 +41,35 @@ fn with_lock(view: &View, cluster: &Cluster, control: &ControlData, now: Instant
         matches!(o, Operation::StartPrimary | Operation::StartReplica { .. } | Operation::Promote { .. })
     };
     if gave_up || failed(view, starts) {
-        return release_once(view, now, None, Reason::StartFailedReleasing);
+        let why = crate::upkeep::last_failure(view).unwrap_or("it took too long").to_owned();
+        return release_once(view, now, None, Reason::StartFailedReleasing { why });
+    }
+    if let Some(handover) = view.handover.as_ref().filter(|_| control.state == ControlState::ShutDown) {
+        return handover::stopped(view, cluster, control, handover, now);
+    }
+    if let Some(verdict) = make_room(view, cluster, now) {
+        return verdict;
     }
     if may_resume(cluster, control) {
         let because = if view.crashed { Reason::StartingPrimaryAfterFailure } else { Reason::StartingPrimary };
         return Verdict::start(view, now, Operation::StartPrimary, because);
     }
     Verdict::start(view, now, Operation::StartReplica { upstream: None }, Reason::StartingReadOnlyWithLock)
+}
+
+/// A primary that is not to be started again, or keeps crashing, makes room if somebody else could serve.
+fn make_room(view: &View, cluster: &Cluster, now: Instant) -> Option<Verdict> {
+    let not_again = view.crashed && view.settings.primary_start_timeout.is_zero();
+    let recent = view.crashes.iter().filter(|at| now < **at + CRASH_WINDOW).count();
+    let loops = view.crashed && recent >= CRASHES_MAX;
+    if !(view.makes_room || not_again || loops) {
+        return None;
+    }
+    match find(view, cluster, &Wanted::by(None, cluster.status.optime, Instant::default()), now) {
+        Found::Asking(step) => Some(step),
+        Found::Able(_) => Some(release_once(view, now, None, Reason::StoppedToFailOver)),
+        Found::Nobody(_) => None,
+    }
 }
 
 /// Nobody can have been promoted since this data directory was a primary's: timelines are unique, and no newer one than
@@ -63,7 +95,7 @@ fn behind(view: &View, cluster: &Cluster, leader: &LeaderKey, control: &ControlD
         return Verdict::hold(Reason::LeaderKeyWithoutMember { leader: leader.name.clone() });
     };
     match of_stopped(view, cluster, member, control) {
-        Standing::Diverged(found) => Verdict::hold(Reason::Diverged(found)),
+        Standing::Diverged(found) => diverged(view, cluster, member, control, found, now),
         Standing::Unknown(why) if !control.standby_signal => Verdict::hold(Reason::DivergenceUnknown { why }),
         Standing::Unknown(_) | Standing::OnHistory => {
             let upstream = upstream_of(member);
@@ -72,10 +104,53 @@ fn behind(view: &View, cluster: &Cluster, leader: &LeaderKey, control: &ControlD
     }
 }
 
+/// The data are not on the leader's history: rewind or replace them where that is configured, else leave them alone.
+fn diverged(
+    view: &View,
+    cluster: &Cluster,
+    leader: &Member,
+    control: &ControlData,
+    found: Diverged,
+    now: Instant,
+) -> Verdict {
+    let policy = view.settings.rewind;
+    let can_rewind = policy.use_pg_rewind && control.rewindable;
+    let ended = view.ended.as_ref().filter(|ended| matches!(ended.operation, Operation::Rewind { .. }));
+    let failed = ended.map_or(0, |ended| ended.failures);
+    let tried_enough = !can_rewind || failed >= REWINDS_MAX;
+    if tried_enough && (policy.replace_on_divergence || (can_rewind && policy.replace_on_failure)) {
+        let Some((from, _)) = source(view, cluster, false) else { return Verdict::hold(Reason::Diverged(found)) };
+        let because = Reason::ReplacingDiverged { leader: leader.name.clone(), found };
+        return start_unless_failing(view, now, Operation::Clone { from, replace: true }, because);
+    }
+    match upstream_of(leader).filter(|_| can_rewind) {
+        None => Verdict::hold(Reason::Diverged(found)),
+        Some(from) => rewind(view, leader, from, found, failed, now),
+    }
+}
+
+/// Rewind, once the source's control file shows its timeline. One that keeps failing is still repeated, because its
+/// cause may be the source's; meanwhile the node says that it has diverged.
+fn rewind(view: &View, leader: &Member, from: Upstream, found: Diverged, failed: u32, now: Instant) -> Verdict {
+    if leader.doc.checkpoint_pending {
+        return Verdict::hold(Reason::AwaitingCheckpoint { leader: leader.name.clone() });
+    }
+    let operation = Operation::Rewind { from };
+    if let Some((_, until)) = crate::rules::backoff(view, &operation).filter(|(_, until)| now < *until)
+        && failed >= REWINDS_MAX
+    {
+        let why = crate::upkeep::last_failure(view).unwrap_or_default();
+        let text = format!("{} (pg_rewind failed {failed} times: {why})", found.text);
+        return Verdict::hold_until(Reason::Diverged(Diverged { text, ..found }), until);
+    }
+    start_unless_failing(view, now, operation, Reason::Rewinding { leader: leader.name.clone(), found })
+}
+
 #[cfg(test)]
 mod tests {
     use crate::testing::*;
-    use pgherd_types::{LeaseId, Lsn, Operation, OperationEnd, Role, Timeline};
+    use pgherd_types::{Cluster, Instant, LeaseId, Lsn, Operation, OperationEnd, Role, Timeline, Upstream};
+    use std::time::Duration;
 
     /// A former primary that is down, with its WAL up to `end`.
     fn left_behind(switch: u64, end: Option<u64>) -> Case {
@@ -134,6 +209,78 @@ mod tests {
         check(left_behind(1000, Some(1000)), "Start StartReplica", "StartingAsSecondary");
         check(left_behind(1000, Some(1001)), "Hold", "Diverged");
         check(left_behind(1000, None), "Hold", "DivergenceUnknown");
+    }
+
+    #[test]
+    fn a_timeline_that_the_leader_never_had_is_a_divergence() {
+        let skipped = |theirs: Option<&str>| {
+            let theirs = theirs.map(str::to_owned);
+            left_behind(1000, Some(1200)).with_control(|c| c.checkpoint_timeline = Timeline(2)).with_cluster(move |c| {
+                let leader = c.members.get_mut(&"b".into()).unwrap();
+                (leader.doc.timeline, leader.doc.pgherd) = (Some(Timeline(3)), theirs);
+            })
+        };
+        check(skipped(Some("0.1.0")), "Hold", "Diverged");
+        check(skipped(None), "Hold", "DivergenceUnknown");
+    }
+
+    fn may_rewind(case: Case) -> Case {
+        case.with_view(|v| v.settings.rewind.use_pg_rewind = true)
+    }
+    fn rewind_failed(case: Case, times: u32) -> Case {
+        let from = Upstream { member: "b".into(), host: "b".into(), port: 5432 };
+        let mut case = case.ended(Operation::Rewind { from }, OperationEnd::Failed("no WAL".into()));
+        let ended = case.view.ended.as_mut().unwrap();
+        (ended.failures, ended.at) = (times, Instant::from_millis(1));
+        case
+    }
+
+    #[test]
+    fn diverged_data_are_rewound_where_that_is_configured_and_possible() {
+        let case = || may_rewind(left_behind(1000, Some(1001)));
+        check(case(), "Start Rewind", "Rewinding");
+        check(case().with_control(|c| c.rewindable = false), "Hold", "Diverged");
+        let unfinished = |c: &mut Cluster| c.members.get_mut(&"b".into()).unwrap().doc.checkpoint_pending = true;
+        check(case().with_cluster(unfinished), "Hold", "AwaitingCheckpoint");
+        check(rewind_failed(case(), 3), "Start Rewind", "Rewinding");
+        let just_now =
+            rewind_failed(case(), 3).with_view(|v| v.ended.as_mut().unwrap().at = Instant::from_millis(59_990));
+        let decision = check(just_now, "Hold", "Diverged");
+        assert!(decision.because.to_string().contains("no WAL"), "{}", decision.because);
+    }
+
+    #[test]
+    fn diverged_data_are_replaced_only_where_that_is_configured() {
+        let on_failure = |case: Case| case.with_view(|v| v.settings.rewind.replace_on_failure = true);
+        let always = |case: Case| case.with_view(|v| v.settings.rewind.replace_on_divergence = true);
+        let case = || may_rewind(left_behind(1000, Some(1001)));
+        check(on_failure(case()), "Start Rewind", "Rewinding");
+        check(on_failure(rewind_failed(case(), 3)), "Start Clone", "ReplacingDiverged");
+        check(always(left_behind(1000, Some(1001))), "Start Clone", "ReplacingDiverged");
+        check(on_failure(left_behind(1000, Some(1001))), "Hold", "Diverged");
+    }
+
+    #[test]
+    fn a_primary_that_is_not_to_start_again_makes_room_if_somebody_could_serve() {
+        let crashed = || primary().stopped().with_view(|v| v.crashed = true);
+        let never = |case: Case| case.with_view(|v| v.settings.primary_start_timeout = Duration::ZERO);
+        let able = |case: Case| case.peers(vec![("b", answered(1000)), ("c", silent())]);
+        let nobody = |case: Case| case.peers(vec![("b", silent()), ("c", silent())]);
+        check(never(crashed()), "Probe", "LookingForSuccessor");
+        check(able(never(crashed())), "Release", "StoppedToFailOver");
+        check(nobody(never(crashed())), "Start StartPrimary", "StartingPrimaryAfterFailure");
+        check(able(never(primary().stopped())), "Start StartPrimary", "StartingPrimary");
+    }
+
+    #[test]
+    fn a_primary_that_keeps_crashing_makes_room() {
+        let crashed = |times: &[u64]| {
+            let times = times.iter().map(|ms| Instant::from_millis(*ms)).collect();
+            let case = primary().stopped().with_view(|v| (v.crashed, v.crashes) = (true, times));
+            case.peers(vec![("b", answered(1000)), ("c", silent())])
+        };
+        check(crashed(&[20_000, 60_000]), "Start StartPrimary", "StartingPrimaryAfterFailure");
+        check(crashed(&[20_000, 40_000, 60_000]), "Release", "StoppedToFailOver");
     }
 
     #[test]

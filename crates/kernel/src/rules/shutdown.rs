@@ -13,6 +13,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The next step of leaving.
 pub fn leaving(view: &View, now: Instant) -> Verdict {
+    if view.settings.pause && view.operation.is_none() {
+        return Verdict::act(Action::Exit, Reason::LeftPaused);
+    }
     if let Some(running) = &view.operation {
         let because = Reason::ShuttingDown { step: "waiting for the running operation" };
         return if Situation::ends_writability(&running.operation) || running.cancelled {

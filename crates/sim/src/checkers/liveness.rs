@@ -61,13 +61,19 @@ impl World {
     pub fn check_at_the_end(&mut self) {
         let Some(leader) = self.serving() else { return self.fail("L1: no primary serves at the end".to_owned()) };
         for n in 0..self.nodes.len() {
-            if self.has_diverged(n, leader) {
+            if self.has_diverged(n, leader) && self.stays_diverged() {
                 self.trace.count("happened:diverged for good");
             }
             if let Some(what) = self.out_of_place(n, leader) {
                 return self.fail(format!("L2: n{} is not in its place at the end: {what}", n + 1));
             }
         }
+    }
+
+    /// Nothing is configured that mends diverged data.
+    fn stays_diverged(&self) -> bool {
+        let policy = self.setup.settings.rewind;
+        !policy.use_pg_rewind && !policy.replace_on_divergence
     }
 
     fn has_diverged(&self, n: usize, leader: usize) -> bool {
@@ -84,8 +90,14 @@ impl World {
         if !self.etcd.cluster.members.contains_key(&node.me.name) {
             return Some(format!("it has no member key ({})", why()));
         }
+        // a bootstrap that could not be registered in time left data that belong to no cluster; they are shown, not removed
+        let foreign =
+            |agent: &crate::node::Agent| matches!(agent.because, Some(pgherd_kernel::Reason::ForeignData { .. }));
+        if node.agent.as_deref().is_some_and(foreign) && !node.pg.alive() {
+            return None;
+        }
         let streams = node.pg.receiver.is_some_and(|r| r.upstream == leader) && node.pg.proc == Proc::Running;
-        if n == leader || streams || self.has_diverged(n, leader) {
+        if n == leader || streams || (self.has_diverged(n, leader) && self.stays_diverged()) {
             return None;
         }
         Some(format!("it does not stream from the leader ({})", why()))

@@ -15,6 +15,8 @@ pub struct Checks {
     pub made: BTreeMap<Timeline, (usize, Timeline)>,
     /// What every node held when the leader key last went, and when that was.
     pub at_lapse: Option<(u64, Vec<Option<Data>>)>,
+    /// An operator named the leader: until then nobody asks whether that was wise (true time).
+    pub forgiven_until: u64,
     /// The highest timeline each node's directory was on, with its system.
     pub timelines: Vec<Option<(u64, Timeline)>>,
     /// Somebody has served since then without a break (true time).
@@ -31,6 +33,7 @@ impl Checks {
         Self {
             made: BTreeMap::new(),
             at_lapse: None,
+            forgiven_until: 0,
             timelines: vec![None; nodes],
             serving_since: None,
             settled_since: None,

@@ -1,0 +1,196 @@
+//! Maintenance mode (spec/ha.md 16): nothing is started, stopped, promoted or demoted by itself. A primary keeps the key,
+//! or takes it if it is free; manual requests to a named candidate, restarts and new copies are still carried out.
+
+use crate::decide::Verdict;
+use crate::rules::{acquire_once, follow, lead, race, release_once};
+use crate::wishes::Pending;
+use crate::{Lock, Reason, View};
+use pgherd_types::{Cluster, ControlData, Initialize, Instant, Now, Operation, PostgresState, RunningServer, Server};
+
+/// What is left to do.
+pub fn paused(view: &View, cluster: &Cluster, postgres: &PostgresState, now: Now) -> Verdict {
+    let at = now.mono;
+    let Some(control) = postgres.control() else { return without_data(view, at) };
+    if let Some(verdict) = foreign(view, cluster, control, at) {
+        return verdict;
+    }
+    match &postgres.server {
+        Server::Stopped | Server::Orphaned => stopped(view, cluster, control, at),
+        Server::Starting | Server::Stopping | Server::Unresponsive(_) => {
+            Verdict::hold(Reason::Paused { what: "PostgreSQL does not answer", me: view.me.name.clone() })
+        }
+        Server::Running(running) if running.in_recovery => standby(view, cluster, running, at),
+        Server::Running(running) => primary(view, cluster, control, running, now),
+    }
+}
+
+fn hold(view: &View, what: &'static str) -> Verdict {
+    Verdict::hold(Reason::Paused { what, me: view.me.name.clone() })
+}
+
+fn leads(view: &View, now: Instant) -> bool {
+    view.leads(now) || view.key_is_ours()
+}
+
+fn without_data(view: &View, now: Instant) -> Verdict {
+    if leads(view, now) {
+        return release_once(view, now, None, Reason::DataEmptyWhileLeading);
+    }
+    hold(view, "running with empty data directory")
+}
+
+fn foreign(view: &View, cluster: &Cluster, control: &ControlData, now: Instant) -> Option<Verdict> {
+    let Some(Initialize::Done(key)) = &cluster.initialize else { return None };
+    if *key == control.system_id {
+        return None;
+    }
+    let because = Reason::ForeignData { ours: control.system_id, key: *key };
+    Some(if leads(view, now) { release_once(view, now, None, because) } else { Verdict::hold(because) })
+}
+
+/// A server that somebody stopped stays so; a restart that was asked for is brought to its end.
+fn stopped(view: &View, cluster: &Cluster, control: &ControlData, now: Instant) -> Verdict {
+    if let Some(Pending::Restart { stopped_at: Some(_), failed: None, .. }) = &view.pending {
+        return crate::rules::recover::down(view, cluster, control, now);
+    }
+    if view.handover.is_some() {
+        return crate::rules::recover::down(view, cluster, control, now);
+    }
+    if leads(view, now) {
+        return release_once(view, now, None, Reason::ReleasedBecauseStopped);
+    }
+    hold(view, "postgres is not running")
+}
+
+fn primary(view: &View, cluster: &Cluster, control: &ControlData, running: &RunningServer, now: Now) -> Verdict {
+    let ours = match &cluster.initialize {
+        None => true,
+        Some(Initialize::Done(key)) => *key == control.system_id,
+        Some(Initialize::InProgress { .. } | Initialize::Garbage) => false,
+    };
+    match view.lock(now.mono) {
+        Lock::Held { .. } => lead::leading(view, cluster, running, now),
+        Lock::Vanished { .. } => acquire_once(view, now.mono, Reason::TakingVanishedKeyAgain),
+        Lock::No if view.dcs_lost_since.is_some() => hold(view, "DCS is not accessible; the primary goes on"),
+        Lock::No if view.key_is_ours() => Verdict::hold(Reason::AwaitingProof),
+        Lock::No if cluster.leader.is_none() && ours => acquire_once(view, now.mono, Reason::Acquiring),
+        Lock::No => hold(view, "continue to run as primary without lock"),
+    }
+}
+
+fn standby(view: &View, cluster: &Cluster, running: &RunningServer, now: Instant) -> Verdict {
+    let named = cluster.manual().filter(|key| key.schedule.is_none()).and_then(|key| key.candidate.as_ref());
+    let wanted = named == Some(&view.me.name) && view.me.tags.may_lead();
+    match view.lock(now) {
+        Lock::Held { .. } if wanted || view.reservation.is_some() => lead::elected(view, cluster, running, now),
+        Lock::Held { .. } => release_once(view, now, None, Reason::ReleasedBecauseStandby),
+        Lock::Vanished { .. } => hold(view, "no action"),
+        Lock::No if view.dcs_lost_since.is_some() => Verdict::hold(Reason::DcsNotAccessible),
+        Lock::No if cluster.leader.is_none() && wanted => {
+            race::barred(view, cluster, now).unwrap_or_else(|| acquire_once(view, now, Reason::Acquiring))
+        }
+        Lock::No if cluster.leader.is_none() => hold(view, "no action"),
+        Lock::No => match follow::wanted(view, cluster) {
+            Some(upstream) if follow::differs(running, &upstream) => {
+                let leader = cluster.leader.as_ref().map(|key| key.name.clone()).unwrap_or_default();
+                let operation = Operation::Follow { upstream: Some(upstream) };
+                crate::rules::start_unless_failing(view, now, operation, Reason::ChangingUpstream { leader })
+            }
+            _ => hold(view, "no action"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use crate::{Observation, invariants};
+    use pgherd_types::*;
+
+    fn paused(case: Case) -> Case {
+        case.with_view(|v| v.settings.pause = true)
+    }
+    fn without_lock(case: Case) -> Case {
+        case.with_view(|v| v.lease.leader = None)
+    }
+    fn asks_for(case: Case, name: &str) -> Case {
+        let candidate = Some(name.into());
+        case.with_cluster(|c| c.failover = Some(FailoverKey { mod_revision: 3, candidate, ..FailoverKey::default() }))
+    }
+
+    #[test]
+    fn a_primary_goes_on_with_or_without_the_lock_and_takes_a_free_key() {
+        check(paused(primary()), "Hold", "LeaderWithLock");
+        check(paused(without_lock(primary()).led_by("b", Some(LeaseId(99)))), "Hold", "Paused");
+        check(paused(without_lock(primary()).unlocked()), "Acquire", "Acquiring");
+        check(
+            paused(
+                without_lock(primary()).unlocked().with_cluster(|c| c.initialize = Some(Initialize::Done(SystemId(1)))),
+            ),
+            "Hold",
+            "ForeignData",
+        );
+        check(paused(primary().unlocked()), "Acquire", "TakingVanishedKeyAgain");
+    }
+
+    #[test]
+    fn the_fence_is_off_until_the_mode_ends() {
+        let (mut view, now) = paused(without_lock(primary()).led_by("b", Some(LeaseId(99)))).build();
+        assert_eq!(view.fence_order(now.mono), FenceOrder::Disarmed);
+        view.apply(Observation::Settings(Settings::default()), now);
+        assert!(matches!(view.fence_order(now.mono), FenceOrder::Armed { .. }));
+        let decision = crate::decide(&view, now);
+        assert_eq!(name_of(&decision.role), "Stop Immediate");
+        assert_eq!(invariants::check(&view, &decision, now), Ok(()));
+    }
+
+    #[test]
+    fn a_lost_dcs_demotes_nobody() {
+        let (mut view, now) = paused(primary()).build();
+        view.apply(Observation::DcsLost { since: now.mono }, now);
+        let later = Now { mono: now.mono + std::time::Duration::from_secs(600), ..now };
+        let decision = crate::decide(&view, later);
+        assert_eq!(name_of(&decision.role), "Hold");
+        assert_eq!(invariants::check(&view, &decision, later), Ok(()));
+    }
+
+    #[test]
+    fn nothing_is_started_or_promoted_by_itself() {
+        check(paused(replica().stopped()), "Hold", "Paused");
+        check(paused(replica().empty()), "Hold", "Paused");
+        check(paused(replica().unlocked()), "Hold", "Paused");
+        check(paused(primary().stopped()), "Release", "ReleasedBecauseStopped");
+        check(paused(replica().locked()), "Release", "ReleasedBecauseStandby");
+    }
+
+    #[test]
+    fn a_named_candidate_is_promoted_and_others_are_not() {
+        check(asks_for(paused(replica().unlocked()), "a"), "Acquire", "Acquiring");
+        check(asks_for(paused(replica().unlocked()), "c"), "Hold", "Paused");
+        check(asks_for(paused(replica().locked()), "a"), "Write ReserveTimeline", "ReservingTimeline");
+        let able = |case: Case| case.peers(vec![("b", answered(1000)), ("c", answered(1000))]);
+        check(able(asks_for(paused(primary()), "c")), "Stop Fast", "HandingOver");
+    }
+
+    #[test]
+    fn a_standby_still_follows_a_new_leader() {
+        check(paused(replica().led_by("c", Some(LeaseId(3)))), "Start Follow", "ChangingUpstream");
+    }
+
+    #[test]
+    fn the_member_key_tells_and_slots_are_not_dropped() {
+        let gone = |v: &mut crate::View| {
+            v.slots_wanted.insert("old".into(), Instant::default());
+            v.settings.member_slots_ttl = std::time::Duration::from_secs(1);
+        };
+        let decision = check(paused(primary().with_view(gone)), "Hold", "LeaderWithLock");
+        assert!(decision.upkeep.writes.iter().any(|w| matches!(w, DcsWrite::Member(doc) if doc.pause)));
+        assert!(decision.upkeep.slots.unwrap().1.expired.is_empty());
+    }
+
+    #[test]
+    fn the_agent_leaves_everything_as_it_is() {
+        let case = paused(primary()).with_view(|v| v.shutdown = Some(Instant::from_millis(59_000)));
+        check(case, "Exit", "LeftPaused");
+    }
+}

@@ -1,0 +1,252 @@
+//! Facts change the view.
+
+use super::{Ended, PeerRound, Seen, View};
+use crate::Observation;
+use crate::asked::Ask;
+use crate::wishes::Pending;
+use pgherd_types::{
+    Cluster, DcsWrite, Instant, LeaseGrant, Now, Operation, OperationEnd, OperationId, PeerReport, PostgresState,
+    Refused, Server,
+};
+use std::sync::Arc;
+
+/// So many crashes are remembered.
+const CRASHES_KEPT: usize = 8;
+
+impl View {
+    /// The only way a fact changes the view.
+    pub fn apply(&mut self, fact: Observation, now: Now) {
+        let now = now.mono;
+        match fact {
+            Observation::Cluster { cluster, read_at } => self.cluster_read(cluster, read_at, now),
+            Observation::DcsLost { since } => self.dcs_lost_since = Some(self.dcs_lost_since.unwrap_or(since)),
+            Observation::LeaseRenewed { grant, leader_proven } => self.lease_renewed(grant, leader_proven, now),
+            Observation::LeaseRefused { why } => self.lease_refused(&why, now),
+            Observation::LeaderAcquired(grant) => {
+                answer(&mut self.asked.acquire, now, true);
+                self.dcs_lost_since = None;
+                self.reservation = None;
+                if matches!(self.pending, Some(Pending::Reinitialize { .. })) {
+                    self.pending = None; // the leader's data are not replaced
+                }
+                self.releasing = None;
+                self.released = false; // whatever was given up before, this key is a new one
+                self.lease.prove(grant, now);
+            }
+            Observation::AcquireRefused(why) => {
+                answer(&mut self.asked.acquire, now, false);
+                match why {
+                    Refused::Compare => self.lose_lock(now),
+                    Refused::LeaseGone => {
+                        self.lease.current = None;
+                        self.lease_gone(now);
+                    }
+                    Refused::Absent | Refused::Denied(_) | Refused::Unreachable(_) => {}
+                }
+            }
+            Observation::LeaderReleased => {
+                answer(&mut self.asked.release, now, true);
+                self.released = true;
+                self.lose_lock(now);
+            }
+            Observation::ReleaseRefused(why) => {
+                answer(&mut self.asked.release, now, false);
+                if matches!(why, Refused::Denied(_)) {
+                    self.releasing = None; // nothing was written
+                }
+                if matches!(why, Refused::Compare | Refused::LeaseGone) {
+                    self.released = true;
+                    self.lose_lock(now);
+                }
+            }
+            Observation::Written(write) => {
+                self.asked.write_answered(&write, now, true);
+                if let DcsWrite::ReserveTimeline { timeline, .. } = write {
+                    self.reservation = Some(timeline);
+                }
+            }
+            Observation::WriteRefused(write, why) => {
+                self.asked.write_answered(&write, now, false);
+                if why == Refused::LeaseGone {
+                    self.lease.current = None;
+                }
+            }
+            Observation::Postgres(state) => self.postgres_looked_at(state),
+            Observation::Peers { round, reports } => self.peers_answered(round, reports, now),
+            Observation::OperationFinished { id, end } => self.operation_finished(id, end, now),
+            Observation::SlotsAligned { round, ok } => {
+                if let Some((_, ask)) = self.asked.slots.as_mut().filter(|(r, _)| *r == round) {
+                    ask.answered(now, ok);
+                }
+            }
+            Observation::Settings(settings) => self.settings = settings,
+            Observation::Tags(tags) => self.me.tags = tags,
+            Observation::Wished { id, wish } => self.wished(id, wish, now),
+            Observation::FailsafePromised { to } => self.promised = Some((to, now)),
+            Observation::FailsafeAsked { round, asked_at, refused } => {
+                self.failsafe_asked(round, asked_at, refused.is_empty(), now);
+            }
+            Observation::WatchdogFailed(failed) => self.watchdog_failed = failed,
+            Observation::ShutdownRequested => self.shutdown = self.shutdown.or(Some(now)),
+        }
+    }
+
+    fn lose_lock(&mut self, now: Instant) {
+        self.lease.lose(now);
+        self.reservation = None;
+        self.releasing = None;
+        self.handover = None;
+        self.makes_room = false;
+    }
+
+    /// The lease lapsed in etcd. A primary that all members agreed to keep may take the key again on a new one.
+    fn lease_gone(&mut self, now: Instant) {
+        if self.lease.agreed(now) {
+            self.lease.vanished = true;
+        } else {
+            self.lose_lock(now);
+        }
+    }
+
+    fn failsafe_asked(&mut self, round: u64, asked_at: Instant, agreed: bool, now: Instant) {
+        let Some(ask) = self.asked.failsafe.as_mut().filter(|ask| ask.what == round) else { return };
+        ask.answered(now, agreed);
+        // the members' promise counts for the time that was in force when they were asked
+        if agreed && self.lease.leader.is_some() && self.settings.failsafe_mode {
+            self.lease.agreed = self.lease.agreed.max(Some(asked_at));
+        }
+    }
+
+    fn cluster_read(&mut self, cluster: Arc<Cluster>, read_at: Instant, now: Instant) {
+        if self.cluster.when().is_some_and(|last| read_at < last) {
+            return; // an older reading that was overtaken
+        }
+        self.dcs_lost_since = None;
+        self.judge_lock_by(&cluster, read_at, now);
+        match cluster.leader {
+            None => self.leaderless_since = Some(self.leaderless_since.unwrap_or(now)),
+            Some(_) => self.leaderless_since = None,
+        }
+        if let Some((to, _)) = &self.promised
+            && cluster.leader.as_ref().is_some_and(|leader| leader.name != *to)
+        {
+            self.promised = None; // somebody else leads by now
+        }
+        for (name, member) in cluster.members.iter().filter(|(name, _)| **name != self.me.name) {
+            if let Some(api) = &member.doc.api_url {
+                self.known_apis.insert(name.clone(), api.clone());
+            }
+            self.member_seen.insert(name.clone(), now);
+            if !member.doc.tags.nostream {
+                self.slots_wanted.insert(name.slot_name(), now);
+            }
+        }
+        self.cluster = Seen::At(cluster, read_at);
+    }
+
+    /// A reading that began after our last proof was complete is newer than the proof.
+    fn judge_lock_by(&mut self, cluster: &Cluster, read_at: Instant, now: Instant) {
+        let Some(proof) = self.lease.leader.filter(|proof| read_at >= proof.known_at) else { return };
+        match &cluster.leader {
+            None => self.lease.vanished = true,
+            Some(key) if key.name == self.me.name && key.lease == Some(proof.grant.lease) => {
+                self.lease.vanished = false
+            }
+            Some(_) => self.lose_lock(now),
+        }
+    }
+
+    fn lease_renewed(&mut self, grant: LeaseGrant, leader_proven: bool, now: Instant) {
+        answer(&mut self.asked.renew, now, true);
+        self.dcs_lost_since = None;
+        if self.lease.current.is_some_and(|old| old.lease != grant.lease) && !leader_proven {
+            self.lease_gone(now);
+        }
+        self.lease.current = Some(grant);
+        if leader_proven {
+            self.released = false;
+            self.lease.prove(grant, now);
+        }
+    }
+
+    fn lease_refused(&mut self, why: &Refused, now: Instant) {
+        let proving = self.asked.renew.as_ref().is_some_and(|ask| ask.what);
+        answer(&mut self.asked.renew, now, false);
+        match why {
+            Refused::LeaseGone => {
+                self.lease.current = None;
+                self.lease_gone(now);
+            }
+            Refused::Compare if proving => self.lose_lock(now),
+            // the lease lives and nobody else can have the key: it may be taken back as long as the last proof lasts
+            Refused::Absent if self.lease.leader.is_some() => self.lease.vanished = true,
+            Refused::Absent | Refused::Compare | Refused::Denied(_) | Refused::Unreachable(_) => {}
+        }
+    }
+
+    fn postgres_looked_at(&mut self, state: Arc<PostgresState>) {
+        if self.postgres.when().is_some_and(|last| state.looked_at < last) {
+            return;
+        }
+        let before = self.postgres.get().and_then(|p| p.running());
+        let went = before.is_some() && self.operation.is_none();
+        let was_primary = before.is_some_and(|running| !running.in_recovery);
+        match &state.server {
+            Server::Running(running) => {
+                self.crashed = false;
+                if before.is_none_or(|before| before.position() != running.position()) {
+                    self.moved_at = Some(state.looked_at);
+                }
+            }
+            Server::Stopped | Server::Orphaned if went => {
+                self.crashed = true;
+                if was_primary {
+                    self.crashes.push(state.looked_at);
+                    let surplus = self.crashes.len().saturating_sub(CRASHES_KEPT);
+                    self.crashes.drain(..surplus);
+                }
+            }
+            Server::Stopped | Server::Orphaned => {}
+            Server::Starting | Server::Stopping | Server::Unresponsive(_) => {}
+        }
+        self.unresponsive_since = match state.server {
+            Server::Unresponsive(_) => self.unresponsive_since.or(Some(state.looked_at)),
+            _ => None,
+        };
+        let at = state.looked_at;
+        self.postgres = Seen::At(state, at);
+    }
+
+    fn peers_answered(&mut self, round: u64, reports: Vec<PeerReport>, now: Instant) {
+        let Some(ask) = self.asked.probe.as_mut().filter(|ask| ask.what == round) else { return };
+        ask.answered(now, true);
+        self.peers = Some(PeerRound { asked_at: ask.at, reports });
+    }
+
+    fn operation_finished(&mut self, id: OperationId, end: OperationEnd, now: Instant) {
+        let Some(running) = self.operation.take_if(|running| running.id == id) else { return };
+        let failed = matches!(end, OperationEnd::Failed(_));
+        let before = self
+            .ended
+            .as_ref()
+            .filter(|last| same_kind(&last.operation, &running.operation))
+            .map_or(0, |last| last.failures);
+        let failures = if failed { before + 1 } else { 0 };
+        if end == OperationEnd::Done && matches!(running.operation, Operation::Rewind { .. } | Operation::Clone { .. })
+        {
+            self.diverged = None;
+        }
+        self.wish_goes_on(&running.operation, &end, now);
+        self.ended = Some(Ended { operation: running.operation, end, at: now, failures });
+    }
+}
+
+fn answer<T: PartialEq>(ask: &mut Option<Ask<T>>, now: Instant, yes: bool) {
+    if let Some(ask) = ask {
+        ask.answered(now, yes);
+    }
+}
+
+fn same_kind(a: &Operation, b: &Operation) -> bool {
+    std::mem::discriminant(a) == std::mem::discriminant(b)
+}

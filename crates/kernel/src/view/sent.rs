@@ -1,0 +1,89 @@
+//! What was asked for is noted, before it is sent: the same facts do not lead to the same request twice.
+
+use super::{Memory, Running, View};
+use crate::asked::Ask;
+use crate::{Action, Decision, Reason, wishes};
+use pgherd_types::{DcsWrite, Instant, Now};
+
+impl View {
+    /// Note what a decision asked for, before it is sent.
+    pub fn dispatched(&mut self, decision: &Decision, now: Now) {
+        let now = now.mono;
+        match &decision.role {
+            Action::Hold | Action::Exit => {}
+            Action::Acquire => self.asked.acquire = Some(Ask::new((), now)),
+            Action::Release(status) => {
+                self.asked.release = Some(Ask::new((), now));
+                self.releasing = Some(status.clone());
+            }
+            Action::Start { id, operation, .. } => {
+                self.last_operation = id.0;
+                self.makes_room &= !operation.needs_lock();
+                self.operation = Some(Running { id: *id, operation: operation.clone(), since: now, cancelled: false });
+            }
+            Action::Cancel(id) => {
+                if let Some(running) = self.operation.as_mut().filter(|running| running.id == *id) {
+                    running.cancelled = true;
+                }
+            }
+            Action::Probe { round, .. } => {
+                self.last_round = *round;
+                self.asked.probe = Some(Ask::new(*round, now));
+            }
+            Action::Write(write) => self.note_write(write, now),
+        }
+        if let Reason::Diverged(found) | Reason::Rewinding { found, .. } | Reason::ReplacingDiverged { found, .. } =
+            &decision.because
+        {
+            self.diverged = Some(found.clone());
+        }
+        self.remember(decision, now);
+        self.note_upkeep(decision, now);
+    }
+
+    fn remember(&mut self, decision: &Decision, now: Instant) {
+        match &decision.remember {
+            None => {}
+            Some(Memory::Handover(handover)) => self.handover = Some(handover.clone()),
+            Some(Memory::HandoverOver) => self.handover = None,
+            Some(Memory::MakesRoom) => self.makes_room = true,
+            Some(Memory::RestartBegun) => {
+                if let Some(scheduled) = self.scheduled_restart.take() {
+                    self.pending = Some(wishes::restart(None, &scheduled.wish, now));
+                }
+            }
+            Some(Memory::ScheduleDropped) => self.scheduled_restart = None,
+        }
+    }
+
+    fn note_upkeep(&mut self, decision: &Decision, now: Instant) {
+        let upkeep = &decision.upkeep;
+        if let Some(prove) = upkeep.renew {
+            self.asked.renew = Some(Ask::new(prove, now));
+        }
+        for write in &upkeep.writes {
+            self.note_write(write, now);
+        }
+        if upkeep.repair_config {
+            self.asked.config = Some(Ask::new((), now));
+        }
+        if upkeep.look {
+            self.asked.look = Some(now);
+        }
+        if let Some((round, _)) = &upkeep.failsafe {
+            self.last_round = *round;
+            self.asked.failsafe = Some(Ask::new(*round, now));
+        }
+        if wishes::restart_ended(self, now).is_some() {
+            self.pending = None; // its end is among the answers
+        }
+        if let Some((round, target)) = &upkeep.slots {
+            self.last_round = *round;
+            self.asked.slots = Some((*round, Ask::new(target.clone(), now)));
+        }
+    }
+
+    fn note_write(&mut self, write: &DcsWrite, now: Instant) {
+        self.asked.writes.insert(write.key(), Ask::new(write.clone(), now));
+    }
+}

@@ -1,0 +1,157 @@
+//! What operators do to a cluster that is in order: switchovers, restarts, new copies, maintenance mode; and the members'
+//! agreement to a primary that lost the DCS.
+
+use crate::network::End;
+use crate::world::{Ev, World};
+use pgherd_kernel::{Observation, upkeep, wishes};
+use pgherd_types::{ConfigKey, FailoverKey, Instant, MemberName, RequestId, RestartWish, Settings, Wish};
+use std::collections::BTreeMap;
+
+/// Members being asked for their agreement.
+#[derive(Clone, Debug)]
+pub struct AgreementRound {
+    round: u64,
+    asked_at: Instant,
+    awaited: Vec<MemberName>,
+    refused: Vec<(MemberName, String)>,
+}
+
+impl World {
+    /// Somebody writes the `failover` key.
+    pub fn ask_for_failover(&mut self, with_leader: bool) -> bool {
+        let Some(leader) = self.etcd.leader() else { return false };
+        let other = (leader + 1 + self.rng.below(self.nodes.len() as u64 - 1) as usize) % self.nodes.len();
+        let named = !with_leader || self.rng.permille(500);
+        let request = FailoverKey {
+            mod_revision: self.etcd.cluster.revision + 1,
+            leader: with_leader.then(|| self.nodes[leader].me.name.clone()),
+            candidate: named.then(|| self.nodes[other].me.name.clone()),
+            schedule: None,
+        };
+        if !with_leader {
+            // whom an operator names may have less than another
+            self.checks.forgiven_until = self.now + 3 * self.ms(self.setup.settings.ttl);
+        }
+        self.etcd.write_for_operator(|cluster| cluster.failover = Some(request));
+        self.etcd_changed();
+        true
+    }
+
+    /// Somebody asks a node.
+    pub fn wish(&mut self, n: usize, wish: Wish) -> bool {
+        let local = self.local(n);
+        let Some(agent) = self.nodes[n].agent.as_ref().filter(|a| wishes::judge(&a.view, &wish, local).is_ok()) else {
+            return false;
+        };
+        let id = RequestId(agent.view.last_operation + 1);
+        let inc = self.nodes[n].inc;
+        self.push(self.now, Ev::Turn { n, inc, fact: Box::new(Observation::Wished { id, wish }) });
+        true
+    }
+
+    /// A restart of a node's PostgreSQL.
+    pub fn ask_for_restart(&mut self, n: usize) -> bool {
+        self.wish(n, Wish::Restart(RestartWish::default()))
+    }
+
+    /// A new copy of a node's data.
+    pub fn ask_for_copy(&mut self, n: usize) -> bool {
+        let from_leader = self.rng.permille(500);
+        let force = self.rng.permille(500);
+        self.wish(n, Wish::Reinitialize { force, from_leader })
+    }
+
+    /// Maintenance mode is switched on or off in the `config` key.
+    pub fn set_pause(&mut self, pause: bool) {
+        self.etcd.write_for_operator(|cluster| {
+            let text = format!("{{\"pause\":{pause}}}");
+            cluster.config = Some(ConfigKey { mod_revision: cluster.revision + 1, text, valid: true });
+        });
+        self.etcd_changed();
+    }
+
+    /// What the `config` key says, as far as it matters here, in the very turn in which it was read.
+    pub fn follow_config(&mut self, n: usize) {
+        let now = self.clocks(n);
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
+        let config = agent.view.cluster.get().and_then(|c| c.config.as_ref()).filter(|config| config.valid);
+        let Some(pause) = config.map(|config| config.text.contains("true")) else { return };
+        if agent.view.settings.pause != pause {
+            let settings = Settings { pause, ..agent.view.settings.clone() };
+            agent.view.apply(Observation::Settings(settings), now);
+            self.trace.count(if pause { "happened:pause seen" } else { "happened:resume seen" });
+        }
+    }
+
+    /// A primary asks all members whether it may go on.
+    pub fn ask_for_agreement(&mut self, n: usize, round: u64, members: &BTreeMap<MemberName, String>) {
+        let (now, inc, asked_at) = (self.now, self.nodes[n].inc, self.local(n));
+        let me = self.nodes[n].me.name.clone();
+        let others: Vec<MemberName> = members.keys().filter(|name| **name != me).cloned().collect();
+        let patience = upkeep::FAILSAFE_PATIENCE.as_millis() as u64;
+        if let Some(agent) = self.nodes[n].agent.as_mut() {
+            let (awaited, refused) = (others.clone(), Vec::new());
+            agent.agreement = Some(AgreementRound { round, asked_at, awaited, refused });
+        }
+        for name in others {
+            let peer = self.nodes.iter().position(|node| node.me.name == name);
+            let delay = peer.and_then(|peer| self.net.delay(&mut self.rng, End::Node(n), End::Node(peer)));
+            if let (Some(peer), Some(delay)) = (peer, delay) {
+                self.push(now + delay, Ev::AgreementAsked { n, inc, round, peer, until: now + patience });
+            }
+        }
+        self.push(now + patience, Ev::AgreementEnd { n, inc, round });
+    }
+
+    /// The question reaches a member.
+    pub fn agreement_asked(&mut self, n: usize, inc: u32, round: u64, peer: usize, until: u64) {
+        let node = &self.nodes[peer];
+        if !node.up || node.agent.is_none() {
+            return;
+        }
+        if node.paused_until > self.now {
+            let at = node.paused_until;
+            return self.push(at, Ev::AgreementAsked { n, inc, round, peer, until });
+        }
+        let to = self.nodes[n].me.name.clone();
+        let agrees = self.nodes[peer]
+            .agent
+            .as_ref()
+            .is_some_and(|agent| agent.view.settings.failsafe_mode && !agent.view.may_be_writable());
+        if agrees {
+            self.turn(peer, Some(Observation::FailsafePromised { to }));
+        }
+        let delay = self.net.delay(&mut self.rng, End::Node(peer), End::Node(n)).filter(|d| self.now + d < until);
+        if let Some(delay) = delay {
+            self.push(self.now + delay, Ev::AgreementSaid { n, inc, round, peer, agrees });
+        }
+    }
+
+    /// A member's answer.
+    pub fn agreement_said(&mut self, n: usize, round: u64, peer: usize, agrees: bool) {
+        let name = self.nodes[peer].me.name.clone();
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
+        let Some(asking) = agent.agreement.as_mut().filter(|a| a.round == round) else { return };
+        asking.awaited.retain(|awaited| *awaited != name);
+        if !agrees {
+            asking.refused.push((name, "no".to_owned()));
+        }
+        if asking.awaited.is_empty() {
+            self.agreement_end(n, round);
+        }
+    }
+
+    /// All have answered, or the time is up.
+    pub fn agreement_end(&mut self, n: usize, round: u64) {
+        let Some(agent) = self.nodes[n].agent.as_mut() else { return };
+        let Some(asked) = agent.agreement.take_if(|a| a.round == round) else { return };
+        let AgreementRound { round, asked_at, awaited, mut refused } = asked;
+        refused.extend(awaited.into_iter().map(|name| (name, "no answer".to_owned())));
+        self.trace.count(if refused.is_empty() {
+            "happened:all members agreed"
+        } else {
+            "happened:a member did not agree"
+        });
+        self.turn(n, Some(Observation::FailsafeAsked { round, asked_at, refused }));
+    }
+}
