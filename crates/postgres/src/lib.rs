@@ -2,7 +2,7 @@
 //! nothing. Functions that are not `async` may block: call them on a thread that may.
 //!
 //! Reading order: `options` and `server` (what it is), `process` and `kill` (what is alive, and its hard end),
-//! `observe` (one look), then one file an operation: `initdb`, `basebackup`, `start`, `promote`, `follow`, `stop`.
+//! `observe` (one look), then one file an operation: `initdb`, `basebackup`, `start`, `promote`, `follow`, `stop`, `rewind`.
 
 mod accept;
 mod basebackup;
@@ -24,11 +24,16 @@ mod process;
 mod programs;
 mod promote;
 mod queries;
+mod ready_wal;
 mod replication;
 mod rewind;
+mod rewind_marker;
+mod rewind_source;
 mod roles;
 mod server;
 mod server_config;
+mod shell;
+mod single_user;
 mod slots;
 mod sql;
 mod staging;

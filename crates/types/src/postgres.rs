@@ -58,6 +58,9 @@ pub struct ControlData {
     pub major_version: u32,
     /// pg_rewind can work on these data: data checksums, or `wal_log_hints`.
     pub rewindable: bool,
+    /// pg_rewind was interrupted after it had begun to change the files: PostgreSQL must not be started from them until a
+    /// rewind was repeated with success or the data were replaced.
+    pub rewind_interrupted: bool,
 }
 
 /// The data directory.
