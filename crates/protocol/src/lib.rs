@@ -4,6 +4,7 @@
 pub mod callbacks;
 pub mod coordinator;
 pub mod dcs_watcher;
+pub mod node;
 pub mod peer_prober;
 pub mod postgres_monitor;
 pub mod postgres_operator;
