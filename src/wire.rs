@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use pgherd_actors::start_up;
 use pgherd_actors::wiring::{self, NodeParts, RunningNode};
 use pgherd_postgres::Postgres;
+use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
 use pgherd_types::NodeStatus;
 use pgherd_web::{ApiServer, StopServing};
@@ -22,6 +23,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const THIS_PROGRAM: &str = "/proc/self/exe";
 /// How long the guard process may take to go when everything is left in order.
 const GUARD_PATIENCE: Duration = Duration::from_secs(1);
+/// How long callback scripts may go on after PostgreSQL was stopped and the leader key released.
+const SCRIPTS_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the node until it is asked to stop.
 pub fn run(settings: NodeSettings) -> ExitCode {
@@ -67,7 +70,7 @@ async fn serve(
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
     let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
     let api = ApiServer::bind(&api, status).map_err(|e| e.to_string())?.start();
-    let RunningNode { shutdown, mut done, threads } = wiring::start(parts);
+    let RunningNode { shutdown, mut done, finish_callbacks, threads } = wiring::start(parts);
     tokio::select! {
         () = either(&mut term, &mut int) => {}
         _ = &mut done => {}
@@ -75,6 +78,7 @@ async fn serve(
     log::info!("asked to stop: leaving in order");
     shutdown.do_send(ShutdownRequested);
     let _ = done.await;
+    let _ = finish_callbacks.send(FinishCallbacks { patience: SCRIPTS_PATIENCE }).await;
     let _ = api.send(StopServing).await;
     for thread in &threads {
         thread.stop();

@@ -5,9 +5,11 @@
 
 mod agent_death;
 mod bootstrap;
+mod callbacks;
 mod etcd_outage;
 mod garbage;
 mod guard;
+mod hooks;
 mod node_death;
 mod partition;
 mod postmaster_death;

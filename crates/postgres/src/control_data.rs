@@ -142,7 +142,8 @@ mod tests {
 
     const SAID: &str = "Database system identifier:           7300000000000000001\nDatabase cluster state:               in production\n\
         Latest checkpoint location:           0/15D6F28\nLatest checkpoint's TimeLineID:       3\n\
-        Minimum recovery ending location:     0/0\nMin recovery ending loc's timeline:   0\nCurrent wal_level setting: replica\n";
+        Minimum recovery ending location:     0/0\nMin recovery ending loc's timeline:   0\nCurrent wal_level setting: replica\n\
+        Current wal_log_hints setting:        off\nData page checksum version:           0\n";
 
     fn file(text: &str) -> ControlFile {
         ControlFile::parse(&Said { success: true, stdout: text.to_owned(), stderr: String::new() })
@@ -155,6 +156,10 @@ mod tests {
         assert_eq!((data.state, data.checkpoint_timeline), (ControlState::InProduction, Timeline(3)));
         assert_eq!(data.checkpoint_lsn.to_string(), "0/15D6F28");
         assert_eq!(file(SAID).text("wal_level setting"), Ok("replica"));
+        assert!(!data.rewindable && !data.rewind_interrupted);
+        for (off, on) in [("hints setting:        off", "hints setting: on"), ("version:           0", "version: 1")] {
+            assert!(file(&SAID.replace(off, on)).control_data(Path::new("/nonexistent"), 15).unwrap().rewindable);
+        }
     }
 
     #[test]

@@ -163,6 +163,7 @@ impl RunningServer {
 
 /// The server process.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(clippy::large_enum_variant)] // there is one, and it is nearly always the large variant
 pub enum Server {
     /// No postmaster and no backend of this data directory is alive.
     Stopped,
