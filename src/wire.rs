@@ -11,7 +11,7 @@ use pgherd_actors::wiring::{self, NodeParts, RunningNode};
 use pgherd_postgres::Postgres;
 use pgherd_protocol::coordinator::ShutdownRequested;
 use pgherd_types::NodeStatus;
-use pgherd_web::{ApiServer, StopServing};
+use pgherd_web::{ApiServer, Requests, SharedRequests, StopServing};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -66,8 +66,17 @@ async fn serve(
     let failed = |e: std::io::Error| format!("cannot listen for signals: {e}");
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
     let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
-    let api = ApiServer::bind(&api, status).map_err(|e| e.to_string())?.start();
-    let RunningNode { shutdown, mut done, threads } = wiring::start(parts);
+    let ways = SharedRequests::default();
+    let api = ApiServer::bind(&api, status, ways.clone()).map_err(|e| e.to_string())?.start();
+    let RunningNode { shutdown, mut done, requests, threads } = wiring::start(parts);
+    let _ = ways.set(Requests {
+        failover: Some(requests.failover),
+        cancel_switchover: Some(requests.cancel_switchover),
+        config: Some(requests.config),
+        wish: requests.wish,
+        failsafe: requests.failsafe,
+        reload: None,
+    });
     tokio::select! {
         () = either(&mut term, &mut int) => {}
         _ = &mut done => {}
