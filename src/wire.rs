@@ -4,6 +4,7 @@
 mod options;
 
 use crate::settings::NodeSettings;
+use crate::{reaper, service_manager};
 use actix::Actor;
 use arc_swap::ArcSwap;
 use pgherd_actors::start_up;
@@ -69,17 +70,24 @@ async fn serve(
     let failed = |e: std::io::Error| format!("cannot listen for signals: {e}");
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
     let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
+    let published = status.clone();
     let api = ApiServer::bind(&api, status).map_err(|e| e.to_string())?.start();
+    if reaper::is_needed() {
+        actix_rt::spawn(reaper::run());
+    }
     let RunningNode { shutdown, mut done, finish_callbacks, threads } = wiring::start(parts);
+    let informed = actix_rt::spawn(service_manager::keep_informed(published));
     tokio::select! {
         () = either(&mut term, &mut int) => {}
         _ = &mut done => {}
     }
     log::info!("asked to stop: leaving in order");
+    service_manager::stopping();
     shutdown.do_send(ShutdownRequested);
     let _ = done.await;
     let _ = finish_callbacks.send(FinishCallbacks { patience: SCRIPTS_PATIENCE }).await;
     let _ = api.send(StopServing).await;
+    informed.abort();
     for thread in &threads {
         thread.stop();
     }

@@ -13,6 +13,7 @@ mod hooks;
 mod node_death;
 mod partition;
 mod postmaster_death;
+mod process_rules;
 mod rest;
 mod settings;
 mod shutdown;
