@@ -6,6 +6,7 @@
 mod agent_death;
 mod bootstrap;
 mod callbacks;
+mod config_api;
 mod etcd_outage;
 mod garbage;
 mod guard;
@@ -13,6 +14,7 @@ mod hooks;
 mod node_death;
 mod partition;
 mod postmaster_death;
+mod process_rules;
 mod rest;
 mod settings;
 mod shutdown;

@@ -61,7 +61,7 @@ impl PostgresOptions {
             let name = key.to_string_lossy().into_owned();
             let ours = ["PATRONI_", "PGHERD_", "KUBERNETES_"].iter().any(|p| name.starts_with(p));
             // libpq and the server would take these for options.
-            let theirs = name.starts_with("PG") && name != "PG_MALLOC_ARENA_MAX";
+            let theirs = name.starts_with("PG") && !name.starts_with("PG_OOM_ADJUST_") && name != "PG_MALLOC_ARENA_MAX";
             if ours || theirs || scripts::SERVICE_MANAGERS.contains(&name.as_str()) {
                 command.env_remove(&key);
             }
