@@ -1,10 +1,12 @@
 //! Makes all actors and ties them together: the only file that names every one of them.
 
+use crate::callbacks::{Announce, Callbacks};
 use crate::coordinator::{ConfigTree, Coordinator, CoordinatorParts, Links};
 use crate::dcs_watcher::{DcsWatcher, WatcherOptions};
 use crate::peer_prober::PeerProber;
 use crate::postgres_monitor::PostgresMonitor;
 use crate::postgres_operator::PostgresOperator;
+use crate::request_desk::{RequestDesk, SharedWriter};
 use crate::slot_manager::SlotManager;
 use crate::start_up::Inherited;
 use crate::sync_manager::SyncManager;
@@ -14,8 +16,10 @@ use pgherd_dcs::{EtcdOptions, Layout};
 pub use pgherd_kernel::Me;
 use pgherd_kernel::View;
 use pgherd_postgres::Postgres;
+use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::{LocalChanged, RequestFailsafe, RequestWish, ShutdownRequested};
 use pgherd_protocol::dcs_watcher::ChangeTimes;
+use pgherd_protocol::request_desk::{RequestCancelSwitchover, RequestConfig, RequestFailover};
 use pgherd_types::{NodeStatus, Settings};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -40,18 +44,32 @@ pub struct NodeParts {
 
 /// A node at work.
 pub struct RunningNode {
-    /// Takes operators' wishes for this node.
-    pub wishes: Recipient<RequestWish>,
-    /// Asks whether a primary without the DCS may go on.
-    pub failsafe: Recipient<RequestFailsafe>,
     /// Told when the local configuration changed.
     pub local: Recipient<LocalChanged>,
     /// Asks it to leave in order.
     pub shutdown: Recipient<ShutdownRequested>,
     /// Answers when it has left.
     pub done: oneshot::Receiver<()>,
+    /// Whom operators and peers ask.
+    pub requests: NodeRequests,
+    /// Waits for the user's scripts, after that.
+    pub finish_callbacks: Recipient<FinishCallbacks>,
     /// The threads of the actors; they end with this value.
     pub threads: Vec<Arbiter>,
+}
+
+/// Who handles which request; `None` where nobody does.
+pub struct NodeRequests {
+    /// Switchover and failover.
+    pub failover: Recipient<RequestFailover>,
+    /// The end of a scheduled switchover.
+    pub cancel_switchover: Recipient<RequestCancelSwitchover>,
+    /// The dynamic configuration.
+    pub config: Recipient<RequestConfig>,
+    /// Restart and new copy.
+    pub wish: Option<Recipient<RequestWish>>,
+    /// May a primary go on without the DCS?
+    pub failsafe: Option<Recipient<RequestFailsafe>>,
 }
 
 /// Start every actor. Needs a running actix system.
@@ -59,9 +77,16 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let (brain, dcs, postgres) = (Arbiter::new(), Arbiter::new(), Arbiter::new());
     let (dcs_thread, postgres_thread) = (dcs.handle(), postgres.handle());
     let (left, done) = oneshot::channel();
+    let (writer, status) = (SharedWriter::default(), parts.status.clone());
+    let desk_writer = writer.clone();
+    let desk = RequestDesk::start_in_arbiter(&dcs_thread, move |_| RequestDesk::new(status, desk_writer));
+    let server = parts.postgres.clone();
+    let callbacks = Callbacks::start_in_arbiter(&postgres_thread, move |_| Callbacks::new(server));
+    let finish_callbacks = callbacks.clone().recipient();
     let coordinator = Coordinator::start_in_arbiter(&brain.handle(), move |ctx| {
         let settings = first_settings(&parts.bootstrap_dcs, parts.inherited.paused);
-        let links = links(&parts, &settings, ctx.address(), &dcs_thread, &postgres_thread);
+        let links = links(&parts, &settings, ctx.address(), callbacks, &dcs_thread, &postgres_thread);
+        let _ = writer.set(links.write.clone());
         let now = pgherd_clock::boottime();
         Coordinator::new(CoordinatorParts {
             view: View::new(parts.me, settings, parts.inherited.promise, now),
@@ -74,13 +99,21 @@ pub fn start(parts: NodeParts) -> RunningNode {
             done: left,
         })
     });
+    let requests = NodeRequests {
+        failover: desk.clone().recipient(),
+        cancel_switchover: desk.clone().recipient(),
+        config: desk.recipient(),
+        wish: Some(coordinator.clone().recipient()),
+        failsafe: Some(coordinator.clone().recipient()),
+    };
+    let threads = vec![brain, dcs, postgres];
     RunningNode {
-        wishes: coordinator.clone().recipient(),
-        failsafe: coordinator.clone().recipient(),
         local: coordinator.clone().recipient(),
         shutdown: coordinator.recipient(),
         done,
-        threads: vec![brain, dcs, postgres],
+        requests,
+        finish_callbacks,
+        threads,
     }
 }
 
@@ -96,6 +129,7 @@ fn links(
     parts: &NodeParts,
     settings: &Settings,
     coordinator: Addr<Coordinator>,
+    callbacks: Addr<Callbacks>,
     dcs_thread: &ArbiterHandle,
     postgres_thread: &ArbiterHandle,
 ) -> Links {
@@ -117,8 +151,9 @@ fn links(
     let monitor =
         PostgresMonitor::start_in_arbiter(postgres_thread, move |_| PostgresMonitor::new(one, looked, loop_wait));
     let guarded = parts.inherited.fence.guarded();
+    let reloaded = callbacks.clone().recipient();
     let operator = PostgresOperator::start_in_arbiter(postgres_thread, move |_| {
-        PostgresOperator::new(two, looked_after, finished).guarded_by(guarded)
+        PostgresOperator::new(two, looked_after, finished).guarded_by(guarded).telling_reloads(reloaded)
     });
     let slots = SlotManager::start_in_arbiter(postgres_thread, move |_| SlotManager::new(three, aligned));
     let sync = SyncManager::start_in_arbiter(postgres_thread, move |_| SyncManager::new(four));
@@ -138,5 +173,6 @@ fn links(
         config: operator.recipient(),
         slots: slots.recipient(),
         sync: sync.recipient(),
+        callbacks: Announce::new(callbacks.recipient()),
     }
 }

@@ -87,6 +87,23 @@ fn a_good_file_gives_typed_settings() {
 }
 
 #[test]
+fn commands_are_split_like_a_shell_line() {
+    let scripts = "  pre_promote: /x/check 'two words' \"a b\"\n  before_stop: ''\n  callback_timeout: 5\n  \
+                   callbacks: {on_start: /x/cb start, on_role_change: /x/cb role, on_wrong: x}\ntags:";
+    let text = GOOD.replacen("tags:", scripts, 1);
+    let Loaded { settings, warnings } = load_text(&text).unwrap();
+    let p = &settings.postgresql;
+    assert_eq!(p.pre_promote, ["/x/check", "two words", "a b"]);
+    assert!(p.before_stop.is_empty());
+    assert_eq!(p.callback_timeout.as_secs(), 5);
+    let commands: Vec<_> = p.callbacks.iter().map(|(action, words)| format!("{} {words:?}", action.as_str())).collect();
+    assert_eq!(commands, [r#"on_start ["/x/cb", "start"]"#, r#"on_role_change ["/x/cb", "role"]"#]);
+    assert!(warnings.iter().any(|w| w.contains("postgresql.callbacks.on_wrong: unknown key")), "{warnings:?}");
+    let error = error_of(&text.replace("'two words'", "'two words"));
+    assert!(error.contains("postgresql.pre_promote: has a quote or a backslash without its end"), "{error}");
+}
+
+#[test]
 fn every_needed_key_is_missed_by_name() {
     for (key, text) in [
         ("scope", "scope: demo\n"),
@@ -211,4 +228,28 @@ fn the_sample_is_a_good_file() {
     let loaded = load_text(&uncommented.join("\n")).unwrap();
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     assert_eq!(loaded.settings.tags.shown.len(), 3, "{:?}", loaded.settings.tags);
+}
+
+#[test]
+fn who_may_change_something_is_read() {
+    let restapi = |more: &str| {
+        let text = GOOD.replacen(
+            "connect_address: \"10.0.0.1:8008\"",
+            &format!("connect_address: \"10.0.0.1:8008\", {more}"),
+            1,
+        );
+        assert_ne!(text, GOOD);
+        load_text(&text).map(|loaded| loaded.settings.restapi)
+    };
+    let settings =
+        restapi("allowlist: [10.0.0.0/8, db1], allowlist_include_members: on, auth: 'admin:s:cret'").unwrap();
+    assert_eq!(
+        (settings.allowlist, settings.allowlist_include_members),
+        (vec!["10.0.0.0/8".into(), "db1".into()], true)
+    );
+    let login = settings.authentication.unwrap();
+    assert_eq!((login.username.as_str(), login.password.expose()), ("admin", "s:cret"));
+    let settings = restapi("server_tokens: minimal").unwrap();
+    assert!(settings.allowlist.is_empty() && !settings.allowlist_include_members && settings.authentication.is_none());
+    assert!(restapi("allowlist: 10.0.0.0/8").is_err() && restapi("allowlist: [1]").is_err());
 }

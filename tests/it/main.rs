@@ -5,13 +5,22 @@
 
 mod agent_death;
 mod bootstrap;
+mod callbacks;
+mod config_api;
 mod etcd_outage;
+mod failsafe;
 mod garbage;
 mod guard;
+mod handover;
+mod hooks;
 mod node_death;
 mod partition;
+mod pause;
 mod postmaster_death;
+mod process_rules;
 mod rest;
+mod restart;
+mod rewind;
 mod settings;
 mod shutdown;
 mod support;

@@ -74,3 +74,32 @@ fn collect(directory: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
         }
     }
 }
+
+/// How long a request may take that waits for what becomes of it.
+const ANSWER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A request to a node's REST API; status and body as text.
+pub fn send(node: &Node, method: &str, path: &str, body: &serde_json::Value) -> (u16, String) {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let answer =
+        pgherd_testkit::http::request(node.rest_port, method, path, &body, ANSWER_PATIENCE).expect("an answer");
+    (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+}
+
+/// Changes the dynamic configuration and waits until every node goes by it.
+pub fn configure(cluster: &Cluster, change: serde_json::Value) {
+    let (code, text) = send(&cluster.nodes[0], "PATCH", "/config", &change);
+    assert_eq!(code, 200, "{text}");
+    let wanted = cluster.keys().get("config").expect("a config key").json();
+    for node in cluster.nodes.iter().filter(|node| node.agent_pid().is_some()) {
+        let what = format!("{} goes by {wanted}", node.name);
+        eventually(PATIENCE, &what, || (node.get("/config")?.json() == wanted).then_some(()));
+    }
+}
+
+/// Every acknowledged row is there.
+pub fn assert_nothing_lost(cluster: &Cluster, primary: usize, acks: &[Ack]) {
+    let rows: std::collections::BTreeSet<i64> = cluster.nodes[primary].rows().expect("rows").into_iter().collect();
+    let lost: Vec<_> = acks.iter().filter(|ack| !rows.contains(&ack.id)).collect();
+    assert!(lost.is_empty(), "acknowledged rows are missing: {lost:?}");
+}

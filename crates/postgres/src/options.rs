@@ -1,5 +1,6 @@
 //! What the server is made from: the local part of the configuration, composed by the binary from its settings file.
 
+use crate::scripts::Scripts;
 use pgherd_types::MemberName;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,6 +66,8 @@ pub struct PostgresOptions {
     pub initdb: Vec<(String, Option<String>)>,
     /// `postgresql.basebackup`: option and value.
     pub basebackup: Vec<(String, Option<String>)>,
+    /// `postgresql.rewind`: option and value, for pg_rewind.
+    pub rewind_options: Vec<(String, Option<String>)>,
     /// `bootstrap.pg_hba`.
     pub bootstrap_pg_hba: Vec<String>,
     /// Names in `bootstrap.users`: not supported any more, only reported.
@@ -75,6 +78,8 @@ pub struct PostgresOptions {
     pub use_unix_socket: bool,
     /// How long to wait for a standby to accept connections, and for an orderly stop before it becomes immediate.
     pub ctl_timeout: Duration,
+    /// The user's scripts.
+    pub scripts: Scripts,
     /// User and group id for PostgreSQL's programs when the caller is root (tests); otherwise `None`.
     pub run_as: Option<(u32, u32)>,
 }
@@ -102,11 +107,13 @@ impl PostgresOptions {
             recovery_conf: None,
             initdb: Vec::new(),
             basebackup: Vec::new(),
+            rewind_options: Vec::new(),
             bootstrap_pg_hba: Vec::new(),
             bootstrap_users: Vec::new(),
             bootstrap_dcs: "{}".to_owned(),
             use_unix_socket: false,
             ctl_timeout: Duration::from_secs(60),
+            scripts: Scripts::default(),
             run_as: None,
         }
     }

@@ -19,6 +19,9 @@ const REWINDS_MAX: u32 = 3;
 
 /// What to do about a PostgreSQL that is down.
 pub fn down(view: &View, cluster: &Cluster, control: &ControlData, now: Instant) -> Verdict {
+    if control.rewind_interrupted {
+        return half_rewound(view, cluster, control, now);
+    }
     match view.lock(now) {
         Lock::Held { .. } => with_lock(view, cluster, control, now),
         Lock::Vanished { .. } => acquire_once(view, now, Reason::TakingVanishedKeyAgain),
@@ -87,6 +90,24 @@ fn just_bootstrapped(view: &View, cluster: &Cluster, control: &ControlData) -> b
 
 fn as_standby_of_nobody(view: &View, now: Instant) -> Verdict {
     start_unless_failing(view, now, Operation::StartReplica { upstream: None }, Reason::StartingAsSecondary)
+}
+
+/// A rewind broke off in the middle: nothing may be started from these data before one has come to its end.
+fn half_rewound(view: &View, cluster: &Cluster, control: &ControlData, now: Instant) -> Verdict {
+    let text = "diverged: pg_rewind was interrupted and the data cannot be used until it is repeated with success or \
+                they are replaced (reinitialize)";
+    let timeline = control.checkpoint_timeline;
+    let found = |leader_timeline| Diverged { timeline, leader_timeline, text: text.to_owned() };
+    if view.leads(now) || view.key_is_ours() {
+        return release_once(view, now, None, Reason::Diverged(found(timeline)));
+    }
+    match cluster.leader_member().filter(|_| view.dcs_lost_since.is_none()) {
+        Some(leader) if leader.name != view.me.name => {
+            let found = found(leader.doc.timeline.unwrap_or(timeline));
+            diverged(view, cluster, leader, control, found, now)
+        }
+        _ => Verdict::hold(Reason::Diverged(found(timeline))),
+    }
 }
 
 /// Another member leads. A former primary is started only once it is known to be on the leader's history.
@@ -247,6 +268,15 @@ mod tests {
             rewind_failed(case(), 3).with_view(|v| v.ended.as_mut().unwrap().at = Instant::from_millis(59_990));
         let decision = check(just_now, "Hold", "Diverged");
         assert!(decision.because.to_string().contains("no WAL"), "{}", decision.because);
+    }
+
+    #[test]
+    fn nothing_is_started_from_data_whose_rewind_broke_off() {
+        let broken = |case: Case| may_rewind(case.stopped().with_control(|c| c.rewind_interrupted = true));
+        check(broken(replica()), "Start Rewind", "Rewinding");
+        check(broken(replica().unlocked()), "Hold", "Diverged");
+        check(broken(primary()), "Release", "Diverged");
+        check(broken(replica()).with_view(|v| v.settings.rewind.use_pg_rewind = false), "Hold", "Diverged");
     }
 
     #[test]
