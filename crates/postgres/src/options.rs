@@ -1,5 +1,8 @@
 //! What the server is made from: the local part of the configuration, composed by the binary from its settings file.
 
+use crate::custom_bootstrap::BootstrapMethod;
+use crate::methods::ReplicaMethod;
+use crate::room;
 use pgherd_types::MemberName;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,8 +68,18 @@ pub struct PostgresOptions {
     pub initdb: Vec<(String, Option<String>)>,
     /// `postgresql.basebackup`: option and value.
     pub basebackup: Vec<(String, Option<String>)>,
+    /// `postgresql.create_replica_methods`; empty leaves it to the dynamic configuration.
+    pub create_replica_methods: Vec<String>,
+    /// The sections of those methods that are programs.
+    pub replica_methods: Vec<ReplicaMethod>,
+    /// How many bytes are free where this path is.
+    pub free_bytes: fn(&Path) -> std::io::Result<u64>,
     /// `bootstrap.pg_hba`.
     pub bootstrap_pg_hba: Vec<String>,
+    /// The program that makes a new cluster; `None` for initdb.
+    pub bootstrap_tool: Option<BootstrapMethod>,
+    /// `bootstrap.post_bootstrap`: a command line.
+    pub post_bootstrap: Option<String>,
     /// Names in `bootstrap.users`: not supported any more, only reported.
     pub bootstrap_users: Vec<String>,
     /// `bootstrap.dcs` as JSON text: the dynamic configuration until the `config` key is read.
@@ -102,7 +115,12 @@ impl PostgresOptions {
             recovery_conf: None,
             initdb: Vec::new(),
             basebackup: Vec::new(),
+            create_replica_methods: Vec::new(),
+            replica_methods: Vec::new(),
+            free_bytes: room::free_bytes,
             bootstrap_pg_hba: Vec::new(),
+            bootstrap_tool: None,
+            post_bootstrap: None,
             bootstrap_users: Vec::new(),
             bootstrap_dcs: "{}".to_owned(),
             use_unix_socket: false,
