@@ -2,7 +2,8 @@
 //! nothing. Functions that are not `async` may block: call them on a thread that may.
 //!
 //! Reading order: `options` and `server` (what it is), `process` and `kill` (what is alive, and its hard end),
-//! `observe` (one look), then one file an operation: `bootstrap`, `clone`, `start`, `promote`, `follow`, `stop`.
+//! `observe` (one look), then one file an operation: `bootstrap`, `clone`, `start`, `promote`, `follow`, `stop`; `scripts`
+//! and `tool` run the user's programs.
 
 mod accept;
 mod aside;
@@ -37,6 +38,7 @@ mod replication;
 mod rewind;
 mod roles;
 mod room;
+mod scripts;
 mod server;
 mod server_config;
 mod slots;
@@ -66,6 +68,7 @@ pub use process::{Alive, PidFileStatus, Postmaster, alive, find_postmaster, serv
 pub use promote::promote;
 pub use rewind::rewind;
 pub use room::free_bytes;
+pub use scripts::{ScriptEnd, Scripts, run_script};
 pub use server::Postgres;
 pub use server_config::ServerConfig;
 pub use slots::align as align_slots;

@@ -4,13 +4,14 @@
 use crate::control::OperationControl;
 use crate::error::{OperationError, Outcome, Tried};
 use crate::interrupted;
+use crate::scripts::SERVICE_MANAGERS;
 use crate::server::Postgres;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What the agent was told and its programs are not.
-const NOT_PASSED_ON: [&str; 3] = ["PATRONI_", "PGHERD_", "NOTIFY_SOCKET"];
+const NOT_PASSED_ON: [&str; 2] = ["PATRONI_", "PGHERD_"];
 
 /// One run of such a program.
 pub(crate) struct Tool<'a> {
@@ -42,6 +43,7 @@ impl Tool<'_> {
                 command.env_remove(name);
             }
         }
+        SERVICE_MANAGERS.iter().for_each(|name| drop(command.env_remove(name)));
         command.envs(self.env);
         if let Some((uid, gid)) = server.options.run_as {
             command.uid(uid).gid(gid);
