@@ -43,7 +43,9 @@ impl Tool<'_> {
                 command.env_remove(name);
             }
         }
-        SERVICE_MANAGERS.iter().for_each(|name| drop(command.env_remove(name)));
+        for name in SERVICE_MANAGERS {
+            command.env_remove(name);
+        }
         command.envs(self.env);
         if let Some((uid, gid)) = server.options.run_as {
             command.uid(uid).gid(gid);
