@@ -4,6 +4,7 @@
 use crate::aside::{External, externals, free_name, is_only_ours, relink, remove_plainly, rename_to_new};
 use crate::error::{OperationError, Outcome, Tried};
 use crate::process::{Alive, alive};
+use crate::rewind_marker;
 use crate::server::Postgres;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -173,6 +174,8 @@ fn go_back(exchange: &Exchange) {
 }
 
 fn finish(server: &Postgres, exchange: &Exchange) -> Outcome<()> {
+    // What it says is about data that are not there any more.
+    rewind_marker::remove(server)?;
     for part in &exchange.parts {
         if let Err(e) = remove_plainly(&part.aside) {
             log::warn!("the replaced directory {} was left: {e}", part.aside.display());

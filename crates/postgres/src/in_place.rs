@@ -4,6 +4,7 @@
 
 use crate::aside::{externals, free_name, keep_failed, remove_plainly, remove_tree, rename_to_new};
 use crate::error::{OperationError, Outcome, Tried};
+use crate::rewind_marker;
 use crate::server::Postgres;
 use crate::state_dir::state_dir;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,7 @@ pub(crate) fn begin(server: &Postgres, keep_data: bool, bootstrap: bool) -> Outc
 impl InPlace {
     /// The program did what it should: what was there before is removed.
     pub fn succeeded(&self, server: &Postgres) -> Outcome<()> {
+        rewind_marker::remove(server)?;
         forget(server)?;
         for (_, aside) in &self.aside {
             if let Err(e) = remove_plainly(aside) {

@@ -8,6 +8,7 @@ use crate::exit_watch::PidFd;
 use crate::in_place;
 use crate::kill::Killer;
 use crate::process::{descendants, start_ticks};
+use crate::rewind_marker;
 use crate::server::{KILL_PATIENCE, Postgres};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs;
@@ -44,6 +45,11 @@ pub(crate) fn finish(server: &Postgres) -> Outcome<()> {
 /// Ends what an interrupted operation left, brings a begun exchange of directories to its end, and removes an incomplete
 /// copy. Data that were whole are whole after it.
 pub(crate) fn clear_up(server: &Postgres) -> Outcome<()> {
+    clear_up_copy(server)?;
+    rewind_marker::clear_up(server)
+}
+
+fn clear_up_copy(server: &Postgres) -> Outcome<()> {
     let Ok(text) = fs::read_to_string(marker(server)) else {
         exchange::resume(server)?;
         return in_place::clear_up(server);
@@ -63,7 +69,8 @@ pub(crate) fn clear_up(server: &Postgres) -> Outcome<()> {
     finish(server)
 }
 
-fn end(pid: i32) {
+/// Ends a program and everything it has started.
+pub(crate) fn end(pid: i32) {
     let all = descendants(pid).into_iter().chain([pid]);
     let fds: Vec<PidFd> = all.filter_map(|p| PidFd::open(p).ok()).collect();
     for fd in &fds {

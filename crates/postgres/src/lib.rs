@@ -2,8 +2,8 @@
 //! nothing. Functions that are not `async` may block: call them on a thread that may.
 //!
 //! Reading order: `options` and `server` (what it is), `process` and `kill` (what is alive, and its hard end),
-//! `observe` (one look), then one file an operation: `bootstrap`, `clone`, `start`, `promote`, `follow`, `stop`; `scripts`
-//! and `tool` run the user's programs.
+//! `observe` (one look), then one file an operation: `bootstrap`, `clone`, `start`, `promote`, `follow`, `stop`; `rewind`;
+//! `scripts` and `tool` run the user's programs.
 
 mod accept;
 mod aside;
@@ -34,13 +34,18 @@ mod process;
 mod programs;
 mod promote;
 mod queries;
+mod ready_wal;
 mod replication;
 mod rewind;
+mod rewind_marker;
+mod rewind_source;
 mod roles;
 mod room;
 mod scripts;
 mod server;
 mod server_config;
+mod shell;
+mod single_user;
 mod slots;
 mod sql;
 mod staging;

@@ -75,6 +75,8 @@ pub struct PostgresOptions {
     pub replica_methods: Vec<ReplicaMethod>,
     /// How many bytes are free where this path is.
     pub free_bytes: fn(&Path) -> std::io::Result<u64>,
+    /// `postgresql.rewind`: option and value, for pg_rewind.
+    pub rewind_options: Vec<(String, Option<String>)>,
     /// `bootstrap.pg_hba`.
     pub bootstrap_pg_hba: Vec<String>,
     /// The program that makes a new cluster; `None` for initdb.
@@ -121,6 +123,7 @@ impl PostgresOptions {
             create_replica_methods: Vec::new(),
             replica_methods: Vec::new(),
             free_bytes: room::free_bytes,
+            rewind_options: Vec::new(),
             bootstrap_pg_hba: Vec::new(),
             bootstrap_tool: None,
             post_bootstrap: None,
