@@ -285,6 +285,9 @@ impl Dcs for Scripted {
         self.writes_hang.set(self.writes_hang.get() + 1);
         Box::pin(std::future::pending())
     }
+    fn remove_all(&self, _: Instant) -> Answer<'_, Result<(), Refused>> {
+        Box::pin(async { Ok(()) })
+    }
     fn watch(&self, _: Option<i64>, _: Instant) -> Answer<'_, Result<Box<dyn Watch>, WatchEnded>> {
         self.watches.set(self.watches.get() + 1);
         let watch: Box<dyn Watch> = Box::new(Deaf(self.revision_seen()));

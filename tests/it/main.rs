@@ -5,6 +5,7 @@
 
 mod agent_death;
 mod bootstrap;
+mod cli;
 mod etcd_outage;
 mod garbage;
 mod guard;
