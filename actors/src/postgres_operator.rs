@@ -7,6 +7,7 @@ mod perform;
 use actix::prelude::*;
 use perform::perform;
 use pgherd_postgres::{GuardedUntil, OperationControl, Postgres, observe};
+use pgherd_protocol::callbacks::Reloaded;
 use pgherd_protocol::coordinator::{OperationFinished, PostgresObserved};
 use pgherd_protocol::postgres_operator::{Busy, CancelOperation, ConfigChanged, ExtendFence, StartOperation};
 use pgherd_types::{Operation, OperationEnd, OperationId, StopMode};
@@ -20,6 +21,8 @@ pub struct PostgresOperator {
     /// Says whether the guard process is armed; `None` where there is none.
     guarded: Option<GuardedUntil>,
     running: Option<Running>,
+    /// Who is told of a reload.
+    reloaded: Option<Recipient<Reloaded>>,
     /// A configuration is being put in force; a newer one waits.
     config: ConfigTurn,
 }
@@ -46,12 +49,17 @@ impl PostgresOperator {
         observed: Recipient<PostgresObserved>,
         finished: Recipient<OperationFinished>,
     ) -> Self {
-        Self { server, observed, finished, guarded: None, running: None, config: ConfigTurn::Idle }
+        Self { server, observed, finished, guarded: None, running: None, reloaded: None, config: ConfigTurn::Idle }
     }
 
     /// What needs the lock needs an armed guard process, too.
     pub fn guarded_by(self, guarded: Option<GuardedUntil>) -> Self {
         Self { guarded, ..self }
+    }
+
+    /// This one is told of every reload.
+    pub fn telling_reloads(self, to: Recipient<Reloaded>) -> Self {
+        Self { reloaded: Some(to), ..self }
     }
 
     /// Asking for an immediate stop while PostgreSQL is being stopped ends the politeness of that stop.
@@ -93,7 +101,10 @@ impl PostgresOperator {
         let work = tokio::task::spawn_blocking(move || server.apply_dynamic(&text));
         ctx.spawn(work.into_actor(self).map(|result, operator, ctx| {
             match result {
-                Ok(Ok(true)) => log::info!("configuration files were written and reloaded"),
+                Ok(Ok(true)) => {
+                    log::info!("configuration files were written and reloaded");
+                    operator.reloaded.iter().for_each(|to| crate::tell::tell(to, Reloaded));
+                }
                 Ok(Ok(false)) => {}
                 Ok(Err(e)) => log::error!("the dynamic configuration could not be put in force: {e}"),
                 Err(e) => log::error!("the dynamic configuration could not be put in force: {e}"),

@@ -1,5 +1,6 @@
 //! Makes all actors and ties them together: the only file that names every one of them.
 
+use crate::callbacks::{Announce, Callbacks};
 use crate::coordinator::{ConfigTree, Coordinator, CoordinatorParts, Links};
 use crate::dcs_watcher::{DcsWatcher, WatcherOptions};
 use crate::peer_prober::PeerProber;
@@ -14,6 +15,7 @@ use pgherd_dcs::{EtcdOptions, Layout};
 pub use pgherd_kernel::Me;
 use pgherd_kernel::View;
 use pgherd_postgres::Postgres;
+use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
 use pgherd_protocol::dcs_watcher::ChangeTimes;
 use pgherd_types::{NodeStatus, Settings};
@@ -44,6 +46,8 @@ pub struct RunningNode {
     pub shutdown: Recipient<ShutdownRequested>,
     /// Answers when it has left.
     pub done: oneshot::Receiver<()>,
+    /// Waits for the user's scripts, after that.
+    pub finish_callbacks: Recipient<FinishCallbacks>,
     /// The threads of the actors; they end with this value.
     pub threads: Vec<Arbiter>,
 }
@@ -53,9 +57,12 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let (brain, dcs, postgres) = (Arbiter::new(), Arbiter::new(), Arbiter::new());
     let (dcs_thread, postgres_thread) = (dcs.handle(), postgres.handle());
     let (left, done) = oneshot::channel();
+    let server = parts.postgres.clone();
+    let callbacks = Callbacks::start_in_arbiter(&postgres_thread, move |_| Callbacks::new(server));
+    let finish_callbacks = callbacks.clone().recipient();
     let coordinator = Coordinator::start_in_arbiter(&brain.handle(), move |ctx| {
         let settings = first_settings(&parts.bootstrap_dcs);
-        let links = links(&parts, &settings, ctx.address(), &dcs_thread, &postgres_thread);
+        let links = links(&parts, &settings, ctx.address(), callbacks, &dcs_thread, &postgres_thread);
         let now = pgherd_clock::boottime();
         Coordinator::new(CoordinatorParts {
             view: View::new(parts.me, settings, parts.inherited.promise, now),
@@ -68,7 +75,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
             done: left,
         })
     });
-    RunningNode { shutdown: coordinator.recipient(), done, threads: vec![brain, dcs, postgres] }
+    RunningNode { shutdown: coordinator.recipient(), done, finish_callbacks, threads: vec![brain, dcs, postgres] }
 }
 
 /// Until the `config` key is read, the local section counts.
@@ -81,6 +88,7 @@ fn links(
     parts: &NodeParts,
     settings: &Settings,
     coordinator: Addr<Coordinator>,
+    callbacks: Addr<Callbacks>,
     dcs_thread: &ArbiterHandle,
     postgres_thread: &ArbiterHandle,
 ) -> Links {
@@ -102,8 +110,9 @@ fn links(
     let monitor =
         PostgresMonitor::start_in_arbiter(postgres_thread, move |_| PostgresMonitor::new(one, looked, loop_wait));
     let guarded = parts.inherited.fence.guarded();
+    let reloaded = callbacks.clone().recipient();
     let operator = PostgresOperator::start_in_arbiter(postgres_thread, move |_| {
-        PostgresOperator::new(two, looked_after, finished).guarded_by(guarded)
+        PostgresOperator::new(two, looked_after, finished).guarded_by(guarded).telling_reloads(reloaded)
     });
     let slots = SlotManager::start_in_arbiter(postgres_thread, move |_| SlotManager::new(three, aligned));
     let sync = SyncManager::start_in_arbiter(postgres_thread, move |_| SyncManager::new(four));
@@ -122,5 +131,6 @@ fn links(
         config: operator.recipient(),
         slots: slots.recipient(),
         sync: sync.recipient(),
+        callbacks: Announce::new(callbacks.recipient()),
     }
 }

@@ -39,7 +39,7 @@ impl EditConfigArguments {
     fn names_a_change(&self) -> bool {
         self.apply.is_some() || self.replace.is_some() || !self.set.is_empty() || !self.pg.is_empty()
     }
-    fn from_input(&self) -> bool {
+    fn reads_input(&self) -> bool {
         [&self.apply, &self.replace].into_iter().flatten().any(|file| file == "-")
     }
 }
@@ -64,7 +64,7 @@ pub async fn edit_config(session: &Session<'_>, arguments: &EditConfigArguments)
     if !arguments.quiet {
         session.console.write(&difference(&old_text, &yaml_text::block(&new), session.console.terminal))?;
     }
-    if arguments.from_input() && !arguments.force {
+    if arguments.reads_input() && !arguments.force {
         session.console.say("Use --force option to apply changes")?;
         return Ok(Verdict::Refused);
     }

@@ -93,9 +93,8 @@ mod tests {
 |  2 |        7 | no recovery target specified |                           |            |
 +----+----------+------------------------------+---------------------------+------------+";
         assert_eq!(text(&rows, Format::Pretty), pretty);
-        let json = concat!(
-            r#"[{"TL": 2, "LSN": 7, "Reason": "no recovery target specified", "Timestamp": "", "New Leader": ""}]"#
-        );
+        let json =
+            r#"[{"TL": 2, "LSN": 7, "Reason": "no recovery target specified", "Timestamp": "", "New Leader": ""}]"#;
         assert_eq!(text(&rows[1..], Format::Json), json);
         let tsv = "TL\tLSN\tReason\tTimestamp\tNew Leader\n2\t7\tno recovery target specified\t\t";
         assert_eq!(text(&rows[1..], Format::Tsv), tsv);

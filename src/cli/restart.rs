@@ -110,7 +110,8 @@ async fn below_version(session: &Session<'_>, arguments: &RestartArguments) -> R
     };
     let parts: Vec<_> = text.split('.').collect();
     let numbers = parts.iter().all(|part| part.parse::<u32>().is_ok());
-    if !text.is_empty() && !((2..=3).contains(&parts.len()) && numbers) {
+    let usable = text.is_empty() || ((2..=3).contains(&parts.len()) && numbers);
+    if !usable {
         let format = "Invalid PostgreSQL version format: X.Y or X.Y.Z is accepted";
         return Err(Stop::Error(format!("{format}: {text}")));
     }

@@ -6,6 +6,7 @@ use super::error::SettingsError;
 use super::restapi::connect_address;
 use super::secret::Secret;
 use super::section::Section;
+use pgherd_types::CallbackAction;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,6 +58,14 @@ pub struct Postgresql {
     pub use_unix_socket: bool,
     /// How long a start or stop may take before it is reported as late.
     pub pg_ctl_timeout: Duration,
+    /// Scripts that are called when something happened, each as program and arguments.
+    pub callbacks: Vec<(CallbackAction, Vec<String>)>,
+    /// How long one of them may take.
+    pub callback_timeout: Duration,
+    /// The script that decides about a promotion; empty when there is none.
+    pub pre_promote: Vec<String>,
+    /// The script that is run before PostgreSQL is stopped; empty when there is none.
+    pub before_stop: Vec<String>,
 }
 
 /// Options of pg_basebackup that the agent sets itself.
@@ -104,7 +113,6 @@ const LATER: &[&str] = &[
     "pg_ident_replica",
     "pg_ident_standby_leader",
     "custom_conf",
-    "callbacks",
     "create_replica_methods",
     "create_replica_method",
     "use_pg_rewind",
@@ -112,8 +120,6 @@ const LATER: &[&str] = &[
     "remove_data_directory_on_rewind_failure",
     "remove_data_directory_on_diverged_timelines",
     "use_unix_socket_repl",
-    "pre_promote",
-    "before_stop",
     "krbsrvname",
     "config_base_name",
 ];
@@ -148,7 +154,11 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
         },
         basebackup: options(&section, "basebackup", BASEBACKUP_OWN)?,
         use_unix_socket: section.flag("use_unix_socket")?.unwrap_or(false),
-        pg_ctl_timeout: timeout(&section)?,
+        pg_ctl_timeout: seconds(&section, "pg_ctl_timeout", 60)?,
+        callbacks: callbacks(&section)?,
+        callback_timeout: seconds(&section, "callback_timeout", 60)?,
+        pre_promote: command(&section, "pre_promote")?.unwrap_or_default(),
+        before_stop: command(&section, "before_stop")?.unwrap_or_default(),
     };
     if section.raw("use_slots").is_some() {
         section.warn("use_slots", "has no effect here: it is a dynamic setting (bootstrap.dcs.postgresql.use_slots)");
@@ -205,11 +215,27 @@ fn login(logins: &Section, who: &str) -> Result<Option<DatabaseLogin>, SettingsE
     Ok(Some(DatabaseLogin { username, password, extra }))
 }
 
-fn timeout(section: &Section) -> Result<Duration, SettingsError> {
-    let key = "pg_ctl_timeout";
+fn seconds(section: &Section, key: &str, default: u64) -> Result<Duration, SettingsError> {
     match section.integer(key)? {
-        None => Ok(Duration::from_secs(60)),
+        None => Ok(Duration::from_secs(default)),
         Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds.unsigned_abs())),
         Some(_) => Err(section.error(key, "must be between 1 and 86400 seconds")),
     }
+}
+
+fn callbacks(section: &Section) -> Result<Vec<(CallbackAction, Vec<String>)>, SettingsError> {
+    let callbacks = section.section("callbacks")?;
+    let mut commands = Vec::new();
+    for action in CallbackAction::ALL {
+        commands.extend(command(&callbacks, action.as_str())?.map(|command| (action, command)));
+    }
+    callbacks.finish();
+    Ok(commands)
+}
+
+/// A command line, split as a shell splits it but without anything else that a shell does.
+fn command(section: &Section, key: &str) -> Result<Option<Vec<String>>, SettingsError> {
+    let Some(text) = section.text(key)? else { return Ok(None) };
+    let words = shlex::split(&text).ok_or_else(|| section.error(key, "has a quote or a backslash without its end"))?;
+    Ok(Some(words).filter(|words| !words.is_empty()))
 }

@@ -87,6 +87,23 @@ fn a_good_file_gives_typed_settings() {
 }
 
 #[test]
+fn commands_are_split_like_a_shell_line() {
+    let scripts = "  pre_promote: /x/check 'two words' \"a b\"\n  before_stop: ''\n  callback_timeout: 5\n  \
+                   callbacks: {on_start: /x/cb start, on_role_change: /x/cb role, on_wrong: x}\ntags:";
+    let text = GOOD.replacen("tags:", scripts, 1);
+    let Loaded { settings, warnings } = load_text(&text).unwrap();
+    let p = &settings.postgresql;
+    assert_eq!(p.pre_promote, ["/x/check", "two words", "a b"]);
+    assert!(p.before_stop.is_empty());
+    assert_eq!(p.callback_timeout.as_secs(), 5);
+    let commands: Vec<_> = p.callbacks.iter().map(|(action, words)| format!("{} {words:?}", action.as_str())).collect();
+    assert_eq!(commands, [r#"on_start ["/x/cb", "start"]"#, r#"on_role_change ["/x/cb", "role"]"#]);
+    assert!(warnings.iter().any(|w| w.contains("postgresql.callbacks.on_wrong: unknown key")), "{warnings:?}");
+    let error = error_of(&text.replace("'two words'", "'two words"));
+    assert!(error.contains("postgresql.pre_promote: has a quote or a backslash without its end"), "{error}");
+}
+
+#[test]
 fn every_needed_key_is_missed_by_name() {
     for (key, text) in [
         ("scope", "scope: demo\n"),

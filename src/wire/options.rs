@@ -3,7 +3,7 @@
 use crate::settings::{DatabaseLogin, NodeSettings};
 use pgherd_actors::wiring::Me;
 use pgherd_dcs::EtcdOptions;
-use pgherd_postgres::{Credentials, PostgresOptions};
+use pgherd_postgres::{Credentials, PostgresOptions, Scripts};
 use pgherd_web::ApiOptions;
 
 /// For the coordinator.
@@ -60,6 +60,12 @@ pub fn postgres(settings: &NodeSettings) -> PostgresOptions {
         bootstrap_dcs: settings.bootstrap.dcs.clone(),
         use_unix_socket: from.use_unix_socket,
         ctl_timeout: from.pg_ctl_timeout,
+        scripts: Scripts {
+            callbacks: from.callbacks.iter().cloned().collect(),
+            callback_timeout: from.callback_timeout,
+            pre_promote: from.pre_promote.clone(),
+            before_stop: from.before_stop.clone(),
+        },
         ..PostgresOptions::new(settings.name.clone(), &settings.scope, &from.data_dir)
     }
 }

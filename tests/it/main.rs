@@ -5,13 +5,16 @@
 
 mod agent_death;
 mod bootstrap;
+mod callbacks;
 mod cli;
 mod etcd_outage;
 mod garbage;
 mod guard;
+mod hooks;
 mod node_death;
 mod partition;
 mod postmaster_death;
+mod process_rules;
 mod rest;
 mod settings;
 mod shutdown;

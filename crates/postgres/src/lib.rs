@@ -2,7 +2,8 @@
 //! nothing. Functions that are not `async` may block: call them on a thread that may.
 //!
 //! Reading order: `options` and `server` (what it is), `process` and `kill` (what is alive, and its hard end),
-//! `observe` (one look), then one file an operation: `initdb`, `basebackup`, `start`, `promote`, `follow`, `stop`.
+//! `observe` (one look), then one file an operation: `initdb`, `basebackup`, `start`, `promote`, `follow`, `stop`; `scripts` runs
+//! the user's programs.
 
 mod accept;
 mod basebackup;
@@ -27,6 +28,7 @@ mod queries;
 mod replication;
 mod rewind;
 mod roles;
+mod scripts;
 mod server;
 mod server_config;
 mod slots;
@@ -52,6 +54,7 @@ pub use options::{Credentials, PostgresOptions};
 pub use process::{Alive, PidFileStatus, Postmaster, alive, find_postmaster, server_processes};
 pub use promote::promote;
 pub use rewind::rewind;
+pub use scripts::{ScriptEnd, Scripts, run_script};
 pub use server::Postgres;
 pub use server_config::ServerConfig;
 pub use slots::align as align_slots;

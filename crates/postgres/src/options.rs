@@ -1,5 +1,6 @@
 //! What the server is made from: the local part of the configuration, composed by the binary from its settings file.
 
+use crate::scripts::Scripts;
 use pgherd_types::MemberName;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -75,6 +76,8 @@ pub struct PostgresOptions {
     pub use_unix_socket: bool,
     /// How long to wait for a standby to accept connections, and for an orderly stop before it becomes immediate.
     pub ctl_timeout: Duration,
+    /// The user's scripts.
+    pub scripts: Scripts,
     /// User and group id for PostgreSQL's programs when the caller is root (tests); otherwise `None`.
     pub run_as: Option<(u32, u32)>,
 }
@@ -107,6 +110,7 @@ impl PostgresOptions {
             bootstrap_dcs: "{}".to_owned(),
             use_unix_socket: false,
             ctl_timeout: Duration::from_secs(60),
+            scripts: Scripts::default(),
             run_as: None,
         }
     }

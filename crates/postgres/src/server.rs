@@ -92,23 +92,21 @@ impl Postgres {
     }
 
     /// Puts a dynamic configuration (the JSON text of the `config` key) in force: files are written if there is a data
-    /// directory, and a running server reads them again if they changed. True if they did.
+    /// directory, and a running server reads them again if they changed. True if it was told to.
     pub fn apply_dynamic(&self, dynamic: &str) -> Outcome<bool> {
         let merged = ServerConfig::merge(&self.options, dynamic);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = merged;
         self.rewrite_and_reload()
     }
 
-    /// Writes the configuration files as they should be, and reloads a running server if that changed anything.
+    /// Writes the configuration files as they should be, and reloads a running server if that changed anything. True if
+    /// it was reloaded.
     pub fn rewrite_and_reload(&self) -> Outcome<bool> {
         if control_data::major_version(&self.options.data_dir).is_none() {
             return Ok(false);
         }
         let changed = config_files::write(self, config_files::Recovery::Keep)?;
-        if changed {
-            self.reload();
-        }
-        Ok(changed)
+        Ok(changed && self.reload())
     }
 
     /// Makes a running server read its configuration files again.

@@ -3,6 +3,7 @@
 use crate::options::PostgresOptions;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Parameters that must be equal on all members: default, and whether a value is acceptable.
 type Rule = (&'static str, &'static str, fn(&str) -> bool);
@@ -35,6 +36,8 @@ pub struct ServerConfig {
     pub recovery: BTreeMap<String, String>,
     /// Stream through a replication slot.
     pub use_slots: bool,
+    /// How long a primary may take to start, and a `pre_promote` script to end.
+    pub primary_start_timeout: Duration,
 }
 
 impl ServerConfig {
@@ -55,8 +58,19 @@ impl ServerConfig {
             pg_ident: or_shared(&options.pg_ident, &section["pg_ident"]),
             recovery: recovery.into_iter().filter(|(name, _)| is_user_recovery_parameter(name)).collect(),
             use_slots: section["use_slots"].as_bool().unwrap_or(true),
+            primary_start_timeout: primary_start_timeout(&dynamic),
         }
     }
+}
+
+/// 300 s unless it is set, and where it is zero, which is about what to do after a crash.
+fn primary_start_timeout(dynamic: &Value) -> Duration {
+    let seconds = |name| match &dynamic[name] {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_u64(),
+    };
+    let set = seconds("primary_start_timeout").or_else(|| seconds("master_start_timeout"));
+    Duration::from_secs(set.filter(|s| *s > 0).unwrap_or(300))
 }
 
 fn controlled(options: &PostgresOptions, shared: &BTreeMap<String, String>) -> BTreeMap<String, String> {
