@@ -18,6 +18,7 @@ fn commands_that_look() {
     let primary = cluster.await_complete();
     let replica = 1 - primary;
     let (leader, follower) = (&cluster.nodes[primary], &cluster.nodes[replica]);
+    eventually(PATIENCE, "the leader wrote the config key", || cluster.keys().get("config").map(drop));
     let config = cluster.run(replica, &["show-config"]);
     assert!(config.starts_with("loop_wait: 1\n") && config.contains("\npostgresql:\n  use_slots: true\n"), "{config}");
     assert_eq!(cluster.run(replica, &["dsn"]), format!("host=127.0.0.1 port={}\n", leader.pg_link.port()));
@@ -51,6 +52,7 @@ fn commands_that_look() {
 #[test]
 fn the_configuration_is_edited() {
     let cluster = cluster(1);
+    eventually(PATIENCE, "the leader wrote the config key", || cluster.keys().get("config").map(drop));
     let out =
         cluster.run(0, &["edit-config", "-s", "maximum_lag_on_failover=2097152", "-p", "work_mem=8MB", "--force"]);
     assert!(

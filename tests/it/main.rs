@@ -7,6 +7,7 @@ mod agent_death;
 mod bootstrap;
 mod callbacks;
 mod cli;
+mod config_api;
 mod etcd_outage;
 mod garbage;
 mod guard;
