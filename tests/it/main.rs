@@ -20,3 +20,4 @@ mod rest;
 mod settings;
 mod shutdown;
 mod support;
+mod switchover_api;
