@@ -32,12 +32,10 @@ fn commands_that_look() {
     assert!(yaml.contains(&format!("  Member: {}\n  Role: Leader\n", leader.name)), "{yaml}");
     let server = leader.sql("SHOW server_version").remove(0);
     let server = server.split(' ').next().expect("a version");
-    let versions = cluster.run(primary, &["version", "test"]);
-    assert!(
-        versions
-            .ends_with(&format!("\npg1: Patroni 4.1.4 PostgreSQL {server}\npg2: Patroni 4.1.4 PostgreSQL {server}\n")),
-        "{versions}"
-    );
+    let lines = format!("\npg1: Patroni 4.1.4 PostgreSQL {server}\npg2: Patroni 4.1.4 PostgreSQL {server}\n");
+    eventually(PATIENCE, "both agents have seen their servers", || {
+        cluster.run(primary, &["version", "test"]).ends_with(&lines).then_some(())
+    });
     assert_eq!(json_of(&cluster, primary, &["history", "-f", "json"]), json!([]));
     let (old, new) = (primary, follower.name.clone());
     assert_eq!(cluster.nodes[old].terminate().code(), Some(0));
