@@ -19,3 +19,4 @@ mod rest;
 mod settings;
 mod shutdown;
 mod support;
+mod switchover_api;
