@@ -18,3 +18,4 @@ mod rest;
 mod settings;
 mod shutdown;
 mod support;
+mod watchdog;

@@ -42,7 +42,7 @@ mod timeline_files;
 mod wal_end;
 
 pub use basebackup::clone_from;
-pub use control::{GuardedUntil, OperationControl};
+pub use control::{GuardedUntil, OperationControl, WatchdogGate};
 pub use control_data::look_at_data_directory;
 pub use error::{OperationError, Outcome};
 pub use exit_watch::{ExitWatch, PidFd, watch_exit};
