@@ -9,13 +9,13 @@ use actix::Actor;
 use arc_swap::ArcSwap;
 use pgherd_actors::fence_keeper::Watch;
 use pgherd_actors::start_up;
-use pgherd_actors::wiring::{self, NodeParts, RunningNode};
+use pgherd_actors::wiring::{self, NodeParts, NodeRequests, RunningNode};
 use pgherd_postgres::Postgres;
 use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
 use pgherd_types::NodeStatus;
 use pgherd_watchdog::Watchdog;
-use pgherd_web::{ApiServer, StopServing};
+use pgherd_web::{ApiServer, Requests, SharedRequests, StopServing};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -73,12 +73,13 @@ async fn serve(
     let failed = |e: std::io::Error| format!("cannot listen for signals: {e}");
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
     let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
-    let published = status.clone();
-    let api = ApiServer::bind(&api, status).map_err(|e| e.to_string())?.start();
+    let (published, ways) = (status.clone(), SharedRequests::default());
+    let api = ApiServer::bind(&api, status, ways.clone()).map_err(|e| e.to_string())?.start();
     if reaper::is_needed() {
         actix_rt::spawn(reaper::run());
     }
-    let RunningNode { shutdown, mut done, finish_callbacks, threads } = wiring::start(parts);
+    let RunningNode { shutdown, mut done, requests, finish_callbacks, threads } = wiring::start(parts);
+    let _ = ways.set(ways_to(requests));
     let informed = actix_rt::spawn(service_manager::keep_informed(published));
     tokio::select! {
         () = either(&mut term, &mut int) => {}
@@ -95,6 +96,18 @@ async fn serve(
         thread.stop();
     }
     Ok(())
+}
+
+/// From the API to the actors.
+fn ways_to(requests: NodeRequests) -> Requests {
+    Requests {
+        failover: Some(requests.failover),
+        cancel_switchover: Some(requests.cancel_switchover),
+        config: Some(requests.config),
+        wish: requests.wish,
+        failsafe: requests.failsafe,
+        reload: None,
+    }
 }
 
 async fn either(term: &mut Signal, int: &mut Signal) {

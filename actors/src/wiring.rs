@@ -6,6 +6,7 @@ use crate::dcs_watcher::{DcsWatcher, WatcherOptions};
 use crate::peer_prober::PeerProber;
 use crate::postgres_monitor::PostgresMonitor;
 use crate::postgres_operator::PostgresOperator;
+use crate::request_desk::{RequestDesk, SharedWriter};
 use crate::slot_manager::SlotManager;
 use crate::start_up::Inherited;
 use crate::sync_manager::SyncManager;
@@ -17,7 +18,9 @@ use pgherd_kernel::View;
 use pgherd_postgres::Postgres;
 use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
+use pgherd_protocol::coordinator::{RequestFailsafe, RequestWish};
 use pgherd_protocol::dcs_watcher::ChangeTimes;
+use pgherd_protocol::request_desk::{RequestCancelSwitchover, RequestConfig, RequestFailover};
 use pgherd_types::{NodeStatus, Settings};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -46,10 +49,26 @@ pub struct RunningNode {
     pub shutdown: Recipient<ShutdownRequested>,
     /// Answers when it has left.
     pub done: oneshot::Receiver<()>,
+    /// Whom operators and peers ask.
+    pub requests: NodeRequests,
     /// Waits for the user's scripts, after that.
     pub finish_callbacks: Recipient<FinishCallbacks>,
     /// The threads of the actors; they end with this value.
     pub threads: Vec<Arbiter>,
+}
+
+/// Who handles which request; `None` where nobody does.
+pub struct NodeRequests {
+    /// Switchover and failover.
+    pub failover: Recipient<RequestFailover>,
+    /// The end of a scheduled switchover.
+    pub cancel_switchover: Recipient<RequestCancelSwitchover>,
+    /// The dynamic configuration.
+    pub config: Recipient<RequestConfig>,
+    /// Restart and new copy.
+    pub wish: Option<Recipient<RequestWish>>,
+    /// May a primary go on without the DCS?
+    pub failsafe: Option<Recipient<RequestFailsafe>>,
 }
 
 /// Start every actor. Needs a running actix system.
@@ -57,12 +76,16 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let (brain, dcs, postgres) = (Arbiter::new(), Arbiter::new(), Arbiter::new());
     let (dcs_thread, postgres_thread) = (dcs.handle(), postgres.handle());
     let (left, done) = oneshot::channel();
+    let (writer, status) = (SharedWriter::default(), parts.status.clone());
+    let desk_writer = writer.clone();
+    let desk = RequestDesk::start_in_arbiter(&dcs_thread, move |_| RequestDesk::new(status, desk_writer));
     let server = parts.postgres.clone();
     let callbacks = Callbacks::start_in_arbiter(&postgres_thread, move |_| Callbacks::new(server));
     let finish_callbacks = callbacks.clone().recipient();
     let coordinator = Coordinator::start_in_arbiter(&brain.handle(), move |ctx| {
         let settings = first_settings(&parts.bootstrap_dcs);
         let links = links(&parts, &settings, ctx.address(), callbacks, &dcs_thread, &postgres_thread);
+        let _ = writer.set(links.write.clone());
         let now = pgherd_clock::boottime();
         Coordinator::new(CoordinatorParts {
             view: View::new(parts.me, settings, parts.inherited.promise, now),
@@ -75,7 +98,15 @@ pub fn start(parts: NodeParts) -> RunningNode {
             done: left,
         })
     });
-    RunningNode { shutdown: coordinator.recipient(), done, finish_callbacks, threads: vec![brain, dcs, postgres] }
+    let requests = NodeRequests {
+        failover: desk.clone().recipient(),
+        cancel_switchover: desk.clone().recipient(),
+        config: desk.recipient(),
+        wish: None,
+        failsafe: None,
+    };
+    let threads = vec![brain, dcs, postgres];
+    RunningNode { shutdown: coordinator.recipient(), done, requests, finish_callbacks, threads }
 }
 
 /// Until the `config` key is read, the local section counts.

@@ -6,6 +6,7 @@
 mod agent_death;
 mod bootstrap;
 mod callbacks;
+mod config_api;
 mod etcd_outage;
 mod garbage;
 mod guard;

@@ -8,7 +8,7 @@ use crate::scripts;
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -98,8 +98,21 @@ impl PostgresOptions {
     pub(crate) fn run_long(
         &self,
         tool: &str,
+        command: Command,
+        log: &Path,
+        control: &OperationControl,
+        started: impl FnOnce(u32) -> Outcome<()>,
+    ) -> Outcome<Said> {
+        self.run_within(Duration::MAX, tool, command, log, control, started)
+    }
+
+    /// The same, but not longer than this.
+    pub(crate) fn run_within(
+        &self,
+        patience: Duration,
+        tool: &str,
         mut command: Command,
-        log: &PathBuf,
+        log: &Path,
         control: &OperationControl,
         started: impl FnOnce(u32) -> Outcome<()>,
     ) -> Outcome<Said> {
@@ -111,7 +124,7 @@ impl PostgresOptions {
         if noted.is_err() {
             control.cancel();
         }
-        let ended = wait_or_kill(&mut child, Duration::MAX, Some(control));
+        let ended = wait_or_kill(&mut child, patience, Some(control));
         noted?;
         let stderr = fs::read(log).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
         Ok(Said { success: ended?.success(), stdout: String::new(), stderr })
