@@ -55,6 +55,7 @@ fn prepare_and_serve(settings: NodeSettings) -> Result<(), String> {
         postgres: Arc::new(server),
         inherited,
         bootstrap_dcs: settings.bootstrap.dcs.clone(),
+        policy: settings.postgresql.policy,
         status: status.clone(),
     };
     actix::System::new().block_on(serve(parts, options::api(&settings), status))?;

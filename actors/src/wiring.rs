@@ -1,6 +1,7 @@
 //! Makes all actors and ties them together: the only file that names every one of them.
 
 use crate::callbacks::{Announce, Callbacks};
+pub use crate::coordinator::LocalPolicy;
 use crate::coordinator::{ConfigTree, Coordinator, CoordinatorParts, Links};
 use crate::dcs_watcher::{DcsWatcher, WatcherOptions};
 use crate::peer_prober::PeerProber;
@@ -39,6 +40,8 @@ pub struct NodeParts {
     pub inherited: Inherited,
     /// The local `bootstrap.dcs` section as JSON text.
     pub bootstrap_dcs: String,
+    /// What the local settings say of diverged data.
+    pub policy: LocalPolicy,
     /// Where the status is published.
     pub status: Arc<ArcSwap<NodeStatus>>,
 }
@@ -83,7 +86,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let callbacks = Callbacks::start_in_arbiter(&postgres_thread, move |_| Callbacks::new(server));
     let finish_callbacks = callbacks.clone().recipient();
     let coordinator = Coordinator::start_in_arbiter(&brain.handle(), move |ctx| {
-        let settings = first_settings(&parts.bootstrap_dcs);
+        let settings = parts.policy.over(first_settings(&parts.bootstrap_dcs));
         let links = links(&parts, &settings, ctx.address(), callbacks, &dcs_thread, &postgres_thread);
         let _ = writer.set(links.write.clone());
         let now = pgherd_clock::boottime();
@@ -94,7 +97,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
             links,
             fence: parts.inherited.fence,
             status: parts.status,
-            config: ConfigTree::new(parts.bootstrap_dcs),
+            config: ConfigTree::new(parts.bootstrap_dcs, parts.policy),
             done: left,
         })
     });

@@ -5,7 +5,7 @@ use super::error::SettingsError;
 use super::etcd3::{self, Etcd3};
 use super::log::{self, Log};
 use super::postgresql::{self, Postgresql};
-use super::restapi::{self, RestApi};
+use super::restapi::{self, Login, RestApi};
 use super::section::{Reading, Section};
 use super::{tags, watchdog};
 use pgherd_types::{MemberName, Tags};
@@ -38,7 +38,7 @@ pub struct NodeSettings {
 }
 
 /// Keys of other stores: a node with only such a section cannot run yet.
-const OTHER_STORES: &[&str] = &["etcd", "consul", "zookeeper", "exhibitor", "kubernetes", "raft"];
+pub(super) const OTHER_STORES: &[&str] = &["etcd", "consul", "zookeeper", "exhibitor", "kubernetes", "raft"];
 
 /// Reads the whole tree.
 pub fn read(reading: &Reading, map: &Map<String, Value>) -> Result<NodeSettings, SettingsError> {
@@ -67,23 +67,28 @@ pub fn read(reading: &Reading, map: &Map<String, Value>) -> Result<NodeSettings,
     Ok(settings)
 }
 
-/// What a command needs that only reads the cluster.
+/// What a command needs that works on a cluster from outside.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ClientSettings {
     /// The cluster, unless the command names one.
     pub scope: Option<String>,
     /// Under which path the keys of clusters live.
     pub namespace: String,
-    /// The DCS.
-    pub etcd3: Etcd3,
+    /// The DCS, if one is named.
+    pub etcd3: Option<Etcd3>,
+    /// For the members' REST APIs.
+    pub login: Option<Login>,
 }
 
 /// Reads only what such a command needs.
 pub fn read_client(reading: &Reading, map: &Map<String, Value>) -> Result<ClientSettings, SettingsError> {
     let root = Section::root(reading, map);
     stores(&root)?;
-    let etcd3 = etcd3::read(root.section("etcd3")?)?;
-    Ok(ClientSettings { scope: root.text("scope")?, namespace: namespace(&root)?, etcd3 })
+    let etcd3 = root.section("etcd3")?;
+    let etcd3 = etcd3.exists().then(|| etcd3::read(etcd3)).transpose()?;
+    let own = restapi::authentication(&root.section("ctl")?)?;
+    let login = own.map_or_else(|| restapi::authentication(&root.section("restapi")?), |login| Ok(Some(login)))?;
+    Ok(ClientSettings { scope: root.text("scope")?, namespace: namespace(&root)?, etcd3, login })
 }
 
 /// A name that becomes one part of a DCS key.
@@ -117,7 +122,7 @@ fn stores(root: &Section) -> Result<(), SettingsError> {
     Ok(())
 }
 
-/// The section of the command-line client; nothing of it is used yet, and its keys are no mistakes.
+/// The section of the command-line client: its keys are no mistakes in an agent's file.
 fn ctl(section: Section) {
     for key in ["authentication", "insecure", "cacert", "certfile", "keyfile", "keyfile_password"] {
         section.raw(key);

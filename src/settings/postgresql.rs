@@ -6,6 +6,7 @@ use super::error::SettingsError;
 use super::restapi::connect_address;
 use super::secret::Secret;
 use super::section::Section;
+use pgherd_actors::wiring::LocalPolicy;
 use pgherd_types::CallbackAction;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,6 +55,10 @@ pub struct Postgresql {
     pub recovery_conf: Option<Vec<(String, String)>>,
     /// Options for pg_basebackup, `--name` or `--name=value`.
     pub basebackup: Vec<String>,
+    /// Options for pg_rewind, in the same form.
+    pub rewind_options: Vec<String>,
+    /// What may be done with diverged data here; what is not said is left to the dynamic configuration.
+    pub policy: LocalPolicy,
     /// The agent connects through the unix socket.
     pub use_unix_socket: bool,
     /// How long a start or stop may take before it is reported as late.
@@ -82,6 +87,20 @@ const BASEBACKUP_OWN: &[&str] = &[
     "port",
     "username",
     "password",
+];
+
+/// Options of pg_rewind that the agent sets itself, or that would make it do something else.
+const REWIND_OWN: &[&str] = &[
+    "target-pgdata",
+    "source-pgdata",
+    "source-server",
+    "write-recovery-conf",
+    "dry-run",
+    "restore-target-wal",
+    "config-file",
+    "no-ensure-shutdown",
+    "version",
+    "help",
 ];
 
 /// How PostgreSQL's own programs and standbys connect; the agent's connections to its own server use none of it.
@@ -115,10 +134,6 @@ const LATER: &[&str] = &[
     "custom_conf",
     "create_replica_methods",
     "create_replica_method",
-    "use_pg_rewind",
-    "rewind",
-    "remove_data_directory_on_rewind_failure",
-    "remove_data_directory_on_diverged_timelines",
     "use_unix_socket_repl",
     "krbsrvname",
     "config_base_name",
@@ -153,6 +168,12 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
             Some(_) => Some(section.parameters("recovery_conf")?),
         },
         basebackup: options(&section, "basebackup", BASEBACKUP_OWN)?,
+        rewind_options: options(&section, "rewind", REWIND_OWN)?,
+        policy: LocalPolicy {
+            use_pg_rewind: section.flag("use_pg_rewind")?,
+            replace_on_failure: section.flag("remove_data_directory_on_rewind_failure")?,
+            replace_on_divergence: section.flag("remove_data_directory_on_diverged_timelines")?,
+        },
         use_unix_socket: section.flag("use_unix_socket")?.unwrap_or(false),
         pg_ctl_timeout: seconds(&section, "pg_ctl_timeout", 60)?,
         callbacks: callbacks(&section)?,

@@ -66,6 +66,7 @@ pub fn postgres(settings: &NodeSettings) -> PostgresOptions {
         recovery_conf: from.recovery_conf.as_ref().map(|pairs| pairs.iter().cloned().collect()),
         initdb: pairs(&settings.bootstrap.initdb),
         basebackup: pairs(&from.basebackup),
+        rewind_options: pairs(&from.rewind_options),
         bootstrap_pg_hba: settings.bootstrap.pg_hba.clone(),
         bootstrap_users: settings.bootstrap.users.iter().map(|user| user.name.clone()).collect(),
         bootstrap_dcs: settings.bootstrap.dcs.clone(),

@@ -6,6 +6,7 @@
 mod agent_death;
 mod bootstrap;
 mod callbacks;
+mod cli;
 mod config_api;
 mod etcd_outage;
 mod garbage;
@@ -19,4 +20,5 @@ mod rest;
 mod settings;
 mod shutdown;
 mod support;
+mod switchover_api;
 mod watchdog;
