@@ -23,3 +23,4 @@ mod settings;
 mod shutdown;
 mod support;
 mod switchover_api;
+mod watchdog;

@@ -59,7 +59,7 @@ mod wal_end;
 
 pub use bootstrap::bootstrap;
 pub use clone::{clone_by_basebackup, clone_from, restore};
-pub use control::{GuardedUntil, OperationControl};
+pub use control::{GuardedUntil, OperationControl, WatchdogGate};
 pub use control_data::look_at_data_directory;
 pub use custom_bootstrap::BootstrapMethod;
 pub use error::{OperationError, Outcome};
