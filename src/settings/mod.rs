@@ -20,6 +20,7 @@ pub mod scalar;
 pub mod secret;
 pub mod section;
 pub mod tags;
+pub mod watchdog;
 pub mod yaml;
 
 pub use error::SettingsError;

@@ -7,8 +7,9 @@ use super::log::{self, Log};
 use super::postgresql::{self, Postgresql};
 use super::restapi::{self, Login, RestApi};
 use super::section::{Reading, Section};
-use super::tags;
+use super::{tags, watchdog};
 use pgherd_types::{MemberName, Tags};
+use pgherd_watchdog::WatchdogOptions;
 use serde_json::{Map, Value};
 
 /// One node's settings.
@@ -32,30 +33,8 @@ pub struct NodeSettings {
     pub tags: Tags,
     /// The log.
     pub log: Log,
-    /// The watchdog device; read, not used yet.
-    pub watchdog: Watchdog,
-}
-
-/// When a watchdog device is used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WatchdogMode {
-    /// Never.
-    Off,
-    /// If there is one.
-    Automatic,
-    /// No leader without one.
-    Required,
-}
-
-/// The watchdog device.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Watchdog {
-    /// When it is used.
-    pub mode: WatchdogMode,
-    /// Its file.
-    pub device: String,
-    /// Seconds between the end of the lease and its firing; -1 is half the ttl.
-    pub safety_margin: i64,
+    /// The watchdog device.
+    pub watchdog: WatchdogOptions,
 }
 
 /// Keys of other stores: a node with only such a section cannot run yet.
@@ -80,7 +59,7 @@ pub fn read(reading: &Reading, map: &Map<String, Value>) -> Result<NodeSettings,
         postgresql: postgresql::read(root.section("postgresql")?)?,
         tags: tags::read(root.section("tags")?)?,
         log: log::read(root.section("log")?)?,
-        watchdog: watchdog(root.section("watchdog")?)?,
+        watchdog: watchdog::read(root.section("watchdog")?)?,
     };
     ctl(root.section("ctl")?);
     root.without_effect_yet(&["thread_pool_size", "thread_stack_size", "citus"]);
@@ -141,27 +120,6 @@ fn stores(root: &Section) -> Result<(), SettingsError> {
         root.warn(store, &format!("ignored because etcd3 is there too: {what}"));
     }
     Ok(())
-}
-
-fn watchdog(section: Section) -> Result<Watchdog, SettingsError> {
-    let mode = match section.raw("mode") {
-        None => WatchdogMode::Automatic,
-        Some(Value::Bool(false)) => WatchdogMode::Off,
-        Some(_) => match section.text("mode")?.unwrap_or_default().as_str() {
-            "off" => WatchdogMode::Off,
-            "automatic" => WatchdogMode::Automatic,
-            "required" => WatchdogMode::Required,
-            other => return Err(section.error("mode", format!("must be off, automatic or required, not {other}"))),
-        },
-    };
-    if mode == WatchdogMode::Required {
-        section.warn("mode", "is not supported yet: this node would lead without a watchdog");
-    }
-    let device = section.text("device")?.unwrap_or_else(|| "/dev/watchdog".to_owned());
-    let safety_margin = section.integer("safety_margin")?.unwrap_or(5);
-    section.without_effect_yet(&["driver"]);
-    section.finish();
-    Ok(Watchdog { mode, device, safety_margin })
 }
 
 /// The section of the command-line client: its keys are no mistakes in an agent's file.

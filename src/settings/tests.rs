@@ -1,7 +1,7 @@
 //! The settings as a whole: a good file, and everything that can be wrong with one.
 
 use super::*;
-use crate::settings::node::WatchdogMode;
+use pgherd_watchdog::{WatchdogDriver, WatchdogMode};
 use std::path::PathBuf;
 
 const GOOD: &str = r#"
@@ -107,6 +107,36 @@ fn commands_are_split_like_a_shell_line() {
     assert!(warnings.iter().any(|w| w.contains("postgresql.callbacks.on_wrong: unknown key")), "{warnings:?}");
     let error = error_of(&text.replace("'two words'", "'two words"));
     assert!(error.contains("postgresql.pre_promote: has a quote or a backslash without its end"), "{error}");
+}
+
+#[test]
+fn the_watchdogs_words_are_those_of_others() {
+    let read = |line: &str| {
+        load_text(&GOOD.replacen("watchdog: {mode: off}", line, 1)).map(|l| (l.settings.watchdog, l.warnings))
+    };
+    for (line, mode) in [
+        ("", WatchdogMode::Automatic),
+        ("watchdog: {mode: auto}", WatchdogMode::Automatic),
+        ("watchdog: {mode: Required}", WatchdogMode::Required),
+        ("watchdog: {mode: require}", WatchdogMode::Required),
+        ("watchdog: {mode: 'off'}", WatchdogMode::Off),
+        ("watchdog: {mode: disabled}", WatchdogMode::Off),
+        ("watchdog: {mode: no}", WatchdogMode::Off),
+    ] {
+        let (watchdog, warnings) = read(line).unwrap();
+        assert_eq!((watchdog.mode, warnings.len()), (mode, 2), "{line}: {warnings:?}");
+    }
+    let (watchdog, warnings) =
+        read("watchdog: {mode: sometimes, driver: testing, device: /x, safety_margin: -1}").unwrap();
+    assert_eq!((watchdog.mode, watchdog.driver), (WatchdogMode::Off, WatchdogDriver::Testing));
+    assert_eq!((watchdog.device.to_str(), watchdog.safety_margin_s), (Some("/x"), None));
+    assert!(warnings.iter().any(|w| w.contains("watchdog.mode: is not known")), "{warnings:?}");
+    for (line, what) in [
+        ("watchdog: {safety_margin: -2}", "watchdog.safety_margin: must be"),
+        ("watchdog: {driver: other}", "watchdog.driver: must be"),
+    ] {
+        assert!(read(line).unwrap_err().to_string().contains(what), "{line}");
+    }
 }
 
 #[test]

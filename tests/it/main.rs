@@ -21,3 +21,4 @@ mod settings;
 mod shutdown;
 mod support;
 mod switchover_api;
+mod watchdog;
