@@ -11,12 +11,13 @@ use pgherd_types::{Cluster, DcsWrite, Member, Refused};
 
 /// What to take back.
 #[derive(Args)]
+#[command(override_usage = "pgherd flush [OPTIONS] <CLUSTER> [MEMBER]... <restart|switchover>")]
 pub struct FlushArguments {
     /// The cluster.
     #[arg(value_name = "CLUSTER")]
     cluster: String,
-    /// The members (by default all), then what to take back: `restart` or `switchover`.
-    #[arg(value_name = "MEMBER]... <restart|switchover", required = true)]
+    /// The members (by default all), and last what to take back: `restart` or `switchover`.
+    #[arg(value_name = "MEMBER|restart|switchover", required = true)]
     members_and_what: Vec<String>,
     /// Only members with this role.
     #[arg(short, long, value_enum, default_value = "any")]

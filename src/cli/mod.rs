@@ -69,7 +69,7 @@ pub fn main() -> ExitCode {
     }
     let Arguments { connection, command } = Arguments::parse();
     if !matches!(command, Command::Client(_)) && connection != Connection::default() {
-        let text = "--config-file and --dcs-url before the command are for those that ask a cluster\n";
+        let text = "options before the command are for those that ask a cluster";
         Arguments::command().error(ErrorKind::ArgumentConflict, text).exit();
     }
     match command {

@@ -54,13 +54,19 @@ pub struct Connection {
     /// The DCS, `[etcd3://][host][:port][/namespace]`, instead of what the file says. Without it DCS_URL.
     #[arg(short = 'd', long = "dcs-url", alias = "dcs", value_name = "URL")]
     dcs_url: Option<String>,
+    /// Do not check the certificates of servers. Accepted for scripts that say so: no connection uses TLS.
+    #[arg(short = 'k', long, hide = true)]
+    insecure: bool,
 }
 
 impl Connection {
     /// These, and where they say nothing those.
     pub fn or(&self, other: &Self) -> Self {
-        let Self { config, dcs_url } = self.clone();
-        Self { config: config.or_else(|| other.config.clone()), dcs_url: dcs_url.or_else(|| other.dcs_url.clone()) }
+        Self {
+            config: self.config.clone().or_else(|| other.config.clone()),
+            dcs_url: self.dcs_url.clone().or_else(|| other.dcs_url.clone()),
+            insecure: self.insecure || other.insecure,
+        }
     }
 }
 

@@ -12,6 +12,13 @@ fn json_of(cluster: &Cluster, node: usize, arguments: &[&str]) -> Value {
     serde_json::from_str(&cluster.run(node, arguments)).expect("JSON")
 }
 
+/// What a command prints, and its exit code.
+fn answer(cluster: &Cluster, node: usize, arguments: &[&str]) -> (String, i32) {
+    let node = &cluster.nodes[node];
+    let output = node.command().args(arguments).arg("-c").arg(node.config()).output().expect("run pgherd");
+    (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code().expect("an exit code"))
+}
+
 #[test]
 fn commands_that_look() {
     let mut cluster = cluster(2);
@@ -80,4 +87,34 @@ fn a_refusal_is_a_failure_unless_called_patronictl() {
         assert!(output.stderr.is_empty() && out.contains("\npg1: failed to get version: http://127.0.0.1:"), "{out}");
         assert_eq!(output.status.code(), Some(code), "{out}");
     }
+}
+
+#[test]
+fn members_are_asked() {
+    let cluster = cluster(2);
+    let primary = cluster.await_primary();
+    let (leader, other) = (&cluster.nodes[primary].name, &cluster.nodes[1 - primary].name);
+    eventually(PATIENCE, "the leader wrote the config key", || cluster.keys().get("config").map(drop));
+    let at = ["--scheduled", "2093-01-01T12:00+01:00"];
+    let out = cluster.run(primary, &["switchover", "--force", "--candidate", other, at[0], at[1]]);
+    let planned = format!(
+        "
+ Switchover scheduled at: 2093-01-01T12:00:00+01:00
+                    from: {leader}
+                      to: {other}
+"
+    );
+    assert!(out.contains(" Switchover scheduled\n+ Cluster: test (") && out.ends_with(&planned), "{out}");
+    assert!(cluster.run(1 - primary, &["list"]).ends_with(&planned));
+    // the leader answers from what it has seen
+    let (taken_back, _) = eventually(PATIENCE, "the leader has seen it", || {
+        Some(answer(&cluster, primary, &["flush", "test", "switchover"])).filter(|(_, code)| *code == 0)
+    });
+    assert_eq!(taken_back, "Success: scheduled switchover deleted\n");
+    assert_eq!(cluster.run(primary, &["flush", "test", "switchover"]), "No pending scheduled switchover\n");
+
+    assert_eq!(cluster.run(1 - primary, &["pause"]), "Success: cluster management is paused\n");
+    assert!(cluster.run(primary, &["list"]).ends_with("\n Maintenance mode: on\n"));
+    assert_eq!(cluster.run(1 - primary, &["resume"]), "Success: cluster management is resumed\n");
+    assert_eq!(cluster.keys().get("config").expect("a config key").json().get("pause"), None);
 }

@@ -105,7 +105,7 @@ fn versions() {
 fn settings_come_from_the_file_the_environment_or_a_url() {
     let mut stage = Stage::new(&["a"]);
     let url = format!("127.0.0.1:{}/service", stage.etcd.port());
-    let ran = stage.run_bare("pgherd", &["-d", &url, "dsn", "test"], "", |_| false);
+    let ran = stage.run_bare("pgherd", &["-k", "-d", &url, "dsn", "test"], "", |_| false);
     assert_eq!((ran.code, ran.out.as_str()), (0, "host=127.0.0.1 port=5432\n"), "{ran:?}");
     let ran = stage.run_bare("pgherd", &["dsn", "test"], "", |_| false);
     let text =
