@@ -9,7 +9,7 @@ mod dispatch;
 mod publish;
 mod requests;
 
-pub use config::ConfigTree;
+pub use config::{ConfigTree, LocalPolicy};
 pub use dispatch::Links;
 
 use crate::fence_keeper::FenceHandle;
@@ -17,6 +17,7 @@ use actix::prelude::*;
 use arc_swap::ArcSwap;
 use pgherd_kernel::{Decision, Observation, Reason, View, decide, invariants};
 use pgherd_protocol::coordinator::*;
+use pgherd_protocol::postgres_monitor::LookNow;
 use pgherd_types::{Instant, NodeStatus, Now};
 use std::sync::Arc;
 use std::time::Duration;
@@ -209,6 +210,14 @@ impl Actor for Coordinator {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(crate::tell::MAILBOX_CAPACITY);
         self.act(pgherd_clock::now(), ctx);
+    }
+}
+
+/// Whoever must know the present position asks here.
+impl Handler<LookNow> for Coordinator {
+    type Result = ();
+    fn handle(&mut self, look: LookNow, _: &mut Self::Context) {
+        crate::tell::tell(&self.links.look, look);
     }
 }
 

@@ -102,7 +102,7 @@ fn failsafe_url(api_url: &str) -> String {
 pub(crate) async fn ask(client: awc::Client, peer: PeerToAsk, purpose: &str) -> PeerReport {
     let asked_at = pgherd_clock::boottime();
     let patience = Duration::from_millis(peer.patience_ms);
-    let answer = match tokio::time::timeout(patience, fetch(&client, &peer.api_url)).await {
+    let answer = match tokio::time::timeout(patience, fetch(&client, &with_look(&peer.api_url))).await {
         Err(_) => PeerAnswer::Silent(format!("no answer within {} ms", peer.patience_ms)),
         Ok(Err(why)) => PeerAnswer::Silent(why),
         Ok(Ok(document)) => match read_status(&document, asked_at, pgherd_clock::boottime()) {
@@ -114,6 +114,11 @@ pub(crate) async fn ask(client: awc::Client, peer: PeerToAsk, purpose: &str) -> 
         log::info!("{purpose}: no usable answer from {} at {}: {why}", peer.name, peer.api_url);
     }
     PeerReport { name: peer.name, answer }
+}
+
+/// One of ours looks at its PostgreSQL before it answers; others look anyway and do not know the word.
+fn with_look(api_url: &str) -> String {
+    format!("{api_url}{}look=now", if api_url.contains('?') { '&' } else { '?' })
 }
 
 async fn fetch(client: &awc::Client, url: &str) -> Result<Value, String> {

@@ -1,6 +1,7 @@
 //! Makes all actors and ties them together: the only file that names every one of them.
 
 use crate::callbacks::{Announce, Callbacks};
+pub use crate::coordinator::LocalPolicy;
 use crate::coordinator::{ConfigTree, Coordinator, CoordinatorParts, Links};
 use crate::dcs_watcher::{DcsWatcher, WatcherOptions};
 use crate::peer_prober::PeerProber;
@@ -19,6 +20,7 @@ use pgherd_postgres::Postgres;
 use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::{LocalChanged, RequestFailsafe, RequestWish, ShutdownRequested};
 use pgherd_protocol::dcs_watcher::ChangeTimes;
+use pgherd_protocol::postgres_monitor::LookNow;
 use pgherd_protocol::request_desk::{RequestCancelSwitchover, RequestConfig, RequestFailover};
 use pgherd_types::{NodeStatus, Settings};
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub struct NodeParts {
     pub inherited: Inherited,
     /// The local `bootstrap.dcs` section as JSON text.
     pub bootstrap_dcs: String,
+    /// What the local settings say of diverged data.
+    pub policy: LocalPolicy,
     /// Where the status is published.
     pub status: Arc<ArcSwap<NodeStatus>>,
 }
@@ -66,6 +70,8 @@ pub struct NodeRequests {
     pub cancel_switchover: Recipient<RequestCancelSwitchover>,
     /// The dynamic configuration.
     pub config: Recipient<RequestConfig>,
+    /// A look at PostgreSQL.
+    pub look: Recipient<LookNow>,
     /// Restart and new copy.
     pub wish: Option<Recipient<RequestWish>>,
     /// May a primary go on without the DCS?
@@ -84,7 +90,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let callbacks = Callbacks::start_in_arbiter(&postgres_thread, move |_| Callbacks::new(server));
     let finish_callbacks = callbacks.clone().recipient();
     let coordinator = Coordinator::start_in_arbiter(&brain.handle(), move |ctx| {
-        let settings = first_settings(&parts.bootstrap_dcs, parts.inherited.paused);
+        let settings = parts.policy.over(first_settings(&parts.bootstrap_dcs, parts.inherited.paused));
         let links = links(&parts, &settings, ctx.address(), callbacks, &dcs_thread, &postgres_thread);
         let _ = writer.set(links.write.clone());
         let now = pgherd_clock::boottime();
@@ -95,7 +101,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
             links,
             fence: parts.inherited.fence,
             status: parts.status,
-            config: ConfigTree::new(parts.bootstrap_dcs),
+            config: ConfigTree::new(parts.bootstrap_dcs, parts.policy),
             done: left,
         })
     });
@@ -103,6 +109,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
         failover: desk.clone().recipient(),
         cancel_switchover: desk.clone().recipient(),
         config: desk.recipient(),
+        look: coordinator.clone().recipient(),
         wish: Some(coordinator.clone().recipient()),
         failsafe: Some(coordinator.clone().recipient()),
     };
@@ -150,10 +157,13 @@ fn links(
     let (one, two, three, four) = (server(), server(), server(), server());
     let monitor =
         PostgresMonitor::start_in_arbiter(postgres_thread, move |_| PostgresMonitor::new(one, looked, loop_wait));
-    let guarded = parts.inherited.fence.guarded();
+    let (guarded, watchdog) = (parts.inherited.fence.guarded(), parts.inherited.fence.watchdog_gate());
     let reloaded = callbacks.clone().recipient();
     let operator = PostgresOperator::start_in_arbiter(postgres_thread, move |_| {
-        PostgresOperator::new(two, looked_after, finished).guarded_by(guarded).telling_reloads(reloaded)
+        PostgresOperator::new(two, looked_after, finished)
+            .guarded_by(guarded)
+            .watched_by(watchdog)
+            .telling_reloads(reloaded)
     });
     let slots = SlotManager::start_in_arbiter(postgres_thread, move |_| SlotManager::new(three, aligned));
     let sync = SyncManager::start_in_arbiter(postgres_thread, move |_| SyncManager::new(four));

@@ -12,6 +12,7 @@ use pgherd_types::{
     StatusKey, WallTime,
 };
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,6 +26,8 @@ struct Store {
     status: Arc<ArcSwap<NodeStatus>>,
     writes: Arc<Mutex<Vec<DcsWrite>>>,
     refusals: Arc<Mutex<Vec<Refused>>>,
+    /// What is written is not published yet.
+    late: Arc<std::sync::atomic::AtomicBool>,
     /// Somebody else's change of the configuration that comes just before ours.
     rival: Arc<Mutex<Vec<String>>>,
 }
@@ -36,6 +39,7 @@ impl Store {
             status: Arc::new(ArcSwap::from_pointee(status)),
             writes: Arc::default(),
             refusals: Arc::default(),
+            late: Arc::default(),
             rival: Arc::default(),
         }
     }
@@ -69,7 +73,9 @@ impl Store {
                 if cluster.config.as_ref().map_or(0, |key| key.mod_revision) != seen {
                     return Err(Refused::Compare);
                 }
-                self.put_config(&text);
+                if !self.late.load(Relaxed) {
+                    self.put_config(&text);
+                }
             }
             DcsWrite::AskFailover { request, seen: None } => self.change(|cluster| {
                 cluster.failover = Some(FailoverKey { mod_revision: cluster.revision, ..request });
@@ -319,6 +325,21 @@ async fn the_configuration_is_changed_only_where_it_differs() {
     }
     let text = store.status.load().cluster.as_ref().unwrap().0.config.clone().unwrap().text;
     assert_eq!(text, r#"{"ttl":60,"a":{"b":60}}"#);
+}
+
+#[actix::test]
+async fn the_answer_comes_when_the_node_has_seen_the_change() {
+    let store = Store::new(cluster(&[]));
+    let desk = store.desk();
+    store.late.store(true, Relaxed);
+    let asked = actix_rt::spawn(desk.send(put(json!({"ttl": 30}))));
+    eventually(PATIENCE, "it is written", async || (!store.writes().is_empty()).then_some(())).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!asked.is_finished(), "who asks for the configuration now would get the old one");
+    store.put_config(r#"{"ttl":30}"#);
+    assert_eq!(asked.await.unwrap().unwrap(), Reply::new(200, r#"{"ttl":30}"#));
 }
 
 #[actix::test]

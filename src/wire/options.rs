@@ -15,6 +15,7 @@ pub fn me(settings: &NodeSettings) -> Me {
         api_url: settings.restapi.api_url(),
         tags: settings.tags.clone(),
         can_bootstrap: settings.bootstrap.present,
+        can_restore: settings.postgresql.replica_methods.iter().any(|method| method.no_leader),
     }
 }
 
@@ -66,7 +67,12 @@ pub fn postgres(settings: &NodeSettings) -> PostgresOptions {
         recovery_conf: from.recovery_conf.as_ref().map(|pairs| pairs.iter().cloned().collect()),
         initdb: pairs(&settings.bootstrap.initdb),
         basebackup: pairs(&from.basebackup),
+        create_replica_methods: from.create_replica_methods.clone(),
+        replica_methods: from.replica_methods.clone(),
+        rewind_options: pairs(&from.rewind_options),
         bootstrap_pg_hba: settings.bootstrap.pg_hba.clone(),
+        bootstrap_tool: settings.bootstrap.method.clone(),
+        post_bootstrap: settings.bootstrap.post_bootstrap.clone(),
         bootstrap_users: settings.bootstrap.users.iter().map(|user| user.name.clone()).collect(),
         bootstrap_dcs: settings.bootstrap.dcs.clone(),
         use_unix_socket: from.use_unix_socket,

@@ -27,7 +27,7 @@ pub fn check(status: &NodeStatus, path: &str, parameters: &Parameters, now: Inst
     let replica = || is_usable_replica(status, parameters, lag_bytes, now);
     let tagged = || has_tags(status, parameters);
     let healthy = match question(path) {
-        Question::Primary | Question::Leader => leads(status, now),
+        Question::Primary | Question::Leader => leads(status, now) || is_left_alone(status, now),
         Question::StandbyLeader => false,
         Question::Replica => replica() && tagged(),
         Question::ReadOnly => (leads(status, now) || replica()) && tagged(),
@@ -86,6 +86,12 @@ fn looks_at_lag(path: &str) -> bool {
         | Question::ReadOnlySynchronous => true,
         Question::Primary | Question::Leader | Question::StandbyLeader | Question::Health | Question::Unknown => false,
     }
+}
+
+/// In maintenance mode a primary that lost sight of the DCS is still the one to go to (spec/rest-api.md 6).
+fn is_left_alone(status: &NodeStatus, now: Instant) -> bool {
+    let primary = server(status, now).is_some_and(|server| !server.in_recovery);
+    status.settings.pause && is_blind(status) && primary
 }
 
 /// May this node say that it leads? The claim lapses by itself.

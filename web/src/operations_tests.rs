@@ -76,6 +76,7 @@ fn serve(access: AccessOptions, failsafe: FailsafeAnswer) -> Served {
         config: Some(all.clone().recipient()),
         wish: Some(all.clone().recipient()),
         failsafe: Some(all.clone().recipient()),
+        look: None,
         reload: Some(all.recipient()),
     };
     let shared = SharedRequests::default();

@@ -9,7 +9,7 @@ use pgherd_types::{Instant, Role};
 pub fn liveness(status: &NodeStatus, now: Instant) -> Verdict {
     let leading = status.leader_until.is_some() || status.role == Role::Primary;
     let patience = if leading { status.settings.ttl } else { status.settings.ttl * 2 };
-    verdict(status.turned_at + patience > now)
+    verdict(status.settings.pause || status.turned_at + patience > now)
 }
 
 /// The leader is ready; a replica is when it streams and is not further behind than `lag`, by default

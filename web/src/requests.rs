@@ -6,6 +6,7 @@ use actix::{Message, Recipient};
 use actix_web::http::StatusCode;
 use pgherd_protocol::coordinator::{RequestFailsafe, RequestWish};
 use pgherd_protocol::node::ReloadRequested;
+use pgherd_protocol::postgres_monitor::LookNow;
 use pgherd_protocol::request_desk::{RequestCancelSwitchover, RequestConfig, RequestFailover};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Requests {
     pub wish: Option<Recipient<RequestWish>>,
     /// `POST /failsafe`.
     pub failsafe: Option<Recipient<RequestFailsafe>>,
+    /// `GET /patroni?look=now`.
+    pub look: Option<Recipient<LookNow>>,
     /// `POST /reload`.
     pub reload: Option<Recipient<ReloadRequested>>,
 }

@@ -8,9 +8,17 @@ use crate::query::Parameters;
 use crate::{cluster, probes, status};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
+use pgherd_protocol::postgres_monitor::LookNow;
 use pgherd_types::Instant;
 use pgherd_types::node_status::NodeStatus;
 use serde_json::Value;
+use std::time::Duration;
+
+/// Asks for a status whose positions are not older than the request: other members ask so before a leader steps down.
+const LOOK_NOW: &str = "look=now";
+/// How long such a request waits for the look.
+const LOOK_PATIENCE: Duration = Duration::from_millis(1000);
+const LOOK_STEP: Duration = Duration::from_millis(5);
 
 /// Every path and method that changes nothing.
 fn answer(method: &Method, path: &str, query: &str, status: &NodeStatus, now: Instant) -> Answer {
@@ -91,11 +99,25 @@ fn json_answer(code: StatusCode, body: &Value) -> Answer {
     Answer::json(code, body)
 }
 
+/// Has PostgreSQL looked at and waits for what was seen, but not for long; without it the answer says how old it is.
+async fn await_look(state: &State) {
+    let asked_at = pgherd_clock::boottime();
+    let Some(look) = state.requests.get().and_then(|requests| requests.look.as_ref()) else { return };
+    look.do_send(LookNow);
+    let seen = || state.status.load().postgres.as_ref().is_some_and(|postgres| postgres.looked_at >= asked_at);
+    while !seen() && pgherd_clock::boottime() < asked_at + LOOK_PATIENCE {
+        actix_web::rt::time::sleep(LOOK_STEP).await;
+    }
+}
+
 /// Serves every request. One that changes nothing reads the clock once, loads the status once and waits for nothing.
 async fn serve(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
     let answer = match Operation::named(request.method(), first_segment(request.path())) {
         Some(operation) => operations::perform(operation, &request, payload, &state).await,
         None => {
+            if first_segment(request.path()) == "patroni" && request.query_string().split('&').any(|p| p == LOOK_NOW) {
+                await_look(&state).await;
+            }
             let (path, query, now) = (request.path(), request.query_string(), pgherd_clock::boottime());
             answer(request.method(), path, query, &state.status.load(), now)
         }

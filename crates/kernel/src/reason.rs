@@ -83,6 +83,7 @@ pub enum Reason {
     BootstrapFailed,
     FinishingBootstrap,
     Cloning { from: MemberName, is_leader: bool },
+    Restoring,
     AdoptingData,
     DataUnusable { why: String },
     ForeignData { ours: SystemId, key: SystemId },
@@ -254,6 +255,7 @@ impl fmt::Display for Reason {
             Self::FinishingBootstrap => f.write_str("initialized a new cluster"),
             Self::Cloning { from, is_leader: true } => write!(f, "trying to bootstrap from leader '{from}'"),
             Self::Cloning { from, is_leader: false } => write!(f, "trying to bootstrap from replica '{from}'"),
+            Self::Restoring => f.write_str("trying to bootstrap (without leader)"),
             Self::AdoptingData => f.write_str("no initialize key in DCS: registering the system ID of the existing data"),
             Self::DataUnusable { why } => write!(f, "data directory is not accessible: {why}"),
             Self::ForeignData { ours, key } => write!(

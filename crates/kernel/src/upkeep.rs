@@ -336,7 +336,7 @@ pub fn phase(view: &View) -> ServerPhase {
     let failed = |kind: fn(&Operation) -> bool| crate::rules::failed(view, kind);
     match view.operation.as_ref().map(|running| &running.operation) {
         Some(Operation::Bootstrap) => return ServerPhase::InitializingNewCluster,
-        Some(Operation::Clone { .. }) => return ServerPhase::CreatingReplica,
+        Some(Operation::Clone { .. } | Operation::Restore) => return ServerPhase::CreatingReplica,
         Some(Operation::StartPrimary | Operation::StartReplica { .. } | Operation::Stop { .. })
             if matches!(view.pending, Some(Pending::Restart { .. })) =>
         {

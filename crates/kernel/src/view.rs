@@ -27,6 +27,8 @@ pub struct Me {
     pub tags: Tags,
     /// The local configuration has a `bootstrap` section.
     pub can_bootstrap: bool,
+    /// A method of making replicas works without a leader.
+    pub can_restore: bool,
 }
 
 /// A fact and when it was found, or none yet.

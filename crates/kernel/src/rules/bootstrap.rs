@@ -27,6 +27,9 @@ pub fn empty(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
         {
             bootstrap(view, now)
         }
+        (None, None | Some(Initialize::Done(_))) if view.me.can_restore => {
+            start_unless_failing(view, now, Operation::Restore, Reason::Restoring)
+        }
         _ => Verdict::hold(Reason::WaitingForLeaderToBootstrap),
     }
 }
@@ -59,7 +62,7 @@ fn clone(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
         return Verdict::hold(Reason::WaitingForLeaderToBootstrap);
     };
     let because = Reason::Cloning { from: from.member.clone(), is_leader };
-    start_unless_failing(view, now, Operation::Clone { from, replace: false }, because)
+    start_unless_failing(view, now, Operation::Clone { from, replace: false, basebackup_only: false }, because)
 }
 
 /// A random running replica with the tag `clonefrom`, else the leader once it runs; after a failure the next of them.
@@ -133,6 +136,15 @@ mod tests {
         check(nothing_yet().with_view(|v| v.me.tags.nofailover = true), "Hold", "WaitingForLeaderToBootstrap");
         check(claimed_by(LEASE), "Start Bootstrap", "Bootstrapping");
         check(claimed_by(LeaseId(4)), "Hold", "WaitingForLeaderToBootstrap");
+    }
+
+    #[test]
+    fn without_a_leader_a_method_that_needs_none_is_used() {
+        let able = |case: Case| case.with_view(|v| v.me.can_restore = true);
+        check(able(replica().empty().unlocked()), "Start Restore", "Restoring");
+        check(replica().empty().unlocked(), "Hold", "WaitingForLeaderToBootstrap");
+        check(able(claimed_by(LeaseId(4))), "Hold", "WaitingForLeaderToBootstrap");
+        check(able(nothing_yet()), "Write ClaimInitialize", "BootstrapRace");
     }
 
     #[test]

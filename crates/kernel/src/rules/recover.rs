@@ -142,7 +142,12 @@ fn diverged(
     if tried_enough && (policy.replace_on_divergence || (can_rewind && policy.replace_on_failure)) {
         let Some((from, _)) = source(view, cluster, false) else { return Verdict::hold(Reason::Diverged(found)) };
         let because = Reason::ReplacingDiverged { leader: leader.name.clone(), found };
-        return start_unless_failing(view, now, Operation::Clone { from, replace: true }, because);
+        return start_unless_failing(
+            view,
+            now,
+            Operation::Clone { from, replace: true, basebackup_only: false },
+            because,
+        );
     }
     match upstream_of(leader).filter(|_| can_rewind) {
         None => Verdict::hold(Reason::Diverged(found)),

@@ -39,7 +39,7 @@ pub fn reinitialize(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
         return Verdict::hold(Reason::WaitingForLeaderToBootstrap);
     };
     let because = Reason::Cloning { from: from.member.clone(), is_leader };
-    start_unless_failing(view, now, Operation::Clone { from, replace: true }, because)
+    start_unless_failing(view, now, Operation::Clone { from, replace: true, basebackup_only: *from_leader }, because)
 }
 
 #[cfg(test)]
@@ -167,7 +167,7 @@ mod tests {
             case.with_cluster(|c| c.members.get_mut(&"c".into()).unwrap().doc.tags.clonefrom = true)
         };
         let from = |case: Case| match check(case, "Start Clone", "Cloning").role {
-            Action::Start { operation: Operation::Clone { from, replace: true }, .. } => from.member.0,
+            Action::Start { operation: Operation::Clone { from, replace: true, .. }, .. } => from.member.0,
             other => panic!("{other:?}"),
         };
         assert_eq!((from(willing(false)), from(willing(true))), ("c".to_owned(), "b".to_owned()));
