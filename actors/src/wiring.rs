@@ -16,6 +16,7 @@ use pgherd_kernel::View;
 use pgherd_postgres::Postgres;
 use pgherd_protocol::coordinator::ShutdownRequested;
 use pgherd_protocol::dcs_watcher::ChangeTimes;
+use pgherd_protocol::postgres_operator::ReloadConfig;
 use pgherd_types::{NodeStatus, Settings};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -32,7 +33,7 @@ pub struct NodeParts {
     pub postgres: Arc<Postgres>,
     /// What its predecessor left.
     pub inherited: Inherited,
-    /// The local `bootstrap.dcs` section as JSON text.
+    /// The dynamic configuration until the `config` key is read, as JSON text: the cached one, or `bootstrap.dcs`.
     pub bootstrap_dcs: String,
     /// Where the status is published.
     pub status: Arc<ArcSwap<NodeStatus>>,
@@ -44,6 +45,8 @@ pub struct RunningNode {
     pub shutdown: Recipient<ShutdownRequested>,
     /// Answers when it has left.
     pub done: oneshot::Receiver<()>,
+    /// Answers with whom to tell that PostgreSQL's files are to be written and read again.
+    pub reload_config: oneshot::Receiver<Recipient<ReloadConfig>>,
     /// The threads of the actors; they end with this value.
     pub threads: Vec<Arbiter>,
 }
@@ -53,9 +56,10 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let (brain, dcs, postgres) = (Arbiter::new(), Arbiter::new(), Arbiter::new());
     let (dcs_thread, postgres_thread) = (dcs.handle(), postgres.handle());
     let (left, done) = oneshot::channel();
+    let (operator_known, reload_config) = oneshot::channel();
     let coordinator = Coordinator::start_in_arbiter(&brain.handle(), move |ctx| {
         let settings = first_settings(&parts.bootstrap_dcs);
-        let links = links(&parts, &settings, ctx.address(), &dcs_thread, &postgres_thread);
+        let links = links(&parts, &settings, ctx.address(), operator_known, &dcs_thread, &postgres_thread);
         let now = pgherd_clock::boottime();
         Coordinator::new(CoordinatorParts {
             view: View::new(parts.me, settings, parts.inherited.promise, now),
@@ -68,7 +72,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
             done: left,
         })
     });
-    RunningNode { shutdown: coordinator.recipient(), done, threads: vec![brain, dcs, postgres] }
+    RunningNode { shutdown: coordinator.recipient(), done, reload_config, threads: vec![brain, dcs, postgres] }
 }
 
 /// Until the `config` key is read, the local section counts.
@@ -81,6 +85,7 @@ fn links(
     parts: &NodeParts,
     settings: &Settings,
     coordinator: Addr<Coordinator>,
+    operator_known: oneshot::Sender<Recipient<ReloadConfig>>,
     dcs_thread: &ArbiterHandle,
     postgres_thread: &ArbiterHandle,
 ) -> Links {
@@ -105,6 +110,8 @@ fn links(
     let operator = PostgresOperator::start_in_arbiter(postgres_thread, move |_| {
         PostgresOperator::new(two, looked_after, finished).guarded_by(guarded)
     });
+    // Nobody waits for it any more when the node is already leaving.
+    let _ = operator_known.send(operator.clone().recipient());
     let slots = SlotManager::start_in_arbiter(postgres_thread, move |_| SlotManager::new(three, aligned));
     let sync = SyncManager::start_in_arbiter(postgres_thread, move |_| SyncManager::new(four));
     Links {

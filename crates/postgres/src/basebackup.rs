@@ -30,7 +30,7 @@ pub async fn clone_from(server: &Postgres, from: &Upstream, replace: bool, contr
 }
 
 fn copy(server: &Postgres, from: &Upstream, staging: &Path, control: &OperationControl) -> Outcome<()> {
-    let options = &server.options;
+    let options = &server.current();
     let user = options.user_of(&options.replication);
     let pgpass = server.state.path().join("pgpass.clone");
     let service = server.state.path().join("service.clone");
@@ -61,7 +61,8 @@ fn copy(server: &Postgres, from: &Upstream, staging: &Path, control: &OperationC
 fn service_file(server: &Postgres, from: &Upstream, user: &str) -> String {
     let port = from.port.to_string();
     let fixed = [("host", from.host.as_str()), ("port", &port), ("user", user), ("dbname", &server.options.database)];
-    let extra = server.options.replication.extra.iter().map(|(keyword, value)| (keyword.as_str(), value.as_str()));
+    let options = server.current();
+    let extra = options.replication.extra.iter().map(|(keyword, value)| (keyword.as_str(), value.as_str()));
     let line = |(keyword, value): (&str, &str)| format!("{keyword}={}\n", value.replace('\n', " "));
     format!("[clone]\n{}", fixed.into_iter().chain(extra).map(line).collect::<String>())
 }

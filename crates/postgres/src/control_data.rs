@@ -138,7 +138,8 @@ mod tests {
 
     const SAID: &str = "Database system identifier:           7300000000000000001\nDatabase cluster state:               in production\n\
         Latest checkpoint location:           0/15D6F28\nLatest checkpoint's TimeLineID:       3\n\
-        Minimum recovery ending location:     0/0\nMin recovery ending loc's timeline:   0\nCurrent wal_level setting: replica\n";
+        Minimum recovery ending location:     0/0\nMin recovery ending loc's timeline:   0\nCurrent wal_level setting: replica\n\
+        Current wal_log_hints setting: off\nData page checksum version: 0\n";
 
     fn file(text: &str) -> ControlFile {
         ControlFile::parse(&Said { success: true, stdout: text.to_owned(), stderr: String::new() })

@@ -93,7 +93,7 @@ async fn make_roles(server: &Postgres, staging: &Path, control: &OperationContro
     let spawned = spawn(server, staging, &server.config().controlled, &private)?;
     wait_until_ready(server, staging, &spawned, Some(PRIVATE_SERVER_PATIENCE), || control.go_on())?;
     let address = Address::Socket(Some(sockets.0.clone()), server.options.listen_port);
-    let session = Session::open(&server.options, &address, STATEMENT_PATIENCE)
+    let session = Session::open(&server.current(), &address, STATEMENT_PATIENCE)
         .await
         .tried(|| "connect to the new cluster".to_owned())?;
     roles::create(server, &session).await?;

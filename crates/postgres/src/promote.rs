@@ -1,10 +1,11 @@
 //! Leaving recovery on exactly the timeline that was reserved.
 
-use crate::config_files::{self, Recovery};
+use crate::config_files::Recovery;
 use crate::control::OperationControl;
 use crate::error::{OperationError, Outcome, Tried};
 use crate::process::find_postmaster;
 use crate::queries;
+use crate::reload::{self, Reload};
 use crate::server::Postgres;
 use crate::start::STEP;
 use crate::timeline_files;
@@ -36,8 +37,7 @@ pub async fn promote(server: &Arc<Postgres>, timeline: Timeline, control: &Opera
     }
     verify(timeline, reached?)?;
     // the recovery targets stay in the file: taking them out of a running server counts as a pending restart
-    config_files::write(server, Recovery::Standby(None))?;
-    server.reload();
+    reload::rewrite(server, Recovery::Standby(None), Reload::Always).await?;
     checkpoint_in_background(server);
     Ok(())
 }
