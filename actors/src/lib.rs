@@ -7,9 +7,11 @@
 //! - `postgres_monitor` looks at PostgreSQL on its own schedule, when asked, and at the exit of the postmaster.
 //! - `postgres_operator` does one long operation on PostgreSQL at a time and writes its configuration files.
 //! - `slot_manager` makes slots equal their target; `sync_manager` carries out steps of synchronous replication.
+//! - `callbacks` calls the user's scripts for what the coordinator publishes.
 //! - `peer_prober` asks other members before a race.
 //! - `fence_keeper` is no actor but a thread that none of them can delay; `start_up` is what comes before all of them.
 
+pub mod callbacks;
 pub mod coordinator;
 pub mod dcs_watcher;
 pub mod dynamic_settings;

@@ -9,6 +9,7 @@ use actix::prelude::*;
 use config_lane::ConfigLane;
 use perform::perform;
 use pgherd_postgres::{GuardedUntil, OperationControl, Postgres, observe};
+use pgherd_protocol::callbacks::Reloaded;
 use pgherd_protocol::coordinator::{OperationFinished, PostgresObserved};
 use pgherd_protocol::postgres_operator::{Busy, CancelOperation, ExtendFence, StartOperation};
 use pgherd_types::{Operation, OperationEnd, OperationId, StopMode};
@@ -22,6 +23,8 @@ pub struct PostgresOperator {
     /// Says whether the guard process is armed; `None` where there is none.
     guarded: Option<GuardedUntil>,
     running: Option<Running>,
+    /// Who is told of a reload.
+    reloaded: Option<Recipient<Reloaded>>,
     config: ConfigLane,
 }
 
@@ -38,12 +41,17 @@ impl PostgresOperator {
         observed: Recipient<PostgresObserved>,
         finished: Recipient<OperationFinished>,
     ) -> Self {
-        Self { server, observed, finished, guarded: None, running: None, config: ConfigLane::default() }
+        Self { server, observed, finished, guarded: None, running: None, reloaded: None, config: ConfigLane::default() }
     }
 
     /// What needs the lock needs an armed guard process, too.
     pub fn guarded_by(self, guarded: Option<GuardedUntil>) -> Self {
         Self { guarded, ..self }
+    }
+
+    /// This one is told of every reload.
+    pub fn telling_reloads(self, to: Recipient<Reloaded>) -> Self {
+        Self { reloaded: Some(to), ..self }
     }
 
     /// Asking for an immediate stop while PostgreSQL is being stopped ends the politeness of that stop.

@@ -1,5 +1,6 @@
 //! Makes all actors and ties them together: the only file that names every one of them.
 
+use crate::callbacks::{Announce, Callbacks};
 use crate::coordinator::{ConfigTree, Coordinator, CoordinatorParts, Links};
 use crate::dcs_watcher::{DcsWatcher, WatcherOptions};
 use crate::peer_prober::PeerProber;
@@ -14,6 +15,7 @@ use pgherd_dcs::{EtcdOptions, Layout};
 pub use pgherd_kernel::Me;
 use pgherd_kernel::View;
 use pgherd_postgres::Postgres;
+use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
 use pgherd_protocol::dcs_watcher::ChangeTimes;
 use pgherd_protocol::postgres_operator::ReloadConfig;
@@ -47,6 +49,8 @@ pub struct RunningNode {
     pub done: oneshot::Receiver<()>,
     /// Answers with whom to tell that PostgreSQL's files are to be written and read again.
     pub reload_config: oneshot::Receiver<Recipient<ReloadConfig>>,
+    /// Waits for the user's scripts, after that.
+    pub finish_callbacks: Recipient<FinishCallbacks>,
     /// The threads of the actors; they end with this value.
     pub threads: Vec<Arbiter>,
 }
@@ -57,9 +61,13 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let (dcs_thread, postgres_thread) = (dcs.handle(), postgres.handle());
     let (left, done) = oneshot::channel();
     let (operator_known, reload_config) = oneshot::channel();
+    let server = parts.postgres.clone();
+    let callbacks = Callbacks::start_in_arbiter(&postgres_thread, move |_| Callbacks::new(server));
+    let finish_callbacks = callbacks.clone().recipient();
     let coordinator = Coordinator::start_in_arbiter(&brain.handle(), move |ctx| {
         let settings = first_settings(&parts.bootstrap_dcs);
-        let links = links(&parts, &settings, ctx.address(), operator_known, &dcs_thread, &postgres_thread);
+        let threads = (&dcs_thread, &postgres_thread);
+        let links = links(&parts, &settings, ctx.address(), operator_known, callbacks, threads);
         let now = pgherd_clock::boottime();
         Coordinator::new(CoordinatorParts {
             view: View::new(parts.me, settings, parts.inherited.promise, now),
@@ -72,7 +80,8 @@ pub fn start(parts: NodeParts) -> RunningNode {
             done: left,
         })
     });
-    RunningNode { shutdown: coordinator.recipient(), done, reload_config, threads: vec![brain, dcs, postgres] }
+    let shutdown = coordinator.recipient();
+    RunningNode { shutdown, done, reload_config, finish_callbacks, threads: vec![brain, dcs, postgres] }
 }
 
 /// Until the `config` key is read, the local section counts.
@@ -86,8 +95,8 @@ fn links(
     settings: &Settings,
     coordinator: Addr<Coordinator>,
     operator_known: oneshot::Sender<Recipient<ReloadConfig>>,
-    dcs_thread: &ArbiterHandle,
-    postgres_thread: &ArbiterHandle,
+    callbacks: Addr<Callbacks>,
+    (dcs_thread, postgres_thread): (&ArbiterHandle, &ArbiterHandle),
 ) -> Links {
     let Settings { ttl, loop_wait, retry_timeout, .. } = *settings;
     let options = WatcherOptions {
@@ -107,8 +116,9 @@ fn links(
     let monitor =
         PostgresMonitor::start_in_arbiter(postgres_thread, move |_| PostgresMonitor::new(one, looked, loop_wait));
     let guarded = parts.inherited.fence.guarded();
+    let reloaded = callbacks.clone().recipient();
     let operator = PostgresOperator::start_in_arbiter(postgres_thread, move |_| {
-        PostgresOperator::new(two, looked_after, finished).guarded_by(guarded)
+        PostgresOperator::new(two, looked_after, finished).guarded_by(guarded).telling_reloads(reloaded)
     });
     // Nobody waits for it any more when the node is already leaving.
     let _ = operator_known.send(operator.clone().recipient());
@@ -129,5 +139,6 @@ fn links(
         config: operator.recipient(),
         slots: slots.recipient(),
         sync: sync.recipient(),
+        callbacks: Announce::new(callbacks.recipient()),
     }
 }

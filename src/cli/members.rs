@@ -36,12 +36,16 @@ const FIELDS: &[Field] = &[
     field("Replay Lag", "Lag", Align::Right, |r| lag_mb(r, |b| b.replay)),
 ];
 
+const PENDING_REASON: &str = "Pending restart reason";
+/// Longer lines of it are hidden in the table.
+const REASON_CHARS_MAX: usize = 50;
+
 /// Shown if asked for, or if any member has a value.
 const EXTENDED: &[Field] = &[
     field("Pending restart", "Pending restart", Align::Left, |r| {
         if r.member.pending_restart { "*".into() } else { Value::Null }
     }),
-    field("Pending restart reason", "Pending restart reason", Align::Left, |_| Value::Null),
+    field(PENDING_REASON, "Pending restart reason", Align::Left, reasons),
     field("Scheduled restart", "Scheduled restart", Align::Left, |_| Value::Null),
     field("Tags", "Tags", Align::Left, |r| {
         let tags: Map<_, _> = r.member.tags.iter().map(|(k, v)| (k.clone(), tag_value(v))).collect();
@@ -60,6 +64,13 @@ fn role(member: &MemberView) -> &'static str {
 fn lsn(row: &Row, position: fn(&Behind) -> Option<Lsn>) -> Value {
     let Some(behind) = &row.member.behind else { return Value::Null };
     position(behind).map_or("unknown".into(), |lsn| lsn.to_string().into())
+}
+
+/// `param: old->new`, one line for each.
+fn reasons(row: &Row) -> Value {
+    let line = |(name, old, new): &(String, String, String)| without_controls(&format!("{name}: {old}->{new}"));
+    let lines: Vec<String> = row.member.pending_restart_reason.iter().map(line).collect();
+    if lines.is_empty() { Value::Null } else { lines.join("\n").into() }
 }
 
 /// In megabytes, rounded.
@@ -95,14 +106,25 @@ fn fields(rows: &[Row], extended: bool) -> Vec<&'static Field> {
 pub fn members_table(scope: &str, cluster: &Cluster, extended: bool) -> Table {
     let rows = rows(cluster);
     let fields = fields(&rows, extended);
-    let cell = |value: Value| match value {
+    let cell = |field: &Field, row: &Row| match (field.value)(row) {
         Value::Object(tags) => yaml_block(&tags),
+        Value::String(lines) if field.name == PENDING_REASON => {
+            lines.lines().map(shortened).collect::<Vec<_>>().join("\n")
+        }
         other => plain(&other),
     };
     Table {
         title: format!(" Cluster: {scope} ({}) ", system_id(cluster)),
         columns: fields.iter().map(|field| field.column.clone()).collect(),
-        rows: rows.iter().map(|row| fields.iter().map(|field| cell((field.value)(row))).collect()).collect(),
+        rows: rows.iter().map(|row| fields.iter().map(|field| cell(field, row)).collect()).collect(),
+    }
+}
+
+/// A long `param: old->new` would make the table unreadable.
+fn shortened(line: &str) -> String {
+    match line.split_once(": ").filter(|_| line.chars().count() > REASON_CHARS_MAX) {
+        Some((name, _)) => format!("{name}: [hidden - too long]"),
+        None => line.to_owned(),
     }
 }
 
@@ -125,8 +147,11 @@ pub fn service_lines(cluster: &Cluster) -> Vec<String> {
 
 /// What a person must mend at a member, in its own words.
 fn trouble_line(member: &Member) -> Option<String> {
-    let text: String = member.doc.trouble.as_ref()?.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    Some(format!(" {}: {text}", member.name))
+    Some(format!(" {}: {}", member.name, without_controls(member.doc.trouble.as_ref()?)))
+}
+
+fn without_controls(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// A header and one line for each member, tab-separated.
@@ -135,6 +160,7 @@ pub fn members_tsv(scope: &str, cluster: &Cluster, extended: bool) -> String {
     let fields = fields(&rows, extended);
     let cell = |value: Value| match value {
         Value::Object(tags) => yaml_flow(&tags),
+        Value::String(lines) => lines.replace('\n', ", "),
         other => plain(&other),
     };
     let header = fields.iter().map(|field| field.name.to_owned()).collect::<Vec<_>>().join("\t");

@@ -119,3 +119,25 @@ fn a_members_trouble_is_told_below_the_table() {
     let cluster = Cluster { members: [("pg1".into(), member)].into(), ..Cluster::default() };
     assert_eq!(service_lines(&cluster), [" pg1: diverged:?at 0/3"]);
 }
+
+#[test]
+fn what_waits_for_a_restart_is_listed_and_long_values_are_hidden_from_people() {
+    let mut waiting = leader("a", "10.0.0.1:5432");
+    let reason = |name: &str, old: &str, new: &str| (name.to_owned(), old.to_owned(), new.to_owned());
+    waiting.doc.pending_restart = true;
+    waiting.doc.pending_restart_reason =
+        vec![reason("max_connections", "100", "80"), reason("shared_preload_libraries", "", &"x".repeat(40))];
+    let cluster = Cluster { leader: None, initialize: None, ..cluster([waiting]) };
+    let table = members_table("x", &cluster, false).to_string();
+    assert!(table.contains("| *               | max_connections: 100->80                      |"), "{table}");
+    assert!(table.contains("shared_preload_libraries: [hidden - too long] |"), "{table}");
+    assert!(!table.contains("xxxx"), "{table}");
+    let json: Value = serde_json::from_str(&members_json("x", &cluster, false)).unwrap();
+    let long = format!("max_connections: 100->80\nshared_preload_libraries: ->{}", "x".repeat(40));
+    assert_eq!((&json[0]["Pending restart"], &json[0]["Pending restart reason"]), (&"*".into(), &long.into()));
+    let tsv = members_tsv("x", &cluster, false);
+    assert!(
+        tsv.lines().count() == 2 && tsv.contains("\t*\tmax_connections: 100->80, shared_preload_libraries: ->x"),
+        "{tsv}"
+    );
+}

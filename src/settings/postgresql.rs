@@ -6,6 +6,10 @@ use super::error::SettingsError;
 use super::restapi::connect_address;
 use super::secret::Secret;
 use super::section::Section;
+use super::server_files::{self, ServerFiles};
+use pgherd_postgres::{Overlay, RoleClass};
+use pgherd_types::CallbackAction;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +37,10 @@ pub struct Postgresql {
     pub data_dir: PathBuf,
     /// Where the programs are; `None` searches the PATH.
     pub bin_dir: Option<PathBuf>,
+    /// Names and places that differ from the usual ones.
+    pub files: ServerFiles,
+    /// How clients reach it through a connection pooler.
+    pub proxy_address: Option<HostPort>,
     /// The password file the agent writes for replication.
     pub pgpass: PathBuf,
     /// The database the agent connects to.
@@ -51,12 +59,26 @@ pub struct Postgresql {
     pub pg_ident: Option<Vec<String>>,
     /// Recovery settings of standbys (`restore_command`, …); `None` leaves them to the dynamic configuration.
     pub recovery_conf: Option<Vec<(String, String)>>,
+    /// What counts only while the server has a role.
+    pub overlays: BTreeMap<RoleClass, Overlay>,
     /// Options for pg_basebackup, `--name` or `--name=value`.
     pub basebackup: Vec<String>,
     /// The agent connects through the unix socket.
     pub use_unix_socket: bool,
+    /// The agent's replication connections go through it, too.
+    pub use_unix_socket_repl: bool,
+    /// Kerberos service name of the servers.
+    pub krbsrvname: Option<String>,
     /// How long a start or stop may take before it is reported as late.
     pub pg_ctl_timeout: Duration,
+    /// Scripts that are called when something happened, each as program and arguments.
+    pub callbacks: Vec<(CallbackAction, Vec<String>)>,
+    /// How long one of them may take.
+    pub callback_timeout: Duration,
+    /// The script that decides about a promotion; empty when there is none.
+    pub pre_promote: Vec<String>,
+    /// The script that is run before PostgreSQL is stopped; empty when there is none.
+    pub before_stop: Vec<String>,
 }
 
 /// Options of pg_basebackup that the agent sets itself.
@@ -91,31 +113,12 @@ const CONNECTION_KEYWORDS: &[&str] = &[
 
 /// Keys of other agents without effect yet. `use_slots` is read from the dynamic configuration only.
 const LATER: &[&str] = &[
-    "bin_name",
-    "config_dir",
-    "proxy_address",
-    "parameters_primary",
-    "parameters_replica",
-    "parameters_standby_leader",
-    "pg_hba_primary",
-    "pg_hba_replica",
-    "pg_hba_standby_leader",
-    "pg_ident_primary",
-    "pg_ident_replica",
-    "pg_ident_standby_leader",
-    "custom_conf",
-    "callbacks",
     "create_replica_methods",
     "create_replica_method",
     "use_pg_rewind",
     "rewind",
     "remove_data_directory_on_rewind_failure",
     "remove_data_directory_on_diverged_timelines",
-    "use_unix_socket_repl",
-    "pre_promote",
-    "before_stop",
-    "krbsrvname",
-    "config_base_name",
 ];
 
 /// Reads the section.
@@ -134,6 +137,8 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
             .filter(|d| !d.is_empty())
             .map(|d| absolute(&section, "bin_dir", d))
             .transpose()?,
+        files: server_files::read(&section)?,
+        proxy_address: proxy_address(&section)?,
         pgpass: pgpass(&section)?,
         database: section.text("database")?.unwrap_or_else(|| "postgres".to_owned()),
         replication: login(&logins, "replication")?.ok_or_else(|| logins.missing("replication"))?,
@@ -146,9 +151,16 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
             None => None,
             Some(_) => Some(section.parameters("recovery_conf")?),
         },
+        overlays: server_files::overlays(&section)?,
         basebackup: options(&section, "basebackup", BASEBACKUP_OWN)?,
         use_unix_socket: section.flag("use_unix_socket")?.unwrap_or(false),
-        pg_ctl_timeout: timeout(&section)?,
+        use_unix_socket_repl: section.flag("use_unix_socket_repl")?.unwrap_or(false),
+        krbsrvname: section.text("krbsrvname")?.filter(|name| !name.is_empty()),
+        pg_ctl_timeout: seconds(&section, "pg_ctl_timeout", 60)?,
+        callbacks: callbacks(&section)?,
+        callback_timeout: seconds(&section, "callback_timeout", 60)?,
+        pre_promote: command(&section, "pre_promote")?.unwrap_or_default(),
+        before_stop: command(&section, "before_stop")?.unwrap_or_default(),
     };
     if section.raw("use_slots").is_some() {
         section.warn("use_slots", "has no effect here: it is a dynamic setting (bootstrap.dcs.postgresql.use_slots)");
@@ -175,6 +187,12 @@ fn listen(section: &Section) -> Result<(String, HostPort), SettingsError> {
     }
     let first = HostPort { host: hosts.first().cloned().unwrap_or_default(), port: last.port };
     Ok((hosts.join(","), first))
+}
+
+fn proxy_address(section: &Section) -> Result<Option<HostPort>, SettingsError> {
+    let key = "proxy_address";
+    let Some(text) = section.text(key)?.filter(|text| !text.is_empty()) else { return Ok(None) };
+    host_port(&text, Some(5432)).map(Some).map_err(|what| section.error(key, what))
 }
 
 fn absolute(section: &Section, key: &str, path: String) -> Result<PathBuf, SettingsError> {
@@ -205,11 +223,27 @@ fn login(logins: &Section, who: &str) -> Result<Option<DatabaseLogin>, SettingsE
     Ok(Some(DatabaseLogin { username, password, extra }))
 }
 
-fn timeout(section: &Section) -> Result<Duration, SettingsError> {
-    let key = "pg_ctl_timeout";
+fn seconds(section: &Section, key: &str, default: u64) -> Result<Duration, SettingsError> {
     match section.integer(key)? {
-        None => Ok(Duration::from_secs(60)),
+        None => Ok(Duration::from_secs(default)),
         Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds.unsigned_abs())),
         Some(_) => Err(section.error(key, "must be between 1 and 86400 seconds")),
     }
+}
+
+fn callbacks(section: &Section) -> Result<Vec<(CallbackAction, Vec<String>)>, SettingsError> {
+    let callbacks = section.section("callbacks")?;
+    let mut commands = Vec::new();
+    for action in CallbackAction::ALL {
+        commands.extend(command(&callbacks, action.as_str())?.map(|command| (action, command)));
+    }
+    callbacks.finish();
+    Ok(commands)
+}
+
+/// A command line, split as a shell splits it but without anything else that a shell does.
+fn command(section: &Section, key: &str) -> Result<Option<Vec<String>>, SettingsError> {
+    let Some(text) = section.text(key)? else { return Ok(None) };
+    let words = shlex::split(&text).ok_or_else(|| section.error(key, "has a quote or a backslash without its end"))?;
+    Ok(Some(words).filter(|words| !words.is_empty()))
 }

@@ -87,6 +87,23 @@ fn a_good_file_gives_typed_settings() {
 }
 
 #[test]
+fn commands_are_split_like_a_shell_line() {
+    let scripts = "  pre_promote: /x/check 'two words' \"a b\"\n  before_stop: ''\n  callback_timeout: 5\n  \
+                   callbacks: {on_start: /x/cb start, on_role_change: /x/cb role, on_wrong: x}\ntags:";
+    let text = GOOD.replacen("tags:", scripts, 1);
+    let Loaded { settings, warnings } = load_text(&text).unwrap();
+    let p = &settings.postgresql;
+    assert_eq!(p.pre_promote, ["/x/check", "two words", "a b"]);
+    assert!(p.before_stop.is_empty());
+    assert_eq!(p.callback_timeout.as_secs(), 5);
+    let commands: Vec<_> = p.callbacks.iter().map(|(action, words)| format!("{} {words:?}", action.as_str())).collect();
+    assert_eq!(commands, [r#"on_start ["/x/cb", "start"]"#, r#"on_role_change ["/x/cb", "role"]"#]);
+    assert!(warnings.iter().any(|w| w.contains("postgresql.callbacks.on_wrong: unknown key")), "{warnings:?}");
+    let error = error_of(&text.replace("'two words'", "'two words"));
+    assert!(error.contains("postgresql.pre_promote: has a quote or a backslash without its end"), "{error}");
+}
+
+#[test]
 fn every_needed_key_is_missed_by_name() {
     for (key, text) in [
         ("scope", "scope: demo\n"),
@@ -211,4 +228,31 @@ fn the_sample_is_a_good_file() {
     let loaded = load_text(&uncommented.join("\n")).unwrap();
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     assert_eq!(loaded.settings.tags.shown.len(), 3, "{:?}", loaded.settings.tags);
+}
+
+#[test]
+fn names_and_places_of_the_servers_files_and_what_depends_on_the_role() {
+    let more = "config_dir: /etc/pg\n  config_base_name: main\n  custom_conf: mine.conf\n  bin_name: {postgres: postgres-15}\n  \
+        proxy_address: 10.0.0.9:6432\n  use_unix_socket_repl: true\n  krbsrvname: pg\n  parameters_replica: {work_mem: 8MB}\n  \
+        pg_hba_primary: [a, b]\n  data_dir: /data";
+    let loaded = load_text(&GOOD.replacen("data_dir: /data", more, 1)).unwrap();
+    assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
+    let p = loaded.settings.postgresql;
+    assert_eq!(p.files.config_dir, Some(PathBuf::from("/etc/pg")));
+    assert_eq!((p.files.config_base_name.as_str(), p.files.custom_conf.as_deref()), ("main", Some("mine.conf")));
+    assert_eq!(p.files.bin_name["postgres"], "postgres-15");
+    assert_eq!(p.proxy_address.unwrap().to_string(), "10.0.0.9:6432");
+    assert_eq!((p.use_unix_socket_repl, p.krbsrvname.as_deref()), (true, Some("pg")));
+    let overlays: Vec<_> = p.overlays.values().map(|overlay| (overlay.parameters.is_some(), &overlay.pg_hba)).collect();
+    assert_eq!(overlays, [(false, &Some(vec!["a".to_owned(), "b".to_owned()])), (true, &None)]);
+    for (bad, error) in [
+        ("bin_name: {postgres: server}", "postgresql.bin_name.postgres: must be postgres with a version behind it"),
+        ("bin_name: {initdb: /x/initdb}", "postgresql.bin_name.initdb: must be a name, not a path"),
+        ("config_base_name: a/b", "postgresql.config_base_name: must be a name, not a path"),
+        ("proxy_address: 'a:b'", "postgresql.proxy_address: "),
+        ("pg_ident_replica: x", "postgresql.pg_ident_replica: must be a list"),
+    ] {
+        let text = GOOD.replacen("data_dir: /data", &format!("{bad}\n  data_dir: /data"), 1);
+        assert!(error_of(&text).contains(error), "{}", error_of(&text));
+    }
 }

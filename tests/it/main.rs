@@ -5,9 +5,12 @@
 
 mod agent_death;
 mod bootstrap;
+mod callbacks;
+mod dynamic_config;
 mod etcd_outage;
 mod garbage;
 mod guard;
+mod hooks;
 mod node_death;
 mod partition;
 mod postmaster_death;

@@ -1,6 +1,7 @@
 //! Carrying a decision out: each part of it becomes a message, each answer (or its absence) a fact.
 
 use super::Coordinator;
+use crate::callbacks::Announce;
 use actix::fut::wrap_future;
 use actix::prelude::*;
 use pgherd_kernel::{Action, Decision, Lock, Observation};
@@ -46,6 +47,8 @@ pub struct Links {
     pub slots: Recipient<AlignSlots>,
     /// To the sync manager.
     pub sync: Recipient<AlignSync>,
+    /// To the caller of the user's scripts.
+    pub callbacks: Announce,
 }
 
 impl Links {

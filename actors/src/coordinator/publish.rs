@@ -39,5 +39,6 @@ impl Coordinator {
             watchdog_failed: false,
             reason: ReasonText { id: decision.because.id(), text: self.words(&decision.because) },
         }));
+        self.links.callbacks.published(&self.status.load());
     }
 }

@@ -4,6 +4,7 @@
 use super::PostgresOperator;
 use actix::prelude::*;
 use pgherd_postgres::{apply_dynamic, observe, reload_config};
+use pgherd_protocol::callbacks::Reloaded;
 use pgherd_protocol::coordinator::PostgresObserved;
 use pgherd_protocol::postgres_operator::{ConfigChanged, ReloadConfig};
 use std::sync::Arc;
@@ -54,6 +55,7 @@ impl PostgresOperator {
         ctx.spawn(work.into_actor(self).map(|told, operator, ctx| {
             if told {
                 log::info!("configuration files were written and PostgreSQL reads them");
+                operator.reloaded.iter().for_each(|to| crate::tell::tell(to, Reloaded));
             }
             operator.config.busy = false;
             operator.go_on_with_config(ctx);

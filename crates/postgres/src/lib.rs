@@ -2,7 +2,8 @@
 //! nothing. Functions that are not `async` may block: call them on a thread that may.
 //!
 //! Reading order: `options` and `server` (what it is), `process` and `kill` (what is alive, and its hard end),
-//! `observe` (one look), then one file an operation: `initdb`, `basebackup`, `start`, `promote`, `follow`, `stop`.
+//! `observe` (one look), then one file an operation: `initdb`, `basebackup`, `start`, `promote`, `follow`, `stop`; `scripts` runs
+//! the user's programs.
 
 mod accept;
 mod access_files;
@@ -37,6 +38,7 @@ mod replication;
 mod rewind;
 mod role_overlay;
 mod roles;
+mod scripts;
 mod server;
 mod server_config;
 mod slots;
@@ -66,6 +68,7 @@ pub use promote::promote;
 pub use reload::{apply_dynamic, reload_config};
 pub use rewind::rewind;
 pub use role_overlay::{Overlay, RoleClass};
+pub use scripts::{ScriptEnd, Scripts, run_script};
 pub use server::Postgres;
 pub use server_config::{ServerConfig, UnusableConfig};
 pub use slots::align as align_slots;

@@ -1,6 +1,7 @@
 //! What the server is made from: the local part of the configuration, composed by the binary from its settings file.
 
 use crate::role_overlay::{Overlay, RoleClass};
+use crate::scripts::Scripts;
 use pgherd_types::MemberName;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -90,6 +91,8 @@ pub struct PostgresOptions {
     pub krbsrvname: Option<String>,
     /// How long to wait for a standby to accept connections, and for an orderly stop before it becomes immediate.
     pub ctl_timeout: Duration,
+    /// The user's scripts.
+    pub scripts: Scripts,
     /// User and group id for PostgreSQL's programs when the caller is root (tests); otherwise `None`.
     pub run_as: Option<(u32, u32)>,
 }
@@ -129,6 +132,7 @@ impl PostgresOptions {
             use_unix_socket_repl: false,
             krbsrvname: None,
             ctl_timeout: Duration::from_secs(60),
+            scripts: Scripts::default(),
             run_as: None,
         }
     }

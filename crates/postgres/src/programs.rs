@@ -4,6 +4,7 @@ use crate::control::OperationControl;
 use crate::error::{OperationError, Outcome, Tried};
 use crate::exit_watch::PidFd;
 use crate::options::PostgresOptions;
+use crate::scripts;
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -62,7 +63,7 @@ impl PostgresOptions {
             let ours = ["PATRONI_", "PGHERD_", "KUBERNETES_"].iter().any(|p| name.starts_with(p));
             // libpq and the server would take these for options.
             let theirs = name.starts_with("PG") && name != "PG_MALLOC_ARENA_MAX";
-            if ours || theirs || name == "NOTIFY_SOCKET" {
+            if ours || theirs || scripts::SERVICE_MANAGERS.contains(&name.as_str()) {
                 command.env_remove(&key);
             }
         }

@@ -6,6 +6,7 @@ use crate::error::{OperationError, Outcome, Tried};
 use crate::process::find_postmaster;
 use crate::queries;
 use crate::reload::{self, Reload};
+use crate::scripts;
 use crate::server::Postgres;
 use crate::start::STEP;
 use crate::timeline_files;
@@ -25,7 +26,10 @@ pub async fn promote(server: &Arc<Postgres>, timeline: Timeline, control: &Opera
         return Err(OperationError::failed("PostgreSQL is not in recovery, nothing to promote"));
     }
     timeline_files::reserve(&options.data_dir, timeline, options.run_as)?;
-    if let Err(refused) = control.may_become_writable() {
+    let patience = server.config().primary_start_timeout;
+    let allowed =
+        scripts::pre_promote(&server.current(), patience, control).and_then(|()| control.may_become_writable());
+    if let Err(refused) = allowed {
         timeline_files::forget_unused(&options.data_dir)?;
         return Err(refused);
     }

@@ -5,6 +5,7 @@ use crate::options::PostgresOptions;
 use crate::role_overlay::{Overlay, RoleClass};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What the server shall run with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct ServerConfig {
     pub overlays: BTreeMap<RoleClass, Overlay>,
     /// Stream through a replication slot.
     pub use_slots: bool,
+    /// How long a primary may take to start, and a `pre_promote` script to end.
+    pub primary_start_timeout: Duration,
 }
 
 /// The dynamic configuration cannot be used; what was in force before stays so.
@@ -35,7 +38,7 @@ type Parameters = BTreeMap<String, String>;
 impl ServerConfig {
     /// Merges the dynamic configuration (the JSON text of the `config` key) with the local one.
     pub fn merge(options: &PostgresOptions, dynamic: &str) -> Result<Self, UnusableConfig> {
-        let section = Section::read(dynamic)?;
+        let (root, section) = Section::read(dynamic)?;
         let shared = section.parameters("parameters")?.unwrap_or_default();
         let mut parameters = shared.clone();
         parameters.extend(lower_case(&options.parameters));
@@ -55,6 +58,7 @@ impl ServerConfig {
             recovery,
             overlays: overlays(options, &section)?,
             use_slots: section.use_slots()?,
+            primary_start_timeout: primary_start_timeout(&root),
         })
     }
 
@@ -116,6 +120,16 @@ fn take_recovery_parameters(parameters: &mut Parameters, recovery: &mut Paramete
     }
 }
 
+/// 300 s unless it is set, and where it is zero, which is about what to do after a crash.
+fn primary_start_timeout(dynamic: &Value) -> Duration {
+    let seconds = |name| match &dynamic[name] {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_u64(),
+    };
+    let set = seconds("primary_start_timeout").or_else(|| seconds("master_start_timeout"));
+    Duration::from_secs(set.filter(|s| *s > 0).unwrap_or(300))
+}
+
 /// Parameters that belong into the recovery section of the file.
 pub(crate) fn is_recovery_parameter(name: &str) -> bool {
     matches!(
@@ -150,17 +164,19 @@ fn lower_case(map: &Parameters) -> Parameters {
 struct Section(Map<String, Value>);
 
 impl Section {
-    fn read(dynamic: &str) -> Result<Self, UnusableConfig> {
+    /// The whole document without it, and it.
+    fn read(dynamic: &str) -> Result<(Value, Self), UnusableConfig> {
         let document: Value =
             serde_json::from_str(dynamic).map_err(|e| UnusableConfig(format!("it is not valid JSON: {e}")))?;
         let Value::Object(mut document) = document else {
             return Err(UnusableConfig("it is not a JSON object".to_owned()));
         };
-        match document.remove("postgresql") {
-            None | Some(Value::Null) => Ok(Self(Map::new())),
-            Some(Value::Object(section)) => Ok(Self(section)),
-            Some(_) => Err(UnusableConfig("postgresql must be an object".to_owned())),
-        }
+        let section = match document.remove("postgresql") {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(section)) => section,
+            Some(_) => return Err(UnusableConfig("postgresql must be an object".to_owned())),
+        };
+        Ok((Value::Object(document), Self(section)))
     }
 
     fn get(&self, key: &str) -> Option<&Value> {

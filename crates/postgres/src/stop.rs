@@ -5,6 +5,7 @@ use crate::error::{OperationError, Outcome};
 use crate::exit_watch::PidFd;
 use crate::process::find_postmaster;
 use crate::queries;
+use crate::scripts;
 use crate::server::Postgres;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ pub fn stop_immediately(server: &Postgres, control: &OperationControl) -> Outcom
     server.kill_all()
 }
 
-/// A checkpoint, SIGINT, and the end of the postmaster. When it does not end in the configured time, or the operation
+/// A checkpoint, the user's `before_stop` script, SIGINT, and the end of the postmaster. When it does not end in the configured time, or the operation
 /// is hurried, it goes on as an immediate stop.
 pub async fn stop_fast(server: &Postgres, control: &OperationControl) -> Outcome<()> {
     let Some(postmaster) = find_postmaster(&server.options.data_dir) else { return server.kill_all() };
@@ -41,6 +42,7 @@ pub async fn stop_fast(server: &Postgres, control: &OperationControl) -> Outcome
         },
         () = hurried(control) => {}
     }
+    scripts::before_stop(&server.current(), control);
     let begun = Instant::now();
     let exit = PidFd::open(postmaster.pid).ok();
     server.killer().signal_postmaster(Signal::INT);

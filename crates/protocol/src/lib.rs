@@ -1,6 +1,7 @@
 //! The messages between actors: one file per actor that *handles* them. Grammar: a command is an imperative, a fact a
 //! past participle, an operator's wish begins with `Request`. Actors hold `Recipient`s of these, never each other.
 
+pub mod callbacks;
 pub mod coordinator;
 pub mod dcs_watcher;
 pub mod node;

@@ -9,6 +9,7 @@ use pgherd_postgres::{Killer, PidFd};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::{self, OpenOptions};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -59,6 +60,24 @@ impl Node {
     pub fn config(&self) -> PathBuf {
         self.directory.join("node.yml")
     }
+    /// Puts these lines, indented by two, into the section `postgresql` of the settings file.
+    pub fn add_settings(&self, lines: &str) {
+        let text = fs::read_to_string(self.config()).expect("the settings");
+        let (before, after) = text.split_once("\npostgresql:\n").expect("a section postgresql");
+        fs::write(self.config(), format!("{before}\npostgresql:\n{lines}\n{after}")).expect("write the settings");
+    }
+    /// Makes a shell script of this name in the node's directory; its path.
+    pub fn add_script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("write a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("permissions");
+        path
+    }
+    /// The lines of a file in the node's directory; none if it does not exist.
+    pub fn lines_of(&self, name: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.directory.join(name)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.directory.join("data")
@@ -81,11 +100,17 @@ impl Node {
 
     /// Starts the agent.
     pub fn start(&mut self) {
+        self.start_with(|_| {});
+    }
+
+    /// The same with something of its command changed.
+    pub fn start_with(&mut self, arrange: impl FnOnce(&mut Command)) {
         assert!(self.agent.is_none(), "the agent of {} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).expect("open the agent's log");
         let errors = log.try_clone().expect("share the log");
         let mut command = self.command();
         command.arg("run").arg(self.config()).stdin(Stdio::null()).stdout(log).stderr(errors);
+        arrange(&mut command);
         self.agent = Some(command.spawn().expect("start the agent"));
     }
 

@@ -4,6 +4,7 @@
 //! Reading order: `instant`, `lsn`, `timeline`, then `cluster` (what etcd says), `postgres` (what this node's server
 //! says), `operation` (what may be done to it) and `node_status` (what the node tells others).
 
+pub mod callback;
 pub mod cluster;
 pub mod instant;
 pub mod lease;
@@ -20,6 +21,7 @@ pub mod tags;
 pub mod timeline;
 pub mod writes;
 
+pub use callback::CallbackAction;
 pub use cluster::{Cluster, ConfigKey, Initialize, LeaderKey, StatusKey};
 pub use instant::{Instant, Now, WallTime};
 pub use lease::{FenceDue, FenceOrder, LeaseGrant, LeaseId};
