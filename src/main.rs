@@ -5,6 +5,8 @@ use std::process::ExitCode;
 mod cli;
 mod logging;
 mod panics;
+mod reaper;
+mod service_manager;
 mod settings;
 mod wire;
 

@@ -5,16 +5,17 @@ mod options;
 mod settings_owner;
 
 use crate::settings::{NodeSettings, Source};
-use actix::Actor;
+use crate::{reaper, service_manager};
+use actix::{Actor, Recipient};
 use arc_swap::ArcSwap;
 use pgherd_actors::start_up;
-use pgherd_actors::wiring::{self, NodeParts, RunningNode};
+use pgherd_actors::wiring::{self, NodeParts, NodeRequests, RunningNode};
 use pgherd_postgres::{Postgres, PostgresOptions, ServerConfig, cached_dynamic};
 use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
 use pgherd_protocol::node::ReloadRequested;
 use pgherd_types::NodeStatus;
-use pgherd_web::{ApiServer, StopServing};
+use pgherd_web::{ApiServer, Requests, SharedRequests, StopServing};
 use settings_owner::SettingsOwner;
 use std::path::Path;
 use std::process::ExitCode;
@@ -76,11 +77,18 @@ async fn serve(
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
     let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let api = ApiServer::bind(&options::api(&settings), status).map_err(|e| e.to_string())?.start();
+    let (published, ways) = (status.clone(), SharedRequests::default());
+    let api = options::api(&settings);
+    let api = ApiServer::bind(&api, status, ways.clone()).map_err(|e| e.to_string())?.start();
+    if reaper::is_needed() {
+        actix_rt::spawn(reaper::run());
+    }
     let postgres = parts.postgres.clone();
-    let RunningNode { shutdown, mut done, finish_callbacks, reload_config, threads } = wiring::start(parts);
+    let RunningNode { shutdown, mut done, reload_config, requests, finish_callbacks, threads } = wiring::start(parts);
     let reload_config = reload_config.await.map_err(|_| "the actors of the node did not start".to_owned())?;
     let owner = SettingsOwner::new(source, settings, postgres, reload_config, None).start();
+    let _ = ways.set(ways_to(requests, owner.clone().recipient()));
+    let informed = actix_rt::spawn(service_manager::keep_informed(published));
     let reloading = async {
         while hangup.recv().await.is_some() {
             let _ = owner.send(ReloadRequested).await;
@@ -92,14 +100,28 @@ async fn serve(
         () = reloading => {}
     }
     log::info!("asked to stop: leaving in order");
+    service_manager::stopping();
     shutdown.do_send(ShutdownRequested);
     let _ = done.await;
     let _ = finish_callbacks.send(FinishCallbacks { patience: SCRIPTS_PATIENCE }).await;
     let _ = api.send(StopServing).await;
+    informed.abort();
     for thread in &threads {
         thread.stop();
     }
     Ok(())
+}
+
+/// From the API to the actors.
+fn ways_to(requests: NodeRequests, reload: Recipient<ReloadRequested>) -> Requests {
+    Requests {
+        failover: Some(requests.failover),
+        cancel_switchover: Some(requests.cancel_switchover),
+        config: Some(requests.config),
+        wish: requests.wish,
+        failsafe: requests.failsafe,
+        reload: Some(reload),
+    }
 }
 
 async fn either(term: &mut Signal, int: &mut Signal) {

@@ -9,6 +9,7 @@
 //! - `slot_manager` makes slots equal their target; `sync_manager` carries out steps of synchronous replication.
 //! - `callbacks` calls the user's scripts for what the coordinator publishes.
 //! - `peer_prober` asks other members before a race.
+//! - `request_desk` handles operators' requests about the whole cluster: switchover, failover, dynamic configuration.
 //! - `fence_keeper` is no actor but a thread that none of them can delay; `start_up` is what comes before all of them.
 
 pub mod callbacks;
@@ -19,6 +20,7 @@ pub mod fence_keeper;
 pub mod peer_prober;
 pub mod postgres_monitor;
 pub mod postgres_operator;
+pub mod request_desk;
 pub mod slot_manager;
 pub mod start_up;
 pub mod sync_manager;

@@ -21,11 +21,15 @@ pub struct PeerProber {
 impl PeerProber {
     /// A prober that reports there. Make it on the thread it runs on.
     pub fn new(coordinator: Recipient<PeersProbed>) -> Self {
-        // one connection per question: a pooled one may lead into the void after a partition
-        let connector = awc::Connector::new().conn_keep_alive(Duration::ZERO);
-        let client = awc::Client::builder().connector(connector).disable_redirects().finish();
-        Self { coordinator, client }
+        Self { coordinator, client: client() }
     }
+}
+
+/// For questions to other members; it belongs to the thread that makes it.
+pub(crate) fn client() -> awc::Client {
+    // one connection per question: a pooled one may lead into the void after a partition
+    let connector = awc::Connector::new().conn_keep_alive(Duration::ZERO);
+    awc::Client::builder().connector(connector).disable_redirects().finish()
 }
 
 impl Actor for PeerProber {
@@ -38,14 +42,15 @@ impl Actor for PeerProber {
 impl Handler<ProbePeers> for PeerProber {
     type Result = ();
     fn handle(&mut self, ProbePeers { round, peers }: ProbePeers, ctx: &mut Self::Context) {
-        let asks: Vec<_> = peers.into_iter().map(|peer| ask(self.client.clone(), peer)).collect();
+        let asks: Vec<_> = peers.into_iter().map(|peer| ask(self.client.clone(), peer, "leader race")).collect();
         ctx.spawn(wrap_future::<_, Self>(join_all(asks)).map(move |reports, prober, _| {
             crate::tell::tell(&prober.coordinator, PeersProbed { round, reports });
         }));
     }
 }
 
-async fn ask(client: awc::Client, peer: PeerToAsk) -> PeerReport {
+/// Ask one for its status, and say for what when it has no usable answer.
+pub(crate) async fn ask(client: awc::Client, peer: PeerToAsk, purpose: &str) -> PeerReport {
     let asked_at = pgherd_clock::boottime();
     let patience = Duration::from_millis(peer.patience_ms);
     let answer = match tokio::time::timeout(patience, fetch(&client, &peer.api_url)).await {
@@ -57,7 +62,7 @@ async fn ask(client: awc::Client, peer: PeerToAsk) -> PeerReport {
         },
     };
     if let PeerAnswer::Silent(why) = &answer {
-        log::info!("leader race: no usable answer from {} at {}: {why}", peer.name, peer.api_url);
+        log::info!("{purpose}: no usable answer from {} at {}: {why}", peer.name, peer.api_url);
     }
     PeerReport { name: peer.name, answer }
 }

@@ -6,6 +6,7 @@ use crate::dcs_watcher::{DcsWatcher, WatcherOptions};
 use crate::peer_prober::PeerProber;
 use crate::postgres_monitor::PostgresMonitor;
 use crate::postgres_operator::PostgresOperator;
+use crate::request_desk::{RequestDesk, SharedWriter};
 use crate::slot_manager::SlotManager;
 use crate::start_up::Inherited;
 use crate::sync_manager::SyncManager;
@@ -17,8 +18,10 @@ use pgherd_kernel::View;
 use pgherd_postgres::Postgres;
 use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
+use pgherd_protocol::coordinator::{RequestFailsafe, RequestWish};
 use pgherd_protocol::dcs_watcher::ChangeTimes;
 use pgherd_protocol::postgres_operator::ReloadConfig;
+use pgherd_protocol::request_desk::{RequestCancelSwitchover, RequestConfig, RequestFailover};
 use pgherd_types::{NodeStatus, Settings};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -49,10 +52,26 @@ pub struct RunningNode {
     pub done: oneshot::Receiver<()>,
     /// Answers with whom to tell that PostgreSQL's files are to be written and read again.
     pub reload_config: oneshot::Receiver<Recipient<ReloadConfig>>,
+    /// Whom operators and peers ask.
+    pub requests: NodeRequests,
     /// Waits for the user's scripts, after that.
     pub finish_callbacks: Recipient<FinishCallbacks>,
     /// The threads of the actors; they end with this value.
     pub threads: Vec<Arbiter>,
+}
+
+/// Who handles which request; `None` where nobody does.
+pub struct NodeRequests {
+    /// Switchover and failover.
+    pub failover: Recipient<RequestFailover>,
+    /// The end of a scheduled switchover.
+    pub cancel_switchover: Recipient<RequestCancelSwitchover>,
+    /// The dynamic configuration.
+    pub config: Recipient<RequestConfig>,
+    /// Restart and new copy.
+    pub wish: Option<Recipient<RequestWish>>,
+    /// May a primary go on without the DCS?
+    pub failsafe: Option<Recipient<RequestFailsafe>>,
 }
 
 /// Start every actor. Needs a running actix system.
@@ -61,6 +80,9 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let (dcs_thread, postgres_thread) = (dcs.handle(), postgres.handle());
     let (left, done) = oneshot::channel();
     let (operator_known, reload_config) = oneshot::channel();
+    let (writer, status) = (SharedWriter::default(), parts.status.clone());
+    let desk_writer = writer.clone();
+    let desk = RequestDesk::start_in_arbiter(&dcs_thread, move |_| RequestDesk::new(status, desk_writer));
     let server = parts.postgres.clone();
     let callbacks = Callbacks::start_in_arbiter(&postgres_thread, move |_| Callbacks::new(server));
     let finish_callbacks = callbacks.clone().recipient();
@@ -68,6 +90,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
         let settings = first_settings(&parts.bootstrap_dcs);
         let threads = (&dcs_thread, &postgres_thread);
         let links = links(&parts, &settings, ctx.address(), operator_known, callbacks, threads);
+        let _ = writer.set(links.write.clone());
         let now = pgherd_clock::boottime();
         Coordinator::new(CoordinatorParts {
             view: View::new(parts.me, settings, parts.inherited.promise, now),
@@ -80,8 +103,15 @@ pub fn start(parts: NodeParts) -> RunningNode {
             done: left,
         })
     });
-    let shutdown = coordinator.recipient();
-    RunningNode { shutdown, done, reload_config, finish_callbacks, threads: vec![brain, dcs, postgres] }
+    let requests = NodeRequests {
+        failover: desk.clone().recipient(),
+        cancel_switchover: desk.clone().recipient(),
+        config: desk.recipient(),
+        wish: None,
+        failsafe: None,
+    };
+    let (shutdown, threads) = (coordinator.recipient(), vec![brain, dcs, postgres]);
+    RunningNode { shutdown, done, reload_config, requests, finish_callbacks, threads }
 }
 
 /// Until the `config` key is read, the local section counts.

@@ -23,6 +23,10 @@ pub struct RestApi {
     pub connect_address: HostPort,
     /// For requests that change something.
     pub authentication: Option<Login>,
+    /// Networks, addresses and names from which changes may be asked for; empty: from everywhere.
+    pub allowlist: Vec<String>,
+    /// Changes may be asked for by the members of the cluster.
+    pub allowlist_include_members: bool,
 }
 
 impl RestApi {
@@ -41,11 +45,13 @@ pub fn read(section: Section) -> Result<RestApi, SettingsError> {
     if section.raw("certfile").is_some() {
         return Err(section.error("certfile", "TLS is not supported yet; remove it to serve plain HTTP"));
     }
-    section.without_effect_yet(&["keyfile", "keyfile_password", "cafile", "ciphers", "verify_client", "allowlist"]);
-    section.without_effect_yet(&["allowlist_include_members", "http_extra_headers", "https_extra_headers"]);
+    let allowlist = section.texts("allowlist")?.unwrap_or_default();
+    let allowlist_include_members = section.flag("allowlist_include_members")?.unwrap_or(false);
+    section.without_effect_yet(&["keyfile", "keyfile_password", "cafile", "ciphers", "verify_client"]);
+    section.without_effect_yet(&["http_extra_headers", "https_extra_headers"]);
     section.without_effect_yet(&["server_tokens", "request_queue_size", "thread_pool_size"]);
     section.finish();
-    Ok(RestApi { listen, connect_address, authentication })
+    Ok(RestApi { listen, connect_address, authentication, allowlist, allowlist_include_members })
 }
 
 /// `connect_address`, by default the (first) address listened on; "every address" is nothing others can connect to.

@@ -231,6 +231,30 @@ fn the_sample_is_a_good_file() {
 }
 
 #[test]
+fn who_may_change_something_is_read() {
+    let restapi = |more: &str| {
+        let text = GOOD.replacen(
+            "connect_address: \"10.0.0.1:8008\"",
+            &format!("connect_address: \"10.0.0.1:8008\", {more}"),
+            1,
+        );
+        assert_ne!(text, GOOD);
+        load_text(&text).map(|loaded| loaded.settings.restapi)
+    };
+    let settings =
+        restapi("allowlist: [10.0.0.0/8, db1], allowlist_include_members: on, auth: 'admin:s:cret'").unwrap();
+    assert_eq!(
+        (settings.allowlist, settings.allowlist_include_members),
+        (vec!["10.0.0.0/8".into(), "db1".into()], true)
+    );
+    let login = settings.authentication.unwrap();
+    assert_eq!((login.username.as_str(), login.password.expose()), ("admin", "s:cret"));
+    let settings = restapi("server_tokens: minimal").unwrap();
+    assert!(settings.allowlist.is_empty() && !settings.allowlist_include_members && settings.authentication.is_none());
+    assert!(restapi("allowlist: 10.0.0.0/8").is_err() && restapi("allowlist: [1]").is_err());
+}
+
+#[test]
 fn names_and_places_of_the_servers_files_and_what_depends_on_the_role() {
     let more = "config_dir: /etc/pg\n  config_base_name: main\n  custom_conf: mine.conf\n  bin_name: {postgres: postgres-15}\n  \
         proxy_address: 10.0.0.9:6432\n  use_unix_socket_repl: true\n  krbsrvname: pg\n  parameters_replica: {work_mem: 8MB}\n  \

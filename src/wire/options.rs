@@ -4,7 +4,7 @@ use crate::settings::{DatabaseLogin, NodeSettings};
 use pgherd_actors::wiring::Me;
 use pgherd_dcs::EtcdOptions;
 use pgherd_postgres::{Credentials, PostgresOptions, Scripts};
-use pgherd_web::ApiOptions;
+use pgherd_web::{AccessOptions, ApiOptions, BasicLogin};
 
 /// For the coordinator.
 pub fn me(settings: &NodeSettings) -> Me {
@@ -33,7 +33,18 @@ pub fn etcd(settings: &NodeSettings) -> Result<EtcdOptions, String> {
 /// For the API server.
 pub fn api(settings: &NodeSettings) -> ApiOptions {
     let listen = &settings.restapi.listen;
-    ApiOptions { host: listen.host.clone(), port: listen.port, ..ApiOptions::default() }
+    ApiOptions { host: listen.host.clone(), port: listen.port, access: access(settings), ..ApiOptions::default() }
+}
+
+/// Who may change something through the API.
+pub fn access(settings: &NodeSettings) -> AccessOptions {
+    let restapi = &settings.restapi;
+    let login = restapi.authentication.as_ref();
+    AccessOptions {
+        login: login.map(|login| BasicLogin::new(&login.username, login.password.expose())),
+        allowlist: restapi.allowlist.clone(),
+        allowlist_include_members: restapi.allowlist_include_members,
+    }
 }
 
 /// For everything that touches PostgreSQL.

@@ -100,14 +100,16 @@ fn a_new_agent_that_comes_too_late_fences_before_anything_else() {
 fn a_second_agent_on_the_same_data_is_refused() {
     let mut cluster = cluster(1);
     let node = &cluster.nodes[0];
-    let before = (leader_key(&cluster).mod_revision, node.postmaster());
+    let member = || cluster.keys().get("members/pg1").expect("a member key").create_revision;
+    let now = || (leader_key(&cluster).mod_revision, member(), node.postmaster(), node.guard(), node.agent_pid());
+    let before = now();
     let output = node.command().arg("run").arg(node.config()).output().expect("run pgherd");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(
-        errors.contains(" CRITICAL: ") && errors.contains("another agent works on this data directory"),
+        errors.contains(" CRITICAL: ") && errors.contains("another agent works on this data directory; end it first"),
         "{errors}"
     );
-    assert_eq!((leader_key(&cluster).mod_revision, node.postmaster()), before);
+    assert_eq!(now(), before);
     cluster.await_complete();
 }

@@ -1,6 +1,7 @@
 //! The configuration of a running cluster: the `config` key, the settings files, and what is kept for the next start.
 
 use crate::support::*;
+use pgherd_testkit::http;
 use pgherd_testkit::node::Node;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -117,6 +118,15 @@ fn the_settings_file_is_read_again_on_sighup_and_a_broken_one_changes_nothing() 
     node.await_log(mark, "postgresql.data_dir was changed in the settings and needs a restart of the agent");
     await_setting(node, "work_mem", "5MB");
     assert!(node.logged_since(mark, " DEBUG: ").is_none(), "the level is INFO now");
+
+    // The REST API asks for the same.
+    edit(node, "work_mem: 5MB", "work_mem: 8MB");
+    let answer = http::request(node.rest_port, "POST", "/reload", "", PATIENCE).expect("an answer");
+    assert_eq!((answer.status, answer.body.as_slice()), (202, b"reload scheduled".as_slice()));
+    await_setting(node, "work_mem", "8MB");
+    edit(node, "work_mem: 8MB", "work_mem: 5MB");
+    node.signal_agent(Signal::HUP);
+    await_setting(node, "work_mem", "5MB");
 
     // A broken file: nothing of it counts.
     let mark = node.log_mark();

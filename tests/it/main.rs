@@ -6,6 +6,7 @@
 mod agent_death;
 mod bootstrap;
 mod callbacks;
+mod config_api;
 mod dynamic_config;
 mod etcd_outage;
 mod garbage;
@@ -14,7 +15,9 @@ mod hooks;
 mod node_death;
 mod partition;
 mod postmaster_death;
+mod process_rules;
 mod rest;
 mod settings;
 mod shutdown;
 mod support;
+mod switchover_api;

@@ -49,7 +49,8 @@ fn health_checks_and_documents_of_leader_and_replica() {
             }
         }
     }
-    assert_eq!(ask(&cluster.nodes[primary], "POST", "/switchover").status, 501);
+    assert_eq!(ask(&cluster.nodes[primary], "POST", "/switchover").status, 400);
+    assert_eq!(ask(&cluster.nodes[primary], "POST", "/primary").status, 501);
     documents_say_what_is(&cluster, primary, replica);
 }
 

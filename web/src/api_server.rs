@@ -1,11 +1,19 @@
 //! The actor that owns the listening sockets and the HTTP worker threads.
 
+use crate::auth::{Access, AccessOptions, SharedAccess};
+use crate::operations::State;
+use crate::requests::SharedRequests;
 use crate::{PublishedStatus, routes, worker};
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle,
+    WrapFuture,
+};
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, web};
+use arc_swap::ArcSwap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where to listen, and the limits.
@@ -25,6 +33,8 @@ pub struct ApiOptions {
     pub max_connections: usize,
     /// How long an orderly stop waits for requests that are being answered.
     pub stop_timeout_s: u64,
+    /// Who may change something.
+    pub access: AccessOptions,
 }
 
 impl Default for ApiOptions {
@@ -37,19 +47,25 @@ impl Default for ApiOptions {
             client_request_timeout: Duration::from_secs(5),
             max_connections: 1000,
             stop_timeout_s: 2,
+            access: AccessOptions::default(),
         }
     }
 }
-
-/// No answer needs the body of a request; one that is larger is not read.
-const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// The actor. It is made with its sockets already bound, so that an address in use is known before the node begins to work.
 pub struct ApiServer {
     addresses: Vec<SocketAddr>,
     server: Option<Server>,
     handle: ServerHandle,
+    access: SharedAccess,
+    access_wanted: AccessOptions,
+    names_looked_up: Option<SpawnHandle>,
 }
+
+/// Other rules are in force from now on; names in them are looked up anew.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct ChangeAccess(pub AccessOptions);
 
 /// Stop listening, finish what is being answered, close the connections.
 #[derive(Message, Clone, Copy, Debug)]
@@ -57,18 +73,22 @@ pub struct ApiServer {
 pub struct StopServing;
 
 impl ApiServer {
-    /// Binds the sockets. Needs a running actix system; nothing is answered before the actor is started.
-    pub fn bind(options: &ApiOptions, status: PublishedStatus) -> io::Result<Self> {
-        Self::bind_app(options, move |app| routes::configure(app, status.clone()))
+    /// Binds the sockets. Needs a running actix system; nothing is answered before the actor is started. `requests` may be
+    /// filled in later.
+    pub fn bind(options: &ApiOptions, status: PublishedStatus, requests: SharedRequests) -> io::Result<Self> {
+        let access = Arc::new(ArcSwap::from_pointee(Access::without_names(&options.access)));
+        let state = State { status, requests, access: access.clone() };
+        Self::bind_app(options, access, move |app| routes::configure(app, state.clone()))
     }
 
     fn bind_app(
         options: &ApiOptions,
+        access: SharedAccess,
         app: impl Fn(&mut web::ServiceConfig) + Send + Clone + 'static,
     ) -> io::Result<Self> {
         let server = HttpServer::new(move || {
             worker::mark_http_worker();
-            App::new().app_data(web::PayloadConfig::new(BODY_BYTES_MAX)).configure(app.clone())
+            App::new().configure(app.clone())
         })
         .workers(options.workers)
         .max_connections(options.max_connections)
@@ -88,12 +108,27 @@ impl ApiServer {
         let server = listeners.into_iter().try_fold(server, HttpServer::listen).map_err(explain)?;
         let addresses = server.addrs();
         let server = server.run();
-        Ok(Self { addresses, handle: server.handle(), server: Some(server) })
+        Ok(Self {
+            addresses,
+            handle: server.handle(),
+            server: Some(server),
+            access,
+            access_wanted: options.access.clone(),
+            names_looked_up: None,
+        })
     }
 
     /// Where it listens.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Until the names are known, they let nobody in.
+    fn look_up_names(&mut self, ctx: &mut Context<Self>) {
+        let looked_up = Access::with_names(self.access_wanted.clone()).into_actor(self);
+        let stored = looked_up.map(|access, server, _| server.access.store(Arc::new(access)));
+        let before = self.names_looked_up.replace(ctx.spawn(stored));
+        before.map(|before| ctx.cancel_future(before));
     }
 }
 
@@ -109,6 +144,17 @@ impl Actor for ApiServer {
             }
             ctx.stop();
         }));
+        self.look_up_names(ctx);
+    }
+}
+
+impl Handler<ChangeAccess> for ApiServer {
+    type Result = ();
+
+    fn handle(&mut self, ChangeAccess(wanted): ChangeAccess, ctx: &mut Self::Context) {
+        self.access.store(Arc::new(Access::without_names(&wanted)));
+        self.access_wanted = wanted;
+        self.look_up_names(ctx);
     }
 }
 

@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::status::tests::{primary, replica};
-use arc_swap::ArcSwap;
 use pgherd_types::node_status::NodeStatus;
-use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -34,7 +32,7 @@ fn as_of_now(status: NodeStatus) -> NodeStatus {
 
 fn start(status: NodeStatus) -> (actix::Addr<ApiServer>, SocketAddr, PublishedStatus) {
     let status = Arc::new(ArcSwap::from_pointee(as_of_now(status)));
-    let server = ApiServer::bind(&options(), status.clone()).unwrap();
+    let server = ApiServer::bind(&options(), status.clone(), SharedRequests::default()).unwrap();
     let address = server.addresses()[0];
     (server.start(), address, status)
 }
@@ -88,7 +86,7 @@ async fn bodies_are_ignored_and_endless_heads_refused() {
     let (_server, address, _status) = start(primary());
     let head = "GET /cluster HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 4";
     assert!(exchange(address, head, "null").await.starts_with("HTTP/1.1 200"));
-    let head = "POST /config HTTP/1.1\r\nContent-Length: 10000000";
+    let head = "POST /primary HTTP/1.1\r\nContent-Length: 10000000";
     assert!(exchange(address, head, &"x".repeat(100_000)).await.starts_with("HTTP/1.1 501"));
     let endless = format!("GET /primary HTTP/1.1\r\nX: {}", "x".repeat(1 << 20));
     assert!(!exchange(address, &endless, "").await.starts_with("HTTP/1.1 200"));
@@ -126,7 +124,7 @@ async fn a_stopped_server_refuses_connections() {
 async fn an_address_in_use_is_told() {
     let (_server, address, status) = start(primary());
     let taken = ApiOptions { port: address.port(), ..options() };
-    let error = ApiServer::bind(&taken, status).err().unwrap().to_string();
+    let error = ApiServer::bind(&taken, status, SharedRequests::default()).err().unwrap().to_string();
     assert!(error.starts_with(&format!("cannot listen on 127.0.0.1:{} for the REST API: ", address.port())), "{error}");
 }
 
@@ -135,7 +133,7 @@ async fn every_address_means_both_families() {
     let status = Arc::new(ArcSwap::from_pointee(as_of_now(primary())));
     for host in ["", "*"] {
         let options = ApiOptions { host: host.into(), ..options() };
-        let server = ApiServer::bind(&options, status.clone()).unwrap();
+        let server = ApiServer::bind(&options, status.clone(), SharedRequests::default()).unwrap();
         let port = server.addresses()[0].port();
         let _server = server.start();
         assert_eq!(ask((Ipv4Addr::LOCALHOST, port).into(), "GET /primary").await.0, 200);
@@ -144,11 +142,12 @@ async fn every_address_means_both_families() {
 
 #[actix_rt::test]
 async fn a_panic_in_a_handler_cuts_one_connection_on_a_marked_thread() {
+    let access = Arc::new(ArcSwap::from_pointee(Access::without_names(&AccessOptions::default())));
     let app = |app: &mut web::ServiceConfig| {
         app.route("/bug", web::get().to(|| async { panic!("a bug") as &'static str }));
         app.route("/who", web::get().to(|| async { worker::is_http_worker().to_string() }));
     };
-    let server = ApiServer::bind_app(&options(), app).unwrap();
+    let server = ApiServer::bind_app(&options(), access, app).unwrap();
     let address = server.addresses()[0];
     let _server = server.start();
     assert_eq!(exchange(address, "GET /bug HTTP/1.1", "").await, "");

@@ -1,20 +1,28 @@
-//! The REST API of a node. Every answer comes from the status that the coordinator published last, whose claims expire: a
-//! request never waits for PostgreSQL, etcd or the coordinator.
+//! The REST API of a node. What only reads is answered from the status that the coordinator published last, whose claims
+//! expire: such a request never waits for PostgreSQL, etcd or the coordinator. What changes something is checked here and
+//! becomes a message to the actor that does it.
 //!
 //! Reading order: `routes` (the URL table), `health` (role checks), `probes` (liveness, readiness), `status` (the status
-//! document), `cluster` (members), `api_server` (the sockets).
+//! document), `cluster` (members); `operations` (changes), `auth` (who may), `requests` (who does); `api_server` (the
+//! sockets).
 
+pub mod answer;
 pub mod api_server;
+pub mod auth;
 pub mod cluster;
 pub mod health;
+pub mod operations;
 pub mod probes;
 pub mod query;
+pub mod requests;
 pub mod routes;
 pub mod server_time;
 pub mod status;
 pub mod worker;
 
-pub use api_server::{ApiOptions, ApiServer, StopServing};
+pub use api_server::{ApiOptions, ApiServer, ChangeAccess, StopServing};
+pub use auth::{AccessOptions, BasicLogin};
+pub use requests::{Requests, SharedRequests};
 pub use worker::is_http_worker;
 
 use arc_swap::ArcSwap;

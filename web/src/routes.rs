@@ -1,22 +1,18 @@
 //! The URL table. The first segment of the path and the method select the answer; an unknown path is a health check that
 //! fails, never 404, because that is what load balancers are used to. HEAD and OPTIONS answer with GET's status.
 
+use crate::answer::Answer;
 use crate::health::{self, Verdict};
+use crate::operations::{self, Operation, State};
 use crate::query::Parameters;
-use crate::{PublishedStatus, cluster, probes, status};
-use actix_web::http::{Method, StatusCode, header};
+use crate::{cluster, probes, status};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use pgherd_types::Instant;
 use pgherd_types::node_status::NodeStatus;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-/// A status and, for GET, a body.
-struct Answer {
-    code: StatusCode,
-    body: Option<String>,
-}
-
-/// Every path and method of the API.
+/// Every path and method that changes nothing.
 fn answer(method: &Method, path: &str, query: &str, status: &NodeStatus, now: Instant) -> Answer {
     if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
         return error(StatusCode::NOT_IMPLEMENTED, "Server does not support this operation");
@@ -35,7 +31,7 @@ fn answer(method: &Method, path: &str, query: &str, status: &NodeStatus, now: In
             None => never_read(),
         },
         "config" => config(status),
-        "failsafe" => error(StatusCode::BAD_GATEWAY, "failsafe mode is not supported yet"),
+        "failsafe" => failsafe(status),
         _ => health_check(status, path, &parameters, now),
     }
 }
@@ -58,15 +54,27 @@ fn health_check(status: &NodeStatus, path: &str, parameters: &Parameters, now: I
 fn config(status: &NodeStatus) -> Answer {
     let Some((cluster, _)) = &status.cluster else { return never_read() };
     match cluster.config.as_ref().filter(|config| config.valid) {
-        Some(config) => Answer { code: StatusCode::OK, body: Some(config.text.clone()) },
+        Some(config) => Answer::raw_json(StatusCode::OK, config.text.clone()),
         None => error(StatusCode::BAD_GATEWAY, "the cluster has no usable dynamic configuration"),
+    }
+}
+
+/// Whom a primary asks when it loses the DCS.
+fn failsafe(status: &NodeStatus) -> Answer {
+    let members = status.cluster.as_ref().and_then(|(cluster, _)| cluster.failsafe.as_ref());
+    match members.filter(|_| status.settings.failsafe_mode) {
+        Some(members) => {
+            let members = members.iter().map(|(name, api)| (name.0.clone(), api.clone().into())).collect();
+            json_answer(StatusCode::OK, &Value::Object(members))
+        }
+        None => error(StatusCode::BAD_GATEWAY, "failsafe_mode is not enabled, or its members are not known"),
     }
 }
 
 fn bare(verdict: Verdict) -> Answer {
     match verdict {
-        Verdict::Healthy => Answer { code: StatusCode::OK, body: None },
-        Verdict::Unhealthy => Answer { code: StatusCode::SERVICE_UNAVAILABLE, body: None },
+        Verdict::Healthy => Answer::bare(StatusCode::OK),
+        Verdict::Unhealthy => Answer::bare(StatusCode::SERVICE_UNAVAILABLE),
         Verdict::Nonsense(why) => error(StatusCode::BAD_REQUEST, &why),
     }
 }
@@ -76,27 +84,28 @@ fn never_read() -> Answer {
 }
 
 fn error(code: StatusCode, what: &str) -> Answer {
-    json_answer(code, &json!({"error": what}))
+    Answer::error(code, what)
 }
 
 fn json_answer(code: StatusCode, body: &Value) -> Answer {
-    Answer { code, body: Some(body.to_string()) }
+    Answer::json(code, body)
 }
 
-/// Serves every request: reads the clock once, loads the status once.
-async fn serve(request: HttpRequest, status: web::Data<PublishedStatus>) -> HttpResponse {
-    let now = pgherd_clock::boottime();
-    let answer = answer(request.method(), request.path(), request.query_string(), &status.load(), now);
-    let mut response = HttpResponse::build(answer.code);
-    match answer.body.filter(|_| !matches!(*request.method(), Method::HEAD | Method::OPTIONS)) {
-        Some(body) => response.insert_header((header::CONTENT_TYPE, "application/json")).body(body),
-        None => response.finish(),
-    }
+/// Serves every request. One that changes nothing reads the clock once, loads the status once and waits for nothing.
+async fn serve(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
+    let answer = match Operation::named(request.method(), first_segment(request.path())) {
+        Some(operation) => operations::perform(operation, &request, payload, &state).await,
+        None => {
+            let (path, query, now) = (request.path(), request.query_string(), pgherd_clock::boottime());
+            answer(request.method(), path, query, &state.status.load(), now)
+        }
+    };
+    answer.into_response(request.method())
 }
 
 /// Adds the API to an application.
-pub fn configure(app: &mut web::ServiceConfig, status: PublishedStatus) {
-    app.app_data(web::Data::new(status)).default_service(web::to(serve));
+pub fn configure(app: &mut web::ServiceConfig, state: State) {
+    app.app_data(web::Data::new(state)).default_service(web::to(serve));
 }
 
 #[cfg(test)]
@@ -104,6 +113,7 @@ mod tests {
     use super::*;
     use crate::status::tests::{NOW, cluster, primary, replica};
     use pgherd_types::ConfigKey;
+    use serde_json::json;
     use std::sync::Arc;
 
     fn get(path: &str, status: &NodeStatus) -> (u16, Value) {
@@ -157,6 +167,21 @@ mod tests {
         };
         assert_eq!(answer(&Method::GET, "/config", "", &with(true), NOW).body, Some(text.clone()));
         assert_eq!(answer(&Method::GET, "/config", "", &with(false), NOW).code, 502);
+    }
+
+    #[test]
+    fn the_failsafe_members_are_shown_while_the_mode_is_on() {
+        let members = [("pg2".into(), "http://b/patroni".to_owned()), ("pg1".into(), "http://a/patroni".to_owned())];
+        let with = |failsafe_mode, failsafe| {
+            let mut status = replica();
+            status.settings.failsafe_mode = failsafe_mode;
+            status.cluster = Some((Arc::new(pgherd_types::Cluster { failsafe, ..cluster() }), NOW));
+            get("/failsafe", &status)
+        };
+        let shown = json!({"pg1": "http://a/patroni", "pg2": "http://b/patroni"});
+        assert_eq!(with(true, Some(members.clone().into())), (200, shown));
+        assert_eq!(with(false, Some(members.into())).0, 502);
+        assert_eq!(with(true, None).0, 502);
     }
 
     #[test]

@@ -19,7 +19,7 @@ async fn run(server: &Arc<Postgres>, operation: &Operation, control: &OperationC
     match operation {
         Operation::Bootstrap => bootstrap(server, control).await,
         Operation::Clone { from, replace } => clone_from(server, from, *replace, control).await,
-        Operation::Rewind { from } => rewind(server, from, control).await,
+        Operation::Rewind { from } => rewind(server, from, control),
         Operation::StartPrimary => start_primary(server, control),
         Operation::StartReplica { upstream } => start_replica(server, upstream.as_ref(), control),
         Operation::Follow { upstream } => follow(server, upstream.as_ref(), control).await,

@@ -44,6 +44,7 @@ pub fn control() -> ControlData {
         wal_end: None,
         major_version: 15,
         rewindable: true,
+        rewind_interrupted: false,
     }
 }
 

@@ -168,6 +168,7 @@ fn data() -> impl Strategy<Value = DataDirectory> {
                 wal_end,
                 major_version: 15,
                 rewindable: true,
+                rewind_interrupted: false,
             })
         },
     );
@@ -444,6 +445,7 @@ fn primary_on_timeline_3(row: HistoryRow) -> PostgresState {
         wal_end: None,
         major_version: 15,
         rewindable: true,
+        rewind_interrupted: false,
     };
     let server = RunningServer {
         in_recovery: false,

@@ -4,6 +4,7 @@ use crate::config_files::{self, Recovery};
 use crate::control::OperationControl;
 use crate::error::{OperationError, Outcome};
 use crate::interrupted;
+use crate::options::Credentials;
 use crate::passfile;
 use crate::server::Postgres;
 use crate::staging::make_data_directory;
@@ -37,7 +38,11 @@ fn copy(server: &Postgres, from: &Upstream, staging: &Path, control: &OperationC
     let mut command = options.command("pg_basebackup");
     command.arg("--pgdata").arg(staging).args(["-X", "stream", "--no-password", "--dbname", "service=clone"]);
     command.args(user_options(&options.basebackup));
-    write_private(&service, &service_file(server, from, &user), options.run_as)?;
+    write_private(
+        &service,
+        &service_file("clone", from, &user, &options.database, &options.replication, &[]),
+        options.run_as,
+    )?;
     command.env("PGSERVICEFILE", &service);
     if passfile::write(&pgpass, &from.host, from.port, &user, &options.replication, options.run_as)? {
         command.env("PGPASSFILE", &pgpass);
@@ -56,15 +61,22 @@ fn copy(server: &Postgres, from: &Upstream, staging: &Path, control: &OperationC
     Err(OperationError::failed(format!("pg_basebackup from {source} failed: {}", said.quote())))
 }
 
-/// The connection is described in a file, because its options may hold a secret (`sslpassword`). It does not have our
-/// own application_name: the copy's WAL stream must not count as this member's standby.
-fn service_file(server: &Postgres, from: &Upstream, user: &str) -> String {
+/// A connection described in a file, because its options may hold a secret (`sslpassword`). It does not have our own
+/// application_name: a copy's WAL stream must not count as this member's standby.
+pub(crate) fn service_file(
+    name: &str,
+    from: &Upstream,
+    user: &str,
+    database: &str,
+    who: &Credentials,
+    more: &[(&str, &str)],
+) -> String {
     let port = from.port.to_string();
-    let fixed = [("host", from.host.as_str()), ("port", &port), ("user", user), ("dbname", &server.options.database)];
-    let options = server.current();
-    let extra = options.replication.extra.iter().map(|(keyword, value)| (keyword.as_str(), value.as_str()));
+    let fixed = [("host", from.host.as_str()), ("port", &port), ("user", user), ("dbname", database)];
+    let extra = who.extra.iter().map(|(keyword, value)| (keyword.as_str(), value.as_str()));
     let line = |(keyword, value): (&str, &str)| format!("{keyword}={}\n", value.replace('\n', " "));
-    format!("[clone]\n{}", fixed.into_iter().chain(extra).map(line).collect::<String>())
+    let lines = fixed.into_iter().chain(more.iter().copied()).chain(extra);
+    format!("[{name}]\n{}", lines.map(line).collect::<String>())
 }
 
 /// The user's options without the forbidden ones; a fast checkpoint unless the user says otherwise.

@@ -41,6 +41,14 @@ impl ConfigPlace {
     pub fn main(&self) -> PathBuf {
         self.dir.join(format!("{}.conf", self.name))
     }
+    /// The option by which PostgreSQL's programs are told of it.
+    pub fn main_argument(&self) -> String {
+        format!("--config-file={}", self.main().display())
+    }
+    /// Is it where the programs look for it?
+    pub fn is_usual(&self) -> bool {
+        self.main() == self.data_dir.join(format!("{USUAL_NAME}.conf"))
+    }
     /// The user's original, which it includes.
     pub fn base(&self) -> PathBuf {
         self.dir.join(self.base_name())

@@ -2,6 +2,7 @@
 
 use crate::options::PostgresOptions;
 use crate::programs::Said;
+use crate::rewind_marker;
 use pgherd_types::postgres::ControlState;
 use pgherd_types::{ControlData, DataDirectory, Lsn, SystemId, Timeline};
 use std::collections::BTreeMap;
@@ -51,7 +52,8 @@ impl ControlFile {
         let text = self.text(key)?;
         text.parse().map_err(|_| format!("pg_controldata says '{key}: {text}', which is not a WAL position"))
     }
-    fn state(&self) -> Result<ControlState, String> {
+    /// `Database cluster state`.
+    pub fn state(&self) -> Result<ControlState, String> {
         Ok(match self.text("Database cluster state")? {
             "starting up" => ControlState::StartingUp,
             "shut down" => ControlState::ShutDown,
@@ -76,6 +78,7 @@ impl ControlFile {
             major_version,
             rewindable: self.text("wal_log_hints setting")? == "on"
                 || self.number::<u32>("Data page checksum version")? != 0,
+            rewind_interrupted: false,
         })
     }
 }
@@ -113,7 +116,8 @@ fn present(options: &PostgresOptions) -> Result<ControlData, String> {
     if version < OLDEST_MAJOR_VERSION {
         return Err(format!("PostgreSQL {version} is not supported, at least {OLDEST_MAJOR_VERSION} is needed"));
     }
-    ControlFile::read(options)?.control_data(&options.data_dir, version)
+    let control = ControlFile::read(options)?.control_data(&options.data_dir, version)?;
+    Ok(ControlData { rewind_interrupted: rewind_marker::forbids_start(options), ..control })
 }
 
 /// Missing, or holding only hidden entries and `lost+found` (spec/bootstrap-and-replicas.md 1).
@@ -139,7 +143,7 @@ mod tests {
     const SAID: &str = "Database system identifier:           7300000000000000001\nDatabase cluster state:               in production\n\
         Latest checkpoint location:           0/15D6F28\nLatest checkpoint's TimeLineID:       3\n\
         Minimum recovery ending location:     0/0\nMin recovery ending loc's timeline:   0\nCurrent wal_level setting: replica\n\
-        Current wal_log_hints setting: off\nData page checksum version: 0\n";
+        Current wal_log_hints setting:        off\nData page checksum version:           0\n";
 
     fn file(text: &str) -> ControlFile {
         ControlFile::parse(&Said { success: true, stdout: text.to_owned(), stderr: String::new() })
@@ -152,6 +156,10 @@ mod tests {
         assert_eq!((data.state, data.checkpoint_timeline), (ControlState::InProduction, Timeline(3)));
         assert_eq!(data.checkpoint_lsn.to_string(), "0/15D6F28");
         assert_eq!(file(SAID).text("wal_level setting"), Ok("replica"));
+        assert!(!data.rewindable && !data.rewind_interrupted);
+        for (off, on) in [("hints setting:        off", "hints setting: on"), ("version:           0", "version: 1")] {
+            assert!(file(&SAID.replace(off, on)).control_data(Path::new("/nonexistent"), 15).unwrap().rewindable);
+        }
     }
 
     #[test]

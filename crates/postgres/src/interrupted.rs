@@ -5,6 +5,7 @@ use crate::error::{Outcome, Tried};
 use crate::exit_watch::PidFd;
 use crate::kill::Killer;
 use crate::process::{descendants, start_ticks};
+use crate::rewind_marker;
 use crate::server::{KILL_PATIENCE, Postgres};
 use crate::state_dir::staging_dir;
 use rustix::process::Signal;
@@ -12,6 +13,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// The last step of an operation, as the marker says it.
+const INSTALLING: &str = "moving the copy into its place";
 
 fn marker(server: &Postgres) -> PathBuf {
     server.state.path().join("operation")
@@ -30,6 +34,11 @@ pub(crate) fn note(server: &Postgres, operation: &str, pid: Option<u32>) -> Outc
     server.state.write(&marker(server), &text)
 }
 
+/// The copy is complete and takes the data directory's place now, if it has not done so already.
+pub(crate) fn installing(server: &Postgres) -> Outcome<()> {
+    server.state.write(&marker(server), &serde_json::json!({ "operation": INSTALLING }).to_string())
+}
+
 /// Removes the marker, after the copy took the data directory's place.
 pub(crate) fn finish(server: &Postgres) -> Outcome<()> {
     let path = marker(server);
@@ -41,6 +50,11 @@ pub(crate) fn finish(server: &Postgres) -> Outcome<()> {
 
 /// Ends what an interrupted operation left and removes its copy. The data directory itself is never touched.
 pub(crate) fn clear_up(server: &Postgres) -> Outcome<()> {
+    clear_up_copy(server)?;
+    rewind_marker::clear_up(server)
+}
+
+fn clear_up_copy(server: &Postgres) -> Outcome<()> {
     let Ok(text) = fs::read_to_string(marker(server)) else { return Ok(()) };
     let noted: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     log::warn!(
@@ -51,11 +65,16 @@ pub(crate) fn clear_up(server: &Postgres) -> Outcome<()> {
     if let Some(pid) = pid.filter(|p| start_ticks(*p).is_some() && start_ticks(*p) == noted["start_ticks"].as_u64()) {
         end(pid);
     }
+    if noted["operation"] == INSTALLING && !staging_dir(&server.options.data_dir).exists() {
+        // New data are in place: what an older marker says of the data directory is not about them.
+        rewind_marker::remove(server)?;
+    }
     discard_staging(server)?;
     finish(server)
 }
 
-fn end(pid: i32) {
+/// Ends a program and everything it has started.
+pub(crate) fn end(pid: i32) {
     let all = descendants(pid).into_iter().chain([pid]);
     let fds: Vec<PidFd> = all.filter_map(|p| PidFd::open(p).ok()).collect();
     for fd in &fds {

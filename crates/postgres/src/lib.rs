@@ -2,8 +2,8 @@
 //! nothing. Functions that are not `async` may block: call them on a thread that may.
 //!
 //! Reading order: `options` and `server` (what it is), `process` and `kill` (what is alive, and its hard end),
-//! `observe` (one look), then one file an operation: `initdb`, `basebackup`, `start`, `promote`, `follow`, `stop`; `scripts` runs
-//! the user's programs.
+//! `observe` (one look), then one file an operation: `initdb`, `basebackup`, `start`, `promote`, `follow`, `stop`,
+//! `rewind`; `scripts` runs the user's programs.
 
 mod accept;
 mod access_files;
@@ -32,15 +32,20 @@ mod process;
 mod programs;
 mod promote;
 mod queries;
+mod ready_wal;
 mod recovery_section;
 mod reload;
 mod replication;
 mod rewind;
+mod rewind_marker;
+mod rewind_source;
 mod role_overlay;
 mod roles;
 mod scripts;
 mod server;
 mod server_config;
+mod shell;
+mod single_user;
 mod slots;
 mod sql;
 mod staging;

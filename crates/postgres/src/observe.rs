@@ -50,7 +50,9 @@ pub async fn observe(server: &Arc<Postgres>) -> Look {
 /// Must the end of the WAL still be found for this state?
 pub fn needs_wal_end(server: &Postgres, state: &PostgresState) -> bool {
     let unknown = |c: &ControlData| {
-        !c.standby_signal && server.known_wal_end(&ControlData { wal_end: None, ..c.clone() }).is_none()
+        !c.standby_signal
+            && !c.rewind_interrupted
+            && server.known_wal_end(&ControlData { wal_end: None, ..c.clone() }).is_none()
     };
     state.server == Server::Stopped && state.control().is_some_and(unknown)
 }

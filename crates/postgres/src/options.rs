@@ -77,6 +77,8 @@ pub struct PostgresOptions {
     pub initdb: Vec<(String, Option<String>)>,
     /// `postgresql.basebackup`: option and value.
     pub basebackup: Vec<(String, Option<String>)>,
+    /// `postgresql.rewind`: option and value, for pg_rewind.
+    pub rewind_options: Vec<(String, Option<String>)>,
     /// `bootstrap.pg_hba`.
     pub bootstrap_pg_hba: Vec<String>,
     /// Names in `bootstrap.users`: not supported any more, only reported.
@@ -125,6 +127,7 @@ impl PostgresOptions {
             overlays: BTreeMap::new(),
             initdb: Vec::new(),
             basebackup: Vec::new(),
+            rewind_options: Vec::new(),
             bootstrap_pg_hba: Vec::new(),
             bootstrap_users: Vec::new(),
             bootstrap_dcs: "{}".to_owned(),

@@ -49,12 +49,12 @@ pub enum Alive {
     Orphans(Vec<i32>),
 }
 
-/// Looks for the processes of a data directory.
+/// Looks for the processes of a data directory. A single-user server, which no client can reach, is not looked for.
 pub fn alive(data_dir: &Path) -> Alive {
     if let Some(postmaster) = find_postmaster(data_dir) {
         return Alive::Postmaster(postmaster);
     }
-    let pids = server_processes(data_dir);
+    let pids: Vec<i32> = server_processes(data_dir).into_iter().filter(|pid| !is_single_user(*pid)).collect();
     match (pids.is_empty(), find_postmaster(data_dir)) {
         (_, Some(postmaster)) => Alive::Postmaster(postmaster),
         (true, None) => Alive::Nothing,
@@ -85,6 +85,26 @@ pub fn server_processes(data_dir: &Path) -> Vec<i32> {
 /// Is this process, at this moment, a living server process of the data directory?
 pub fn belongs_to(pid: i32, data_dir: &Path) -> bool {
     works_in(pid, data_dir) == Some(true) && is_server_program(pid) == Some(true) && Stat::read(pid).is_some()
+}
+
+/// Living processes of these programs that were given the data directory as an argument.
+pub(crate) fn programs_on(data_dir: &Path, programs: &[&str]) -> Vec<i32> {
+    let runs = |pid: &i32| {
+        let exe = fs::read_link(format!("/proc/{pid}/exe")).map(without_deleted).unwrap_or_default();
+        exe.file_name().is_some_and(|name| programs.iter().any(|known| name == OsStr::new(known)))
+    };
+    let directory = data_dir.as_os_str().as_bytes();
+    all_pids().filter(|pid| runs(pid) && arguments(*pid).iter().any(|a| a == directory)).collect()
+}
+
+fn arguments(pid: i32) -> Vec<Vec<u8>> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+}
+
+/// `--single` is only taken as the first argument.
+fn is_single_user(pid: i32) -> bool {
+    arguments(pid).get(1).is_some_and(|first| first == b"--single")
 }
 
 /// All living descendants of a process.

@@ -8,7 +8,7 @@ use crate::scripts;
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,7 @@ impl PostgresOptions {
             let name = key.to_string_lossy().into_owned();
             let ours = ["PATRONI_", "PGHERD_", "KUBERNETES_"].iter().any(|p| name.starts_with(p));
             // libpq and the server would take these for options.
-            let theirs = name.starts_with("PG") && name != "PG_MALLOC_ARENA_MAX";
+            let theirs = name.starts_with("PG") && !name.starts_with("PG_OOM_ADJUST_") && name != "PG_MALLOC_ARENA_MAX";
             if ours || theirs || scripts::SERVICE_MANAGERS.contains(&name.as_str()) {
                 command.env_remove(&key);
             }
@@ -102,8 +102,21 @@ impl PostgresOptions {
     pub(crate) fn run_long(
         &self,
         tool: &str,
+        command: Command,
+        log: &Path,
+        control: &OperationControl,
+        started: impl FnOnce(u32) -> Outcome<()>,
+    ) -> Outcome<Said> {
+        self.run_within(Duration::MAX, tool, command, log, control, started)
+    }
+
+    /// The same, but not longer than this.
+    pub(crate) fn run_within(
+        &self,
+        patience: Duration,
+        tool: &str,
         mut command: Command,
-        log: &PathBuf,
+        log: &Path,
         control: &OperationControl,
         started: impl FnOnce(u32) -> Outcome<()>,
     ) -> Outcome<Said> {
@@ -115,7 +128,7 @@ impl PostgresOptions {
         if noted.is_err() {
             control.cancel();
         }
-        let ended = wait_or_kill(&mut child, Duration::MAX, Some(control));
+        let ended = wait_or_kill(&mut child, patience, Some(control));
         noted?;
         let stderr = fs::read(log).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
         Ok(Said { success: ended?.success(), stdout: String::new(), stderr })

@@ -3,6 +3,7 @@
 use crate::control_data::is_empty;
 use crate::error::{OperationError, Outcome, Tried};
 use crate::interrupted;
+use crate::rewind_marker;
 use crate::server::Postgres;
 use crate::state_dir::staging_dir;
 use std::fs::{self, File};
@@ -61,11 +62,10 @@ fn install(server: &Postgres, staging: &Path) -> Outcome<()> {
         }
         _ => {}
     }
+    interrupted::installing(server)?;
     fs::rename(staging, &place).tried(|| format!("rename {} to {}", staging.display(), place.display()))?;
-    match place.parent() {
-        Some(parent) => {
-            File::open(parent).and_then(|dir| dir.sync_all()).tried(|| format!("flush {}", parent.display()))
-        }
-        None => Ok(()),
+    if let Some(parent) = place.parent() {
+        File::open(parent).and_then(|dir| dir.sync_all()).tried(|| format!("flush {}", parent.display()))?;
     }
+    rewind_marker::remove(server)
 }

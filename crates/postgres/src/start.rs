@@ -9,6 +9,7 @@ use crate::exit_watch::PidFd;
 use crate::hot_standby;
 use crate::process::{PidFileStatus, find_postmaster, start_ticks};
 use crate::programs::tail;
+use crate::rewind_marker;
 use crate::role_overlay::RoleClass;
 use crate::server::Postgres;
 use crate::state_dir::give_to;
@@ -37,6 +38,7 @@ pub(crate) struct Spawned {
 /// recovery takes; when the operation is cancelled or its fence passes, the server is ended.
 pub fn start_primary(server: &Postgres, control: &OperationControl) -> Outcome<()> {
     server.require_stopped()?;
+    rewind_marker::require_whole(server)?;
     let dir = &server.options.data_dir;
     timeline_files::forget_unused(dir)?;
     config_files::clean_auto_conf(server, dir)?;
@@ -57,6 +59,7 @@ pub fn start_primary(server: &Postgres, control: &OperationControl) -> Outcome<(
 /// configured time: a standby that has much to replay goes on starting.
 pub fn start_replica(server: &Postgres, upstream: Option<&Upstream>, control: &OperationControl) -> Outcome<()> {
     server.require_stopped()?;
+    rewind_marker::require_whole(server)?;
     control.go_on()?;
     let dir = &server.options.data_dir;
     timeline_files::forget_unused(dir)?;
@@ -93,7 +96,7 @@ pub(crate) fn spawn(
     let copy = log.try_clone().tried(|| "duplicate the log file".to_owned())?;
     let mut command = server.options.dressed(Command::new("setsid"));
     command.arg(server.options.program("postgres")).arg("-D").arg(dir);
-    command.arg(format!("--config-file={}", ConfigPlace::within(server, dir).main().display()));
+    command.arg(ConfigPlace::within(server, dir).main_argument());
     let old = control_data::major_version(dir).is_some_and(|v| v < 13);
     let more = more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
     let all: BTreeMap<String, String> = parameters.clone().into_iter().chain(more).collect();
@@ -133,7 +136,7 @@ fn make_socket_directories(server: &Postgres, dir: &Path) -> Outcome<()> {
 
 /// `postmaster.pid` left by a dead server may name a number that another program has now; PostgreSQL then refuses to
 /// start unless it is told that this is no server.
-fn stale_pid_of_another_program(dir: &Path) -> Option<i32> {
+pub(crate) fn stale_pid_of_another_program(dir: &Path) -> Option<i32> {
     let text = fs::read_to_string(dir.join("postmaster.pid")).ok()?;
     let pid: i32 = text.lines().next()?.trim().parse().ok()?;
     start_ticks(pid.abs()).map(|_| pid.abs())

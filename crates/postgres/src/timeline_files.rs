@@ -42,7 +42,8 @@ pub(crate) fn history(data_dir: &Path, timeline: Timeline) -> Vec<HistoryRow> {
     fs::read_to_string(path(data_dir, timeline.0)).map(|text| parse(&text)).unwrap_or_default()
 }
 
-fn parse(text: &str) -> Vec<HistoryRow> {
+/// The rows of a history file.
+pub(crate) fn parse(text: &str) -> Vec<HistoryRow> {
     let row = |line: &str| {
         let mut words = line.splitn(3, '\t').map(str::trim);
         let timeline = Timeline(words.next()?.parse().ok()?);

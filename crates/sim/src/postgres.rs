@@ -86,6 +86,7 @@ impl Data {
             wal_end: found.then_some(Lsn(self.wal_end)),
             major_version: 15,
             rewindable: true,
+            rewind_interrupted: false,
         }
     }
 }

@@ -26,12 +26,24 @@ impl Answer {
 
 /// Sends one request to a port of this machine; `None` if there was no whole answer within `patience`.
 pub fn request(port: u16, method: &str, path: &str, body: &str, patience: Duration) -> Option<Answer> {
+    request_with(port, method, path, "", body, patience)
+}
+
+/// The same with these lines in the head; each ends with `\r\n`.
+pub fn request_with(
+    port: u16,
+    method: &str,
+    path: &str,
+    lines: &str,
+    body: &str,
+    patience: Duration,
+) -> Option<Answer> {
     let mut stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), CONNECT_PATIENCE).ok()?;
     stream.set_read_timeout(Some(patience)).ok()?;
     stream.set_write_timeout(Some(patience)).ok()?;
     let length = body.len();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
     );
     stream.write_all(head.as_bytes()).ok()?;
     let mut bytes = Vec::new();

@@ -58,6 +58,9 @@ pub struct ControlData {
     pub major_version: u32,
     /// pg_rewind can work on these data: data checksums, or `wal_log_hints`.
     pub rewindable: bool,
+    /// pg_rewind was interrupted after it had begun to change the files: PostgreSQL must not be started from them until a
+    /// rewind was repeated with success or the data were replaced.
+    pub rewind_interrupted: bool,
 }
 
 /// The data directory.
@@ -160,6 +163,7 @@ impl RunningServer {
 
 /// The server process.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(clippy::large_enum_variant)] // there is one, and it is nearly always the large variant
 pub enum Server {
     /// No postmaster and no backend of this data directory is alive.
     Stopped,

@@ -1,0 +1,183 @@
+//! Switchover and failover: the checks against the cluster and its members (spec/rest-api.md 10), the key, the outcome.
+
+use super::Desk;
+use super::await_leader::{Awaited, outcome};
+use crate::peer_prober::ask;
+use futures_util::future::join_all;
+use pgherd_clock::boottime;
+use pgherd_protocol::request_desk::{Reply, RequestFailover};
+use pgherd_types::{
+    Cluster, DcsWrite, FailoverKey, Member, PeerAnswer, PeerReport, PeerToAsk, Refused, Schedule, Settings,
+};
+
+/// How long a member may take to answer.
+const PROBE_PATIENCE_MS: u64 = 2_000;
+
+/// `Err` is an answer too.
+pub(super) async fn perform(desk: &Desk, request: RequestFailover) -> Result<Reply, Reply> {
+    let (status, cluster) = desk.cluster()?;
+    if request.scheduled_at.is_none() {
+        let members = candidates(&request, &cluster)?;
+        find_good_one(desk, &request, &members, &cluster, &status.settings).await?;
+    }
+    let key = key_of(&request);
+    let awaited = Awaited::from_now(&request, key.clone(), &cluster);
+    if let Err(why) = desk.write(DcsWrite::AskFailover { request: key, seen: None }).await {
+        log::error!("{}: the failover key was not written: {why:?}", request.action);
+        return Err(Reply::new(503, "failed to write failover key into DCS"));
+    }
+    if request.scheduled_at.is_some() {
+        return Ok(Reply::new(202, "Switchover scheduled"));
+    }
+    let patience = status.settings.loop_wait.max(std::time::Duration::from_secs(10)) * 2;
+    Ok(outcome(&desk.status, awaited.written(boottime()), patience).await)
+}
+
+/// Forgets a scheduled switchover.
+pub(super) async fn cancel(desk: &Desk) -> Result<Reply, Reply> {
+    let (_, cluster) = desk.cluster()?;
+    let scheduled = cluster.manual().filter(|key| key.schedule.is_some());
+    let Some(key) = scheduled else { return Err(Reply::new(404, "no switchover is scheduled")) };
+    match desk.write(DcsWrite::ClearFailover { seen: key.mod_revision }).await {
+        Ok(()) => Ok(Reply::new(200, "scheduled switchover deleted")),
+        Err(Refused::Compare) => Err(Reply::new(409, "the failover key was changed meanwhile: nothing was deleted")),
+        Err(why) => {
+            log::error!("the failover key was not cleared: {why:?}");
+            Err(Reply::new(503, "failed to write failover key into DCS"))
+        }
+    }
+}
+
+fn key_of(request: &RequestFailover) -> FailoverKey {
+    FailoverKey {
+        mod_revision: 0,
+        leader: request.leader.clone(),
+        candidate: request.candidate.clone(),
+        schedule: request.scheduled_at.clone().map(|moment| Schedule::At { at: moment.at, text: moment.text }),
+    }
+}
+
+/// The members one of which is to lead; an error if that is clear without asking them.
+fn candidates<'a>(request: &RequestFailover, cluster: &'a Cluster) -> Result<Vec<&'a Member>, Reply> {
+    let leader = cluster.leader.as_ref().map(|leader| &leader.name);
+    if request.leader.is_some() && request.leader.as_ref() != leader {
+        return Err(Reply::new(412, "leader name does not match"));
+    }
+    if let Some(name) = &request.candidate {
+        let candidate = cluster.members.get(name).ok_or_else(|| Reply::new(412, "candidate does not exists"))?;
+        return Ok(vec![candidate]);
+    }
+    let others: Vec<_> = cluster.members.values().filter(|member| Some(&member.name) != leader).collect();
+    if others.is_empty() {
+        let action = request.action;
+        let text = format!("{action} is not possible: cluster does not have members except leader");
+        return Err(Reply::new(412, text));
+    }
+    Ok(others)
+}
+
+/// Asks them all at once; one that could take over is enough.
+async fn find_good_one(
+    desk: &Desk,
+    request: &RequestFailover,
+    members: &[&Member],
+    cluster: &Cluster,
+    settings: &Settings,
+) -> Result<(), Reply> {
+    let asks = members.iter().filter_map(|member| {
+        let api_url = member.doc.api_url.clone()?;
+        let peer = PeerToAsk { name: member.name.clone(), api_url, patience_ms: PROBE_PATIENCE_MS };
+        Some(ask(desk.client.clone(), peer, request.action))
+    });
+    let mut good = false;
+    for report in join_all(asks).await {
+        match limitation(&report, cluster, settings) {
+            None => good = true,
+            Some(why) => log::info!("{}: Member {} {why}", request.action, report.name),
+        }
+    }
+    let text = || format!("{} is not possible: no good candidates have been found", request.action);
+    if good { Ok(()) } else { Err(Reply::new(412, text())) }
+}
+
+/// Why this member cannot take over. How far it is behind counts only while a leader lives, who would refuse for it;
+/// without one an operator may choose whom there is.
+fn limitation(report: &PeerReport, cluster: &Cluster, settings: &Settings) -> Option<&'static str> {
+    let PeerAnswer::Said(said) = &report.answer else { return Some("is not reachable") };
+    let lag_bytes = cluster.status.optime.ahead_of(said.position);
+    match () {
+        () if said.priority <= 0 => Some("is not allowed to promote"),
+        () if said.watchdog_failed => Some("is not watchdog capable"),
+        () if cluster.leader.is_some() && lag_bytes > settings.maximum_lag_on_failover => {
+            Some("exceeds maximum replication lag")
+        }
+        () => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgherd_types::{Instant, LeaderKey, Lsn, MemberDoc, PeerSaid, StatusKey};
+
+    fn cluster(leader: Option<&str>, members: &[&str]) -> Cluster {
+        let member =
+            |name: &&str| ((*name).into(), Member { name: (*name).into(), lease: None, doc: MemberDoc::default() });
+        Cluster {
+            leader: leader.map(|name| LeaderKey { name: name.into(), lease: None }),
+            members: members.iter().map(member).collect(),
+            status: StatusKey { optime: Lsn(1_000), ..StatusKey::default() },
+            ..Cluster::default()
+        }
+    }
+
+    #[test]
+    fn what_the_cluster_rules_out_is_told_in_order() {
+        for (leader, candidate, members, expected) in [
+            (Some("a"), None, &["a", "b", "c"][..], Ok("b c")),
+            (Some("a"), Some("c"), &["a", "b", "c"], Ok("c")),
+            (None, Some("b"), &["a", "b"], Ok("b")),
+            (Some("b"), Some("x"), &["a"], Err("leader name does not match")),
+            (Some("a"), Some("x"), &["a", "b"], Err("candidate does not exists")),
+            (Some("a"), None, &["a"], Err("switchover is not possible: cluster does not have members except leader")),
+        ] {
+            let request = RequestFailover {
+                action: "switchover",
+                leader: leader.map(Into::into),
+                candidate: candidate.map(Into::into),
+                scheduled_at: None,
+            };
+            let cluster = cluster(Some("a"), members);
+            let found = candidates(&request, &cluster);
+            let names = |found: Vec<&Member>| found.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(" ");
+            assert_eq!(found.map(names), expected.map(str::to_owned).map_err(|text| Reply::new(412, text)));
+        }
+        let request =
+            RequestFailover { action: "switchover", leader: Some("a".into()), candidate: None, scheduled_at: None };
+        let leaderless = candidates(&request, &cluster(None, &["a", "b"])).map(|_| ());
+        assert_eq!(leaderless, Err(Reply::new(412, "leader name does not match")));
+    }
+
+    #[test]
+    fn members_that_cannot_take_over_are_told_why() {
+        let settings = Settings { maximum_lag_on_failover: 100, ..Settings::default() };
+        let good = PeerSaid {
+            is_primary: false,
+            position: Lsn(900),
+            timeline: None,
+            priority: 1,
+            watchdog_failed: false,
+            looked_at: Instant::default(),
+        };
+        let said = |said: PeerSaid| PeerReport { name: "b".into(), answer: PeerAnswer::Said(said) };
+        let of = |report: &PeerReport, leader| limitation(report, &cluster(leader, &["b"]), &settings);
+        assert_eq!(of(&said(good.clone()), Some("a")), None);
+        let behind = said(PeerSaid { position: Lsn(899), ..good.clone() });
+        assert_eq!(of(&behind, Some("a")), Some("exceeds maximum replication lag"));
+        assert_eq!(of(&behind, None), None, "nobody else decides");
+        let mute = PeerReport { name: "b".into(), answer: PeerAnswer::Silent(String::new()) };
+        assert_eq!(of(&mute, Some("a")), Some("is not reachable"));
+        assert_eq!(of(&said(PeerSaid { priority: 0, ..good.clone() }), None), Some("is not allowed to promote"));
+        assert_eq!(of(&said(PeerSaid { watchdog_failed: true, ..good }), None), Some("is not watchdog capable"));
+    }
+}

@@ -1,0 +1,199 @@
+//! Everything that changes something: who may, what exactly is asked for, who is asked, and what is answered. What can
+//! be checked from the request alone is checked here; the rest belongs to the actors.
+
+mod body;
+mod failover;
+mod moment;
+mod wishes;
+
+use crate::answer::Answer;
+use crate::auth::{Denied, Members, SharedAccess};
+use crate::requests::{Requests, SharedRequests, ask};
+use crate::{PublishedStatus, health};
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::{HttpRequest, web};
+use body::Body;
+use pgherd_protocol::coordinator::{FailsafeAnswer, RequestFailsafe, RequestWish};
+use pgherd_protocol::node::ReloadRequested;
+use pgherd_protocol::request_desk::{RequestCancelSwitchover, RequestConfig};
+use pgherd_types::{NodeStatus, Wish, WishEnd};
+use std::time::Duration;
+
+/// What the desk may take for anything but a switchover.
+const DESK_PATIENCE: Duration = Duration::from_secs(60);
+/// A primary that asks for its life does not wait longer.
+const FAILSAFE_PATIENCE: Duration = Duration::from_secs(5);
+/// Beside the times that belong to a restart: stopping, and another operation that ends first.
+const RESTART_PATIENCE: Duration = Duration::from_secs(600);
+
+/// All that handlers need.
+#[derive(Clone)]
+pub struct State {
+    /// What the node says of itself.
+    pub status: PublishedStatus,
+    /// Whom to ask.
+    pub requests: SharedRequests,
+    /// Who may.
+    pub access: SharedAccess,
+}
+
+/// The operations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// `POST /switchover`.
+    Switchover,
+    /// `POST /failover`.
+    Failover,
+    /// `DELETE /switchover`.
+    CancelSwitchover,
+    /// `PATCH /config`.
+    PatchConfig,
+    /// `PUT /config`.
+    ReplaceConfig,
+    /// `POST /restart`.
+    Restart,
+    /// `DELETE /restart`.
+    CancelRestart,
+    /// `POST /reinitialize`.
+    Reinitialize,
+    /// `POST /reload`.
+    Reload,
+    /// `POST /failsafe`.
+    Failsafe,
+    /// `POST /sigterm`.
+    Sigterm,
+}
+
+impl Operation {
+    /// The one that this method and first segment of a path name.
+    pub fn named(method: &Method, segment: &str) -> Option<Self> {
+        Some(match (method.as_str(), segment) {
+            ("POST", "switchover") => Self::Switchover,
+            ("POST", "failover") => Self::Failover,
+            ("DELETE", "switchover") => Self::CancelSwitchover,
+            ("PATCH", "config") => Self::PatchConfig,
+            ("PUT", "config") => Self::ReplaceConfig,
+            ("POST", "restart") => Self::Restart,
+            ("DELETE", "restart") => Self::CancelRestart,
+            ("POST", "reinitialize") => Self::Reinitialize,
+            ("POST", "reload") => Self::Reload,
+            ("POST", "failsafe") => Self::Failsafe,
+            ("POST", "sigterm") => Self::Sigterm,
+            _ => return None,
+        })
+    }
+}
+
+/// Checks, reads, asks and answers.
+pub async fn perform(operation: Operation, request: &HttpRequest, payload: web::Payload, state: &State) -> Answer {
+    let from = request.peer_addr().map(|address| address.ip().to_canonical());
+    let whom = from.map_or_else(|| "an unknown address".to_owned(), |from| from.to_string());
+    let status = state.status.load_full();
+    let answer = match check_access(operation, request, &status, state).await {
+        Err(denied) => denied.answer(),
+        Ok(()) => match body::read(request, payload).await {
+            Ok(body) => carry_out(operation, body, &status, &state.requests).await.unwrap_or_else(|answer| answer),
+            Err(answer) => answer,
+        },
+    };
+    // Peers repeat their question many times a minute.
+    let level = if operation == Operation::Failsafe { log::Level::Debug } else { log::Level::Info };
+    log::log!(level, "REST API: {operation:?} asked for by {whom}: {}", answer.code.as_u16());
+    answer
+}
+
+async fn check_access(
+    operation: Operation,
+    request: &HttpRequest,
+    status: &NodeStatus,
+    state: &State,
+) -> Result<(), Denied> {
+    let from = request.peer_addr().map(|address| address.ip());
+    let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let members = match operation {
+        // must work when nothing is known of the cluster any more
+        Operation::Failsafe => Members::Ignore,
+        _ => Members::Count(status.cluster.as_ref().map(|(cluster, _)| &**cluster)),
+    };
+    state.access.load_full().check(from, authorization, members).await
+}
+
+async fn carry_out(
+    operation: Operation,
+    body: Body,
+    status: &NodeStatus,
+    requests: &SharedRequests,
+) -> Result<Answer, Answer> {
+    let now = pgherd_clock::now();
+    match operation {
+        Operation::Switchover | Operation::Failover => {
+            let action = if operation == Operation::Failover { "failover" } else { "switchover" };
+            let request = failover::read(action, &body.needed()?, status.settings.pause, now.wall)?;
+            let patience = failover::patience(&status.settings) + DESK_PATIENCE;
+            ask(requests, |r: &Requests| &r.failover, request, patience).await.map(Answer::reply)
+        }
+        Operation::CancelSwitchover => {
+            let reply = ask(requests, |r| &r.cancel_switchover, RequestCancelSwitchover, DESK_PATIENCE).await?;
+            Ok(Answer::reply(reply))
+        }
+        Operation::PatchConfig => config(RequestConfig::Patch(body.needed()?), requests).await,
+        Operation::ReplaceConfig => config(RequestConfig::Replace(body.needed()?), requests).await,
+        Operation::Restart => {
+            let server = health::server(status, now.mono).map(|server| server.postmaster_start_time.as_str());
+            let wish = wishes::restart(&body.or_empty()?, now.wall, server.unwrap_or_default())?;
+            let timeout = match &wish {
+                Wish::Restart(restart) => restart.timeout.unwrap_or(status.settings.primary_start_timeout),
+                Wish::ScheduleRestart(_) | Wish::CancelRestart | Wish::Reinitialize { .. } => Duration::ZERO,
+            };
+            wish_for(wish, timeout + RESTART_PATIENCE, requests).await.map(wishes::restart_answer)
+        }
+        Operation::CancelRestart => {
+            wish_for(Wish::CancelRestart, DESK_PATIENCE, requests).await.map(wishes::cancel_answer)
+        }
+        Operation::Reinitialize => {
+            let wish = wishes::reinitialize(&body.or_empty()?)?;
+            wish_for(wish, DESK_PATIENCE, requests).await.map(wishes::reinitialize_answer)
+        }
+        Operation::Reload => {
+            ask(requests, |r| &r.reload, ReloadRequested, DESK_PATIENCE).await?;
+            Ok(Answer::text(StatusCode::ACCEPTED, "reload scheduled"))
+        }
+        Operation::Failsafe => {
+            let question = failsafe_question(&body)?;
+            ask(requests, |r| &r.failsafe, question, FAILSAFE_PATIENCE).await.map(failsafe_answer)
+        }
+        Operation::Sigterm => Ok(Answer::text(StatusCode::ACCEPTED, "shutdown scheduled")),
+    }
+}
+
+async fn config(request: RequestConfig, requests: &SharedRequests) -> Result<Answer, Answer> {
+    ask(requests, |r| &r.config, request, DESK_PATIENCE).await.map(Answer::reply_json)
+}
+
+async fn wish_for(wish: Wish, patience: Duration, requests: &SharedRequests) -> Result<WishEnd, Answer> {
+    ask(requests, |r| &r.wish, RequestWish(wish), patience).await
+}
+
+fn failsafe_question(body: &Body) -> Result<RequestFailsafe, Answer> {
+    let fields = body.needed()?;
+    let text = |key: &str| {
+        let text = fields.get(key).and_then(|value| value.as_str()).filter(|text| !text.is_empty());
+        text.map(str::to_owned).ok_or_else(|| body::bad(&format!("{key}: must be text")))
+    };
+    Ok(RequestFailsafe { name: text("name")?.as_str().into(), conn_url: text("conn_url")?, api_url: text("api_url")? })
+}
+
+fn failsafe_answer(said: FailsafeAnswer) -> Answer {
+    match said {
+        FailsafeAnswer::Accepted { position } => {
+            let accepted = Answer::text(StatusCode::OK, "Accepted");
+            if position.is_zero() { accepted } else { accepted.with_header("lsn", position.0.to_string()) }
+        }
+        FailsafeAnswer::Off => Answer::error(StatusCode::BAD_GATEWAY, "failsafe_mode is not enabled"),
+        FailsafeAnswer::Leading => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, "Running as a leader"),
+    }
+}
+
+#[cfg(test)]
+#[path = "operations_tests.rs"]
+mod tests;

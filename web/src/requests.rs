@@ -1,0 +1,55 @@
+//! The way from HTTP handlers to the actors that do what operators and peers ask for. The API server listens before those
+//! exist, so the ways are filled in once; until then requests are answered with 503.
+
+use crate::answer::Answer;
+use actix::{Message, Recipient};
+use actix_web::http::StatusCode;
+use pgherd_protocol::coordinator::{RequestFailsafe, RequestWish};
+use pgherd_protocol::node::ReloadRequested;
+use pgherd_protocol::request_desk::{RequestCancelSwitchover, RequestConfig, RequestFailover};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Who handles what; `None` where nobody does.
+#[derive(Clone, Default)]
+pub struct Requests {
+    /// `POST /switchover`, `POST /failover`.
+    pub failover: Option<Recipient<RequestFailover>>,
+    /// `DELETE /switchover`.
+    pub cancel_switchover: Option<Recipient<RequestCancelSwitchover>>,
+    /// `PATCH /config`, `PUT /config`.
+    pub config: Option<Recipient<RequestConfig>>,
+    /// `/restart` and `/reinitialize`.
+    pub wish: Option<Recipient<RequestWish>>,
+    /// `POST /failsafe`.
+    pub failsafe: Option<Recipient<RequestFailsafe>>,
+    /// `POST /reload`.
+    pub reload: Option<Recipient<ReloadRequested>>,
+}
+
+/// Filled in when the actors run.
+pub type SharedRequests = Arc<OnceLock<Requests>>;
+
+/// Asks, and waits no longer than that; the error is the answer for the client.
+pub async fn ask<M>(
+    requests: &SharedRequests,
+    way: impl FnOnce(&Requests) -> &Option<Recipient<M>>,
+    message: M,
+    patience: Duration,
+) -> Result<M::Result, Answer>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    let unavailable = |why: &str| Answer::error(StatusCode::SERVICE_UNAVAILABLE, why);
+    let requests = requests.get().ok_or_else(|| unavailable("the node is still starting: try again"))?;
+    let to = way(requests).as_ref().ok_or_else(|| unavailable("nothing on this node handles such a request"))?;
+    match tokio::time::timeout(patience, to.send(message)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(unavailable("the node is being stopped, or the request failed: see its log")),
+        Err(_) => Err(unavailable(&format!(
+            "no answer within {} seconds; the operation may still be in progress",
+            patience.as_secs()
+        ))),
+    }
+}
