@@ -8,6 +8,7 @@ use crate::settings::{NodeSettings, Source};
 use crate::{reaper, service_manager};
 use actix::{Actor, Recipient};
 use arc_swap::ArcSwap;
+use pgherd_actors::fence_keeper::Watch;
 use pgherd_actors::start_up;
 use pgherd_actors::wiring::{self, NodeParts, NodeRequests, RunningNode};
 use pgherd_postgres::{Postgres, PostgresOptions, ServerConfig, cached_dynamic};
@@ -15,6 +16,7 @@ use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
 use pgherd_protocol::node::ReloadRequested;
 use pgherd_types::NodeStatus;
+use pgherd_watchdog::Watchdog;
 use pgherd_web::{ApiServer, Requests, SharedRequests, StopServing};
 use settings_owner::SettingsOwner;
 use std::path::Path;
@@ -47,9 +49,10 @@ fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), Strin
     let postgres = with_cached_dynamic(options::postgres(&settings));
     let bootstrap_dcs = postgres.bootstrap_dcs.clone();
     let server = Postgres::open(postgres).map_err(|e| e.to_string())?;
-    let inherited = start_up::inherit(&server, Path::new(THIS_PROGRAM))?;
-    let fence = inherited.fence.clone();
     let status = Arc::new(ArcSwap::from_pointee(first_status(&settings)));
+    let watch = Watch { watchdog: Watchdog::new(settings.watchdog.clone()), status: status.clone() };
+    let inherited = start_up::inherit(&server, Path::new(THIS_PROGRAM), watch)?;
+    let fence = inherited.fence.clone();
     let parts = NodeParts {
         me: options::me(&settings),
         scope: settings.scope.clone(),
@@ -57,6 +60,7 @@ fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), Strin
         postgres: Arc::new(server),
         inherited,
         bootstrap_dcs,
+        policy: settings.postgresql.policy,
         status: status.clone(),
     };
     actix::System::new().block_on(serve(parts, source, settings, status))?;

@@ -8,7 +8,7 @@ mod config;
 mod dispatch;
 mod publish;
 
-pub use config::ConfigTree;
+pub use config::{ConfigTree, LocalPolicy};
 pub use dispatch::Links;
 
 use crate::fence_keeper::FenceHandle;

@@ -1,6 +1,7 @@
 //! Makes all actors and ties them together: the only file that names every one of them.
 
 use crate::callbacks::{Announce, Callbacks};
+pub use crate::coordinator::LocalPolicy;
 use crate::coordinator::{ConfigTree, Coordinator, CoordinatorParts, Links};
 use crate::dcs_watcher::{DcsWatcher, WatcherOptions};
 use crate::peer_prober::PeerProber;
@@ -40,6 +41,8 @@ pub struct NodeParts {
     pub inherited: Inherited,
     /// The dynamic configuration until the `config` key is read, as JSON text: the cached one, or `bootstrap.dcs`.
     pub bootstrap_dcs: String,
+    /// What the local settings say of diverged data.
+    pub policy: LocalPolicy,
     /// Where the status is published.
     pub status: Arc<ArcSwap<NodeStatus>>,
 }
@@ -87,7 +90,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let callbacks = Callbacks::start_in_arbiter(&postgres_thread, move |_| Callbacks::new(server));
     let finish_callbacks = callbacks.clone().recipient();
     let coordinator = Coordinator::start_in_arbiter(&brain.handle(), move |ctx| {
-        let settings = first_settings(&parts.bootstrap_dcs);
+        let settings = parts.policy.over(first_settings(&parts.bootstrap_dcs));
         let threads = (&dcs_thread, &postgres_thread);
         let links = links(&parts, &settings, ctx.address(), operator_known, callbacks, threads);
         let _ = writer.set(links.write.clone());
@@ -99,7 +102,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
             links,
             fence: parts.inherited.fence,
             status: parts.status,
-            config: ConfigTree::new(parts.bootstrap_dcs),
+            config: ConfigTree::new(parts.bootstrap_dcs, parts.policy),
             done: left,
         })
     });
@@ -145,10 +148,13 @@ fn links(
     let (one, two, three, four) = (server(), server(), server(), server());
     let monitor =
         PostgresMonitor::start_in_arbiter(postgres_thread, move |_| PostgresMonitor::new(one, looked, loop_wait));
-    let guarded = parts.inherited.fence.guarded();
+    let (guarded, watchdog) = (parts.inherited.fence.guarded(), parts.inherited.fence.watchdog_gate());
     let reloaded = callbacks.clone().recipient();
     let operator = PostgresOperator::start_in_arbiter(postgres_thread, move |_| {
-        PostgresOperator::new(two, looked_after, finished).guarded_by(guarded).telling_reloads(reloaded)
+        PostgresOperator::new(two, looked_after, finished)
+            .guarded_by(guarded)
+            .watched_by(watchdog)
+            .telling_reloads(reloaded)
     });
     // Nobody waits for it any more when the node is already leaving.
     let _ = operator_known.send(operator.clone().recipient());

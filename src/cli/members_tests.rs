@@ -121,23 +121,48 @@ fn a_members_trouble_is_told_below_the_table() {
 }
 
 #[test]
-fn what_waits_for_a_restart_is_listed_and_long_values_are_hidden_from_people() {
-    let mut waiting = leader("a", "10.0.0.1:5432");
-    let reason = |name: &str, old: &str, new: &str| (name.to_owned(), old.to_owned(), new.to_owned());
-    waiting.doc.pending_restart = true;
-    waiting.doc.pending_restart_reason =
-        vec![reason("max_connections", "100", "80"), reason("shared_preload_libraries", "", &"x".repeat(40))];
-    let cluster = Cluster { leader: None, initialize: None, ..cluster([waiting]) };
-    let table = members_table("x", &cluster, false).to_string();
-    assert!(table.contains("| *               | max_connections: 100->80                      |"), "{table}");
-    assert!(table.contains("shared_preload_libraries: [hidden - too long] |"), "{table}");
-    assert!(!table.contains("xxxx"), "{table}");
-    let json: Value = serde_json::from_str(&members_json("x", &cluster, false)).unwrap();
-    let long = format!("max_connections: 100->80\nshared_preload_libraries: ->{}", "x".repeat(40));
-    assert_eq!((&json[0]["Pending restart"], &json[0]["Pending restart reason"]), (&"*".into(), &long.into()));
-    let tsv = members_tsv("x", &cluster, false);
+fn the_tree_follows_replicatefrom() {
+    let from = |name: &str, source: &str| {
+        let mut member = standby(name, "10.0.0.1:5432");
+        member.doc.tags.replicatefrom = Some(source.to_owned());
+        member
+    };
+    let leader = leader("postgresql0", "10.0.0.1:5432");
+    // b and c name each other, d itself, e nobody there is
+    let members = [from("a", "f"), from("b", "c"), from("c", "b"), from("d", "d"), from("e", "gone"), from("f", "e")];
+    let names = |cluster: &Cluster| {
+        let rows = topology_table("x", cluster).rows;
+        rows.into_iter().map(|row| row[0].clone()).collect::<Vec<_>>()
+    };
+    let mut cluster = cluster(members.into_iter().chain([leader]));
+    let expected = ["+ postgresql0", "  + d", "  + e", "    + f", "      + a", "+ b", "+ c"];
+    assert_eq!(names(&cluster), expected);
+    cluster.leader = None;
+    let expected = ["+ d", "+ e", "  + f", "    + a", "+ postgresql0", "+ b", "+ c"];
+    assert_eq!(names(&cluster), expected);
+}
+
+#[test]
+fn a_long_reason_is_hidden_in_tables_only() {
+    let reason = |old: &str| ("shared_preload_libraries".to_owned(), old.to_owned(), "b".to_owned());
+    let doc = MemberDoc { pending_restart_reason: vec![reason("a"), reason(&"a".repeat(30))], ..MemberDoc::default() };
+    let cluster = cluster([member("m", "10.0.0.1:5432", doc)]);
+    let table = members_table("x", &cluster, true).to_string();
     assert!(
-        tsv.lines().count() == 2 && tsv.contains("\t*\tmax_connections: 100->80, shared_preload_libraries: ->x"),
-        "{tsv}"
+        table.contains("| shared_preload_libraries: a->b ")
+            && table.contains("shared_preload_libraries: [hidden - too long]"),
+        "{table}"
+    );
+    let whole = format!("shared_preload_libraries: a->b\\nshared_preload_libraries: {}->b", "a".repeat(30));
+    assert!(members_json("x", &cluster, true).contains(&whole));
+}
+
+#[test]
+fn an_old_member_has_one_position() {
+    let doc = MemberDoc { xlog_location: Some(Lsn(0x400_04E8)), ..MemberDoc::default() };
+    let json = members_json("x", &cluster([member("m", "10.0.0.1:5432", doc)]), false);
+    assert!(
+        json.ends_with(r#""Receive LSN": "0/40004E8", "Receive Lag": 0, "Replay LSN": "0/40004E8", "Replay Lag": 0}]"#),
+        "{json}"
     );
 }

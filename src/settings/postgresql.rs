@@ -7,6 +7,7 @@ use super::restapi::connect_address;
 use super::secret::Secret;
 use super::section::Section;
 use super::server_files::{self, ServerFiles};
+use pgherd_actors::wiring::LocalPolicy;
 use pgherd_postgres::{Overlay, RoleClass};
 use pgherd_types::CallbackAction;
 use std::collections::BTreeMap;
@@ -63,6 +64,10 @@ pub struct Postgresql {
     pub overlays: BTreeMap<RoleClass, Overlay>,
     /// Options for pg_basebackup, `--name` or `--name=value`.
     pub basebackup: Vec<String>,
+    /// Options for pg_rewind, in the same form.
+    pub rewind_options: Vec<String>,
+    /// What may be done with diverged data here; what is not said is left to the dynamic configuration.
+    pub policy: LocalPolicy,
     /// The agent connects through the unix socket.
     pub use_unix_socket: bool,
     /// The agent's replication connections go through it, too.
@@ -97,6 +102,20 @@ const BASEBACKUP_OWN: &[&str] = &[
     "password",
 ];
 
+/// Options of pg_rewind that the agent sets itself, or that would make it do something else.
+const REWIND_OWN: &[&str] = &[
+    "target-pgdata",
+    "source-pgdata",
+    "source-server",
+    "write-recovery-conf",
+    "dry-run",
+    "restore-target-wal",
+    "config-file",
+    "no-ensure-shutdown",
+    "version",
+    "help",
+];
+
 /// How PostgreSQL's own programs and standbys connect; the agent's connections to its own server use none of it.
 const CONNECTION_KEYWORDS: &[&str] = &[
     "sslmode",
@@ -112,14 +131,7 @@ const CONNECTION_KEYWORDS: &[&str] = &[
 ];
 
 /// Keys of other agents without effect yet. `use_slots` is read from the dynamic configuration only.
-const LATER: &[&str] = &[
-    "create_replica_methods",
-    "create_replica_method",
-    "use_pg_rewind",
-    "rewind",
-    "remove_data_directory_on_rewind_failure",
-    "remove_data_directory_on_diverged_timelines",
-];
+const LATER: &[&str] = &["create_replica_methods", "create_replica_method"];
 
 /// Reads the section.
 pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
@@ -153,6 +165,12 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
         },
         overlays: server_files::overlays(&section)?,
         basebackup: options(&section, "basebackup", BASEBACKUP_OWN)?,
+        rewind_options: options(&section, "rewind", REWIND_OWN)?,
+        policy: LocalPolicy {
+            use_pg_rewind: section.flag("use_pg_rewind")?,
+            replace_on_failure: section.flag("remove_data_directory_on_rewind_failure")?,
+            replace_on_divergence: section.flag("remove_data_directory_on_diverged_timelines")?,
+        },
         use_unix_socket: section.flag("use_unix_socket")?.unwrap_or(false),
         use_unix_socket_repl: section.flag("use_unix_socket_repl")?.unwrap_or(false),
         krbsrvname: section.text("krbsrvname")?.filter(|name| !name.is_empty()),

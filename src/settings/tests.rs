@@ -1,7 +1,7 @@
 //! The settings as a whole: a good file, and everything that can be wrong with one.
 
 use super::*;
-use crate::settings::node::WatchdogMode;
+use pgherd_watchdog::{WatchdogDriver, WatchdogMode};
 use std::path::PathBuf;
 
 const GOOD: &str = r#"
@@ -21,6 +21,9 @@ postgresql:
     replication: {username: repl, password: 0123}
   parameters: {wal_log_hints: on, max_connections: 50, pg_stat_statements.track: all}
   pg_hba: [host all all all md5]
+  use_pg_rewind: on
+  remove_data_directory_on_rewind_failure: no
+  rewind: [debug, dry-run, sync-method: syncfs]
 tags: {nofailover: false, clonefrom: true, zone: b, weight: 1.5}
 watchdog: {mode: off}
 "#;
@@ -78,10 +81,13 @@ fn a_good_file_gives_typed_settings() {
     assert_eq!(p.replication.password.as_ref().unwrap().expose(), "83");
     let parameters: Vec<_> = p.parameters.iter().map(|(k, v)| format!("{k}={v}")).collect();
     assert_eq!(parameters, ["wal_log_hints=on", "max_connections=50", "pg_stat_statements.track=all"]);
+    assert_eq!(p.rewind_options, ["--debug", "--sync-method=syncfs"]);
+    let policy = (p.policy.use_pg_rewind, p.policy.replace_on_failure, p.policy.replace_on_divergence);
+    assert_eq!(policy, (Some(true), Some(false), None));
     let tags: Vec<_> = s.tags.shown.iter().map(|(k, v)| format!("{k}={v}")).collect();
     assert_eq!(tags, ["clonefrom=true", "zone=\"b\"", "weight=1.5"]);
     assert_eq!(s.watchdog.mode, WatchdogMode::Off);
-    assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
+    assert_eq!(loaded.warnings.len(), 3, "{:?}", loaded.warnings);
     assert!(loaded.warnings.iter().any(|w| w.contains("replication.password: is a number")), "{:?}", loaded.warnings);
     assert!(!format!("{s:?}").contains("secret"), "passwords must not be shown");
 }
@@ -101,6 +107,36 @@ fn commands_are_split_like_a_shell_line() {
     assert!(warnings.iter().any(|w| w.contains("postgresql.callbacks.on_wrong: unknown key")), "{warnings:?}");
     let error = error_of(&text.replace("'two words'", "'two words"));
     assert!(error.contains("postgresql.pre_promote: has a quote or a backslash without its end"), "{error}");
+}
+
+#[test]
+fn the_watchdogs_words_are_those_of_others() {
+    let read = |line: &str| {
+        load_text(&GOOD.replacen("watchdog: {mode: off}", line, 1)).map(|l| (l.settings.watchdog, l.warnings))
+    };
+    for (line, mode) in [
+        ("", WatchdogMode::Automatic),
+        ("watchdog: {mode: auto}", WatchdogMode::Automatic),
+        ("watchdog: {mode: Required}", WatchdogMode::Required),
+        ("watchdog: {mode: require}", WatchdogMode::Required),
+        ("watchdog: {mode: 'off'}", WatchdogMode::Off),
+        ("watchdog: {mode: disabled}", WatchdogMode::Off),
+        ("watchdog: {mode: no}", WatchdogMode::Off),
+    ] {
+        let (watchdog, warnings) = read(line).unwrap();
+        assert_eq!((watchdog.mode, warnings.len()), (mode, 2), "{line}: {warnings:?}");
+    }
+    let (watchdog, warnings) =
+        read("watchdog: {mode: sometimes, driver: testing, device: /x, safety_margin: -1}").unwrap();
+    assert_eq!((watchdog.mode, watchdog.driver), (WatchdogMode::Off, WatchdogDriver::Testing));
+    assert_eq!((watchdog.device.to_str(), watchdog.safety_margin_s), (Some("/x"), None));
+    assert!(warnings.iter().any(|w| w.contains("watchdog.mode: is not known")), "{warnings:?}");
+    for (line, what) in [
+        ("watchdog: {safety_margin: -2}", "watchdog.safety_margin: must be"),
+        ("watchdog: {driver: other}", "watchdog.driver: must be"),
+    ] {
+        assert!(read(line).unwrap_err().to_string().contains(what), "{line}");
+    }
 }
 
 #[test]
@@ -132,9 +168,9 @@ fn wrong_types_name_file_line_and_key() {
         ("data_dir: /data", "data_dir: {a: 1}", "pg.yml:12: postgresql.data_dir: must be text, not a map"),
         ("listen: \"0.0.0.0:8008\"", "listen: 8008", "pg.yml:4: restapi.listen: must be host:port"),
         ("  pg_hba: [host all all all md5]", "  pg_hba: x", "pg.yml:17: postgresql.pg_hba: must be a list, not text"),
-        ("{nofailover: false", "{nofailover: maybe", "pg.yml:18: tags.nofailover: must be true or false, not text"),
+        ("{nofailover: false", "{nofailover: maybe", "pg.yml:21: tags.nofailover: must be true or false, not text"),
         ("tags: {", "tags: [{", "pg.yml:"),
-        ("mode: off", "mode: on", "pg.yml:19: watchdog.mode: must be text, not true or false"),
+        ("mode: off", "mode: on", "pg.yml:22: watchdog.mode: must be text, not true or false"),
         (
             "max_connections: 50",
             "max_connections: [5]",
@@ -170,7 +206,7 @@ fn unknown_keys_are_named_with_their_path() {
     let warnings = load_text(&text).unwrap().warnings.join("\n");
     for part in [
         "pg.yml:13: postgresql.datadir: unknown key, ignored",
-        "pg.yml:21: lgo: unknown key, ignored",
+        "pg.yml:24: lgo: unknown key, ignored",
         "pg.yml: postgresql.port: unknown key, ignored; write nested keys as nested maps",
         "log.dir: is not supported yet and has no effect",
     ] {

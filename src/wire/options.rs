@@ -72,6 +72,7 @@ pub fn postgres(settings: &NodeSettings) -> PostgresOptions {
         overlays: from.overlays.clone(),
         initdb: pairs(&settings.bootstrap.initdb),
         basebackup: pairs(&from.basebackup),
+        rewind_options: pairs(&from.rewind_options),
         bootstrap_pg_hba: settings.bootstrap.pg_hba.clone(),
         bootstrap_users: settings.bootstrap.users.iter().map(|user| user.name.clone()).collect(),
         bootstrap_dcs: settings.bootstrap.dcs.clone(),

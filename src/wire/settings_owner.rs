@@ -69,6 +69,7 @@ impl SettingsOwner {
             ("restapi", old.restapi != new.restapi),
             ("etcd3", old.etcd3 != new.etcd3),
             ("watchdog", old.watchdog != new.watchdog),
+            ("postgresql.use_pg_rewind or remove_data_directory_on_…", old.postgresql.policy != new.postgresql.policy),
             ("postgresql.proxy_address", proxy(old) != proxy(new)),
             ("tags", self.tags.is_none() && old.tags != new.tags),
         ]

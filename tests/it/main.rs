@@ -6,6 +6,7 @@
 mod agent_death;
 mod bootstrap;
 mod callbacks;
+mod cli;
 mod config_api;
 mod dynamic_config;
 mod etcd_outage;
@@ -21,3 +22,4 @@ mod settings;
 mod shutdown;
 mod support;
 mod switchover_api;
+mod watchdog;

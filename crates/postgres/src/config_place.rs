@@ -66,6 +66,11 @@ impl ConfigPlace {
         self.dir.join("pg_ident.conf")
     }
 
+    /// All of them.
+    pub fn files(&self) -> [PathBuf; 4] {
+        [self.main(), self.base(), self.hba(), self.ident()]
+    }
+
     /// The parameter that names one of the last two, if the user points it elsewhere: that file is then not ours.
     pub fn users_own(&self, config: &ServerConfig, parameter: &str, ours: &Path) -> Option<PathBuf> {
         let named = self.dir.join(config.parameters.get(parameter)?);

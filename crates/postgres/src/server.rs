@@ -6,6 +6,7 @@ use crate::error::{OperationError, Outcome, Tried};
 use crate::interrupted;
 use crate::kill::Killer;
 use crate::local_options;
+use crate::methods::{self, Way};
 use crate::options::PostgresOptions;
 use crate::parameter_check;
 use crate::process::{Alive, alive};
@@ -15,6 +16,7 @@ use crate::state_dir::StateDir;
 use arc_swap::ArcSwap;
 use pgherd_types::{ControlData, Lsn};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -40,6 +42,8 @@ pub struct Postgres {
     pub(crate) told_of_pause: Mutex<Option<String>>,
     /// Where the WAL ends, for the control data it was found for.
     wal_end: Mutex<Option<(ControlData, Option<Lsn>)>>,
+    /// The messages of the copy that is being made.
+    pub(crate) copying: Mutex<Option<PathBuf>>,
     /// Parameters as they were wanted and as the server takes them.
     checked: Mutex<Option<(Parameters, Parameters)>>,
 }
@@ -51,6 +55,15 @@ type Parameters = BTreeMap<String, String>;
 struct InForce {
     dynamic: String,
     merged: ServerConfig,
+    /// The ways to make a replica.
+    ways: Vec<Way>,
+}
+
+impl InForce {
+    fn of(local: &PostgresOptions, dynamic: &str) -> Result<Self, UnusableConfig> {
+        let merged = ServerConfig::merge(local, dynamic)?;
+        Ok(Self { dynamic: dynamic.to_owned(), merged, ways: methods::ways(local, dynamic) })
+    }
 }
 
 impl Postgres {
@@ -67,18 +80,19 @@ impl Postgres {
             );
         }
         let dynamic = options.bootstrap_dcs.clone();
-        let merged = ServerConfig::merge(&options, &dynamic)
+        let config = InForce::of(&options, &dynamic)
             .map_err(|e| OperationError::failed(format!("the dynamic configuration to begin with is unusable: {e}")))?;
         let server = Self {
             local: ArcSwap::from_pointee(options.clone()),
             options,
             state,
-            config: RwLock::new(InForce { dynamic, merged }),
+            config: RwLock::new(config),
             leads_standby_cluster: AtomicBool::new(false),
             files: Mutex::new(()),
             monitoring: Mutex::new(None),
             told_of_pause: Mutex::new(None),
             wal_end: Mutex::new(None),
+            copying: Mutex::new(None),
             checked: Mutex::new(None),
         };
         server.warn_of_plain_connections();
@@ -118,8 +132,8 @@ impl Postgres {
 
     /// Takes a dynamic configuration (the JSON text of the `config` key), or refuses it as a whole. No file is written.
     pub(crate) fn take_dynamic(&self, dynamic: &str) -> Result<(), UnusableConfig> {
-        let merged = ServerConfig::merge(&self.current(), dynamic)?;
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = InForce { dynamic: dynamic.to_owned(), merged };
+        let new = InForce::of(&self.current(), dynamic)?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
 
@@ -128,7 +142,7 @@ impl Postgres {
     pub fn take_local(&self, new: PostgresOptions) -> Result<Vec<&'static str>, UnusableConfig> {
         let (new, waiting) = local_options::changeable(&self.options, new);
         let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
-        config.merged = ServerConfig::merge(&new, &config.dynamic)?;
+        *config = InForce::of(&new, &config.dynamic)?;
         self.local.store(Arc::new(new));
         Ok(waiting)
     }
@@ -144,6 +158,11 @@ impl Postgres {
 
     pub(crate) fn lock_files(&self) -> MutexGuard<'_, ()> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ways to make a replica, in their order.
+    pub(crate) fn ways(&self) -> Vec<Way> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).ways.clone()
     }
 
     /// Makes a running server read its configuration files again.
