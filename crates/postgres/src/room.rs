@@ -3,6 +3,7 @@
 
 use crate::error::{OperationError, Outcome};
 use crate::exchange;
+use crate::options::PostgresOptions;
 use crate::replication;
 use crate::server::Postgres;
 use crate::sql::{Address, STATEMENT_PATIENCE, Session, SqlError};
@@ -80,9 +81,10 @@ async fn prove(server: &Postgres, from: &Upstream) -> Outcome<()> {
 
 /// The size of the source's data directory without other tablespaces, if one of our roles may ask.
 async fn source_bytes(server: &Postgres, from: &Upstream) -> Option<u64> {
-    let roles = [Some(&server.options.superuser), server.options.rewind.as_ref(), Some(&server.options.replication)];
+    let current = server.current();
+    let roles = [Some(&current.superuser), current.rewind.as_ref(), Some(&current.replication)];
     for who in roles.into_iter().flatten() {
-        let mut options = server.options.clone();
+        let mut options = PostgresOptions::clone(&current);
         options.superuser = who.clone();
         let address = Address::Tcp(from.host.clone(), from.port);
         match asked(&options, &address).await {
