@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// Changes the `config` key as an operator with etcdctl does.
 fn change(cluster: &Cluster, change: impl FnOnce(&mut Value)) {
-    let key = cluster.keys().get("config").expect("a config key");
+    let key = eventually(PATIENCE, "the config key is written", || cluster.keys().get("config"));
     let mut document = serde_json::from_slice(&key.value).expect("JSON in the config key");
     change(&mut document);
     cluster.keys().put("config", document.to_string().as_bytes(), 0);
