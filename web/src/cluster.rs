@@ -1,8 +1,8 @@
 //! The members of a cluster as `/cluster` and `pgherd list` show them.
 
-use crate::status::tags;
+use crate::status::{self, tags};
 use pgherd_types::node_status::NodeStatus;
-use pgherd_types::{Cluster, Instant, Lsn, Member, Role, Timeline};
+use pgherd_types::{Cluster, Instant, Lsn, Member, Role, Schedule, ScheduledRestart, Timeline};
 use serde_json::{Map, Value, json};
 
 /// One member, seen from the outside.
@@ -22,6 +22,8 @@ pub struct MemberView<'a> {
     pub timeline: Option<Timeline>,
     /// It waits for a restart.
     pub pending_restart: bool,
+    /// It is to restart then.
+    pub scheduled_restart: Option<&'a ScheduledRestart>,
     /// Its tags, as JSON texts.
     pub tags: &'a [(String, String)],
     /// Positions and lags, for all but leaders.
@@ -79,6 +81,7 @@ fn view(member: &Member, leads: bool, leader: Lsn) -> MemberView<'_> {
         endpoint: doc.endpoint(),
         timeline: doc.timeline,
         pending_restart: doc.pending_restart,
+        scheduled_restart: doc.scheduled_restart.as_ref(),
         tags: &doc.tags.shown,
         behind: (!leads).then_some(behind),
     }
@@ -92,10 +95,27 @@ pub fn document(status: &NodeStatus, now: Instant) -> Option<Value> {
     if status.settings.pause {
         doc.insert("pause".to_owned(), true.into());
     }
+    if let Some(switchover) = scheduled_switchover(cluster) {
+        doc.insert("scheduled_switchover".to_owned(), switchover);
+    }
     doc.insert("scope".to_owned(), status.scope.as_str().into());
     let age_ms = u64::try_from(now.since(*read_at).as_millis()).unwrap_or(u64::MAX);
     doc.insert("pgherd".to_owned(), json!({"age_ms": age_ms}));
     Some(Value::Object(doc))
+}
+
+/// `at`, and `from` and `to` if they are given.
+fn scheduled_switchover(cluster: &Cluster) -> Option<Value> {
+    let key = cluster.manual()?;
+    let Some(Schedule::At { text, .. }) = &key.schedule else { return None };
+    let mut shown = Map::new();
+    shown.insert("at".to_owned(), text.as_str().into());
+    for (word, name) in [("from", &key.leader), ("to", &key.candidate)] {
+        if let Some(name) = name {
+            shown.insert(word.to_owned(), name.as_str().into());
+        }
+    }
+    Some(Value::Object(shown))
 }
 
 fn member_json(member: &MemberView) -> Value {
@@ -116,6 +136,11 @@ fn member_json(member: &MemberView) -> Value {
     }
     if member.pending_restart {
         put("pending_restart", true.into());
+    }
+    if let Some(restart) = member.scheduled_restart {
+        let mut shown = status::scheduled_restart(restart);
+        shown.insert("postmaster_start_time".to_owned(), restart.postmaster_start_time.as_str().into());
+        put("scheduled_restart", Value::Object(shown));
     }
     if !member.tags.is_empty() {
         put("tags", tags(member.tags));
@@ -152,7 +177,8 @@ pub fn history(cluster: &Cluster) -> Value {
 mod tests {
     use super::*;
     use crate::status::tests::{NOW, cluster, replica};
-    use pgherd_types::{HistoryRow, MemberDoc};
+    use pgherd_types::{FailoverKey, HistoryRow, MemberDoc, RestartWish, WallTime};
+    use std::sync::Arc;
 
     #[test]
     fn the_document_lists_members_by_name() {
@@ -183,6 +209,40 @@ mod tests {
                 r#""replay_lsn":"unknown","replay_lag":"unknown","lsn":"unknown","lag":"unknown"}"#
             )
         );
+    }
+
+    #[test]
+    fn what_is_scheduled_is_told() {
+        let mut status = replica();
+        let mut cluster = cluster();
+        let at = "2030-01-01T00:00:00+00:00";
+        let schedule = |text: &str| Some(Schedule::At { at: WallTime(1), text: text.to_owned() });
+        let key = FailoverKey { leader: Some("pg1".into()), schedule: schedule(at), ..FailoverKey::default() };
+        cluster.failover = Some(key.clone());
+        cluster.members.get_mut(&"pg2".into()).unwrap().doc.scheduled_restart = Some(ScheduledRestart {
+            at: WallTime(1),
+            text: at.to_owned(),
+            wish: RestartWish::default(),
+            shown: vec![("role".to_owned(), r#""replica""#.to_owned())],
+            postmaster_start_time: "2026-11-21 21:00:00+00".to_owned(),
+        });
+        let mut shown = |cluster: &Cluster| {
+            status.cluster = Some((Arc::new(cluster.clone()), NOW));
+            document(&status, NOW).unwrap()
+        };
+        let doc = shown(&cluster);
+        assert_eq!(doc["scheduled_switchover"], json!({"at": at, "from": "pg1"}));
+        let restart = json!({"schedule": at, "role": "replica", "postmaster_start_time": "2026-11-21 21:00:00+00"});
+        assert_eq!(
+            (&doc["members"][1]["scheduled_restart"], doc["members"][0].get("scheduled_restart")),
+            (&restart, None)
+        );
+        cluster.failover = Some(FailoverKey { leader: None, candidate: Some("pg2".into()), ..key.clone() });
+        assert_eq!(shown(&cluster)["scheduled_switchover"], json!({"at": at, "to": "pg2"}));
+        for void in [FailoverKey { schedule: None, ..key.clone() }, FailoverKey { leader: None, ..key }] {
+            cluster.failover = Some(void);
+            assert!(shown(&cluster).get("scheduled_switchover").is_none());
+        }
     }
 
     #[test]

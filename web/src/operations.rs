@@ -171,7 +171,12 @@ async fn config(request: RequestConfig, requests: &SharedRequests) -> Result<Ans
 }
 
 async fn wish_for(wish: Wish, patience: Duration, requests: &SharedRequests) -> Result<WishEnd, Answer> {
-    ask(requests, |r| &r.wish, RequestWish(wish), patience).await
+    let end = ask(requests, |r| &r.wish, RequestWish(wish), patience).await?;
+    // the texts that clients know have no room for it
+    if let WishEnd::Failed(why) = &end {
+        log::warn!("REST API: a request failed: {why}");
+    }
+    Ok(end)
 }
 
 fn failsafe_question(body: &Body) -> Result<RequestFailsafe, Answer> {

@@ -4,7 +4,7 @@
 use crate::health::{is_blind, server};
 use crate::server_time::isoformat;
 use pgherd_types::node_status::NodeStatus;
-use pgherd_types::{COMPATIBLE_VERSION, Instant, PRODUCT_VERSION, Role, RunningServer, ServerPhase};
+use pgherd_types::{COMPATIBLE_VERSION, Instant, PRODUCT_VERSION, Role, RunningServer, ScheduledRestart, ServerPhase};
 use serde_json::{Map, Value, json};
 
 /// The document as of `now`.
@@ -28,6 +28,12 @@ pub fn document(status: &NodeStatus, now: Instant) -> Value {
     }
     let name = status.name.as_str();
     put("patroni", json!({"version": COMPATIBLE_VERSION, "scope": status.scope, "name": name}));
+    if let Some(restart) = &status.scheduled_restart {
+        put("scheduled_restart", Value::Object(scheduled_restart(restart)));
+    }
+    if status.watchdog_failed {
+        put("watchdog_failed", true.into());
+    }
     put("pgherd", own_part(status, now));
     Value::Object(doc)
 }
@@ -79,6 +85,9 @@ fn put_cluster(put: &mut impl FnMut(&str, Value), status: &NodeStatus) {
     if is_blind(status) || status.cluster.as_ref().is_none_or(|(cluster, _)| cluster.leader.is_none()) {
         put("cluster_unlocked", true.into());
     }
+    if status.failsafe_active {
+        put("failsafe_mode_is_active", true.into());
+    }
     put("dcs_last_seen", (status.dcs_last_seen.0 / 1000).into());
     if !status.tags.shown.is_empty() {
         put("tags", tags(&status.tags.shown));
@@ -90,8 +99,21 @@ fn put_cluster(put: &mut impl FnMut(&str, Value), status: &NodeStatus) {
 
 /// Tags are kept as JSON texts.
 pub fn tags(shown: &[(String, String)]) -> Value {
-    let value = |json: &str| serde_json::from_str(json).unwrap_or_else(|_| Value::String(json.to_owned()));
-    Value::Object(shown.iter().map(|(name, json)| (name.clone(), value(json))).collect())
+    Value::Object(shown.iter().map(|(name, json)| (name.clone(), value_of(json))).collect())
+}
+
+/// When, and on which conditions, as they were asked for.
+pub fn scheduled_restart(restart: &ScheduledRestart) -> Map<String, Value> {
+    let mut shown = Map::new();
+    shown.insert("schedule".to_owned(), restart.text.as_str().into());
+    let condition = |(name, json): &(String, String)| (name.clone(), value_of(json));
+    shown.extend(restart.shown.iter().map(condition));
+    shown
+}
+
+/// Values that are kept as JSON texts.
+fn value_of(json: &str) -> Value {
+    serde_json::from_str(json).unwrap_or_else(|_| Value::String(json.to_owned()))
 }
 
 /// Ages and what is left in milliseconds; peers use `looked_ms_ago` to know how old the positions above are.

@@ -207,3 +207,24 @@ fn an_unlocked_or_unseen_cluster_is_told() {
     assert_eq!((&doc["cluster_unlocked"], &doc["pgherd"]["dcs_lost_ms"]), (&json!(true), &json!(2000)));
     assert_eq!(document(&NodeStatus::default(), NOW)["dcs_last_seen"], 0);
 }
+
+#[test]
+fn what_was_asked_for_and_what_is_wrong_is_told() {
+    let quiet = document(&replica(), NOW);
+    for key in ["scheduled_restart", "failsafe_mode_is_active", "watchdog_failed"] {
+        assert!(quiet.get(key).is_none(), "{key}");
+    }
+    let restart = ScheduledRestart {
+        at: WallTime(1_893_456_000_000),
+        text: "2030-01-01T00:00:00+00:00".into(),
+        wish: RestartWish::default(),
+        shown: vec![("restart_pending".into(), "true".into()), ("timeout".into(), "\"5min\"".into())],
+        postmaster_start_time: "2026-11-21 21:00:00+00".into(),
+    };
+    let status =
+        NodeStatus { scheduled_restart: Some(restart), failsafe_active: true, watchdog_failed: true, ..replica() };
+    let doc = document(&status, NOW);
+    let expected = r#"{"schedule":"2030-01-01T00:00:00+00:00","restart_pending":true,"timeout":"5min"}"#;
+    assert_eq!(doc["scheduled_restart"].to_string(), expected);
+    assert_eq!((&doc["failsafe_mode_is_active"], &doc["watchdog_failed"]), (&json!(true), &json!(true)));
+}

@@ -7,6 +7,9 @@ use pgherd_protocol::request_desk::{Reply, RequestFailover};
 use pgherd_types::{Cluster, FailoverKey, Instant, MemberName, NodeStatus};
 use std::time::Duration;
 
+/// The reasons of a leader that does not hand over what it was asked to.
+const WHY_PUT_ASIDE: &[&str] = &["ManualRequestCleared", "HandoverGivenUp"];
+
 /// What was asked for, and how things were then.
 pub(super) struct Awaited {
     switchover: bool,
@@ -105,8 +108,7 @@ pub(super) async fn outcome(status: &ArcSwap<NodeStatus>, mut awaited: Awaited, 
                 Seen::Nothing => {}
             }
         }
-        // A leader speaks of the request in its reason.
-        if now.leader_until.is_some() && ["switchover", "failover"].iter().any(|word| now.reason.text.contains(word)) {
+        if now.leader_until.is_some() && WHY_PUT_ASIDE.contains(&now.reason.id.as_str()) {
             reason = Some(now.reason.text.clone());
         }
         if tokio::time::Instant::now() >= give_up {

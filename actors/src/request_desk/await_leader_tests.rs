@@ -114,14 +114,15 @@ async fn nothing_in_time_is_unknown() {
 #[actix::test]
 async fn the_leaders_reason_is_passed_on_but_no_word_of_success() {
     tokio::time::pause();
-    for (text, expected) in [
-        ("switchover: no healthy members found", "Switchover failed: switchover: no healthy members found"),
-        ("not failed over, because of failover", "Switchover failed"),
-        ("no action. I am (a), the leader with the lock", "Switchover failed"),
+    for (id, text, expected) in [
+        ("ManualRequestCleared", "switchover: nobody is good", "Switchover failed: switchover: nobody is good"),
+        ("HandoverGivenUp", "going on as the leader: lag", "Switchover failed: going on as the leader: lag"),
+        ("ManualRequestCleared", "not failed over, because of lag", "Switchover failed"),
+        ("LeaderWithLock", "no action. I am (a), the leader with the lock", "Switchover failed"),
     ] {
         let mut says = status(Some("a"), ours(6), 1_100);
         says.leader_until = Some(Instant::from_millis(9_000));
-        says.reason = ReasonText { id: "X".into(), text: text.into() };
+        says.reason = ReasonText { id: id.into(), text: text.into() };
         let course = vec![says, status(Some("a"), nothing(7), 1_200)];
         assert_eq!(after(awaited("switchover", Some("b")), course).await, Reply::new(503, expected));
     }
