@@ -38,7 +38,7 @@ impl<'a> Wanted<'a> {
 #[derive(Debug)]
 pub enum Found {
     /// It is being found out: this is the next step.
-    Asking(Verdict),
+    Asking(Box<Verdict>),
     /// Nobody; the text says why.
     Nobody(String),
     /// These.
@@ -57,7 +57,7 @@ pub fn find(view: &View, cluster: &Cluster, wanted: &Wanted<'_>, now: Instant) -
     let fresh = |at: Instant| at >= wanted.asked_after && now < at + ANSWERS_LAST;
     let Some(round) = view.peers.as_ref().filter(|round| fresh(round.asked_at) && answers(&round.reports, &asked))
     else {
-        return Found::Asking(probe_once(view, asked, now, Reason::LookingForSuccessor));
+        return Found::Asking(Box::new(probe_once(view, asked, now, Reason::LookingForSuccessor)));
     };
     let (mut able, mut limited) = (Vec::new(), Vec::new());
     for peer in asked {

@@ -295,7 +295,7 @@ fn me(tags: Tags) -> Me {
         api_url: "http://n1:8008/patroni".into(),
         tags,
         can_bootstrap: true,
-        can_restore: false,
+        ..Me::default()
     }
 }
 

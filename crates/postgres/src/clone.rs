@@ -16,6 +16,7 @@ use crate::room;
 use crate::server::Postgres;
 use crate::staging::{install, is_vacant, require_room};
 use crate::tool::{Tool, file_name};
+use crate::wal_gap;
 use pgherd_types::Upstream;
 use std::path::Path;
 
@@ -94,7 +95,7 @@ async fn try_in_order(
 async fn by_basebackup(server: &Postgres, from: &Upstream, control: &OperationControl) -> Outcome<()> {
     room::make(server, from).await?;
     let (place, staging) = (server.place(), server.staging());
-    let options = &server.options.basebackup;
+    let options = &server.current().basebackup;
     let detour = match is_vacant(server)? && !in_place::is_incomplete(&server.options.data_dir) {
         true => Detour { options: options.clone(), made: Vec::new() },
         false => detour(&place, options)?,
@@ -125,6 +126,9 @@ async fn by_tool(
     let made = run(server, method, from, control)
         .and_then(|()| in_place::require_data(&server.options.data_dir, &method.name))
         .and_then(|()| set_up(server, &server.options.data_dir, from));
+    if let (Ok(()), Some(from)) = (&made, from) {
+        wal_gap::warn(server, &server.options.data_dir, from).await;
+    }
     match made {
         Ok(()) => work.succeeded(server),
         Err(e) => work.failed(server).and(Err(e)),
@@ -132,7 +136,7 @@ async fn by_tool(
 }
 
 fn run(server: &Postgres, method: &ReplicaMethod, from: Option<&Upstream>, control: &OperationControl) -> Outcome<()> {
-    let options = &server.options;
+    let options = &server.current();
     let user = options.user_of(&options.replication);
     let pgpass = server.state.path().join(format!("pgpass.{}", file_name(&method.name)));
     let mut env = Vec::new();
@@ -163,7 +167,7 @@ fn connstring(server: &Postgres, from: &Upstream, user: &str) -> String {
         pair("host", &from.host),
         pair("port", &from.port.to_string()),
     ];
-    let mut extra = server.options.replication.extra.clone();
+    let mut extra = server.current().replication.extra.clone();
     extra.remove("sslpassword");
     for keyword in ["sslmode", "gssencmode", "channel_binding"] {
         extra.entry(keyword.to_owned()).or_insert_with(|| "prefer".to_owned());

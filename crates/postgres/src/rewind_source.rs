@@ -67,6 +67,10 @@ impl Answer {
             ancestors: timeline_files::parse(parts.next()?).iter().map(|row| row.timeline).collect(),
         })
     }
+    /// The timeline it writes.
+    pub fn timeline(&self) -> u32 {
+        self.writing_timeline
+    }
     /// Is it the leader's timeline or one that it came from?
     pub fn has_timeline(&self, timeline: Timeline) -> bool {
         timeline.0 == self.writing_timeline || self.ancestors.contains(&timeline)
@@ -98,7 +102,7 @@ impl Drop for Source<'_> {
 impl<'a> Source<'a> {
     /// Writes the files.
     pub fn new(server: &'a Postgres, from: &Upstream) -> Outcome<Self> {
-        let options = &server.options;
+        let options = server.current();
         let who = options.rewind.as_ref().unwrap_or(&options.superuser);
         let user = options.user_of(who);
         let file = |name: &str| server.state.path().join(name);

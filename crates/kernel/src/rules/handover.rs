@@ -45,7 +45,7 @@ pub fn requested(view: &View, cluster: &Cluster, running: &RunningServer, now: N
         return Some(clear(view, key, why, at));
     }
     match find(view, cluster, &Wanted::by(Some(key), running.flushed, Instant::default()), at) {
-        Found::Asking(step) => Some(step),
+        Found::Asking(step) => Some(*step),
         Found::Nobody(why) => Some(clear(view, key, format!("no healthy members found: {why}"), at)),
         Found::Able(_) => Some(begin(view, Some(key.clone()), at)),
     }
@@ -116,14 +116,14 @@ pub fn stopped(view: &View, cluster: &Cluster, control: &ControlData, handover: 
     let seen = stale_answers.map_or(wanted.clone(), |round| Wanted { asked_after: round.asked_at, ..wanted.clone() });
     match find(view, cluster, &seen, now) {
         Found::Able(_) => return release_once(view, now, Some(status), because),
-        Found::Asking(step) => return Verdict { because, ..step },
+        Found::Asking(step) => return Verdict { because, ..*step },
         Found::Nobody(why) if now >= stopped_at + SUCCESSOR_PATIENCE => {
             return give_up(view, cluster, handover, why, now);
         }
         Found::Nobody(_) => {}
     }
     match find(view, cluster, &wanted, now) {
-        Found::Asking(step) => Verdict { because, ..step },
+        Found::Asking(step) => Verdict { because, ..*step },
         Found::Able(_) | Found::Nobody(_) => Verdict::hold_until(because, now + ASK_AGAIN),
     }
 }

@@ -69,7 +69,7 @@ fn make_room(view: &View, cluster: &Cluster, now: Instant) -> Option<Verdict> {
         return None;
     }
     match find(view, cluster, &Wanted::by(None, cluster.status.optime, Instant::default()), now) {
-        Found::Asking(step) => Some(step),
+        Found::Asking(step) => Some(*step),
         Found::Able(_) => Some(release_once(view, now, None, Reason::StoppedToFailOver)),
         Found::Nobody(_) => None,
     }

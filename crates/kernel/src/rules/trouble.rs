@@ -23,7 +23,7 @@ pub fn not_serving(view: &View, cluster: &Cluster, server: &Server, now: Instant
         }
         let known = cluster.status.optime;
         match find(view, cluster, &Wanted::by(None, known, Instant::default()), now) {
-            Found::Asking(step) => return step,
+            Found::Asking(step) => return *step,
             Found::Nobody(_) => {}
             Found::Able(_) => {
                 let stop = Operation::Stop { mode: StopMode::Immediate };
