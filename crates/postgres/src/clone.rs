@@ -16,6 +16,7 @@ use crate::room;
 use crate::server::Postgres;
 use crate::staging::{install, is_vacant, require_room};
 use crate::tool::{Tool, file_name};
+use crate::wal_gap;
 use pgherd_types::Upstream;
 use std::path::Path;
 
@@ -125,6 +126,9 @@ async fn by_tool(
     let made = run(server, method, from, control)
         .and_then(|()| in_place::require_data(&server.options.data_dir, &method.name))
         .and_then(|()| set_up(server, &server.options.data_dir, from));
+    if let (Ok(()), Some(from)) = (&made, from) {
+        wal_gap::warn(server, &server.options.data_dir, from).await;
+    }
     match made {
         Ok(()) => work.succeeded(server),
         Err(e) => work.failed(server).and(Err(e)),

@@ -58,6 +58,7 @@ mod sync_names;
 mod timeline_files;
 mod tool;
 mod wal_end;
+mod wal_gap;
 
 pub use bootstrap::bootstrap;
 pub use clone::{clone_by_basebackup, clone_from, restore};

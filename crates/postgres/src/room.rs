@@ -5,7 +5,7 @@ use crate::error::{OperationError, Outcome};
 use crate::exchange;
 use crate::replication;
 use crate::server::Postgres;
-use crate::sql::{Address, STATEMENT_PATIENCE, Session, SqlError};
+use crate::sql::{Address, Session, SqlError};
 use crate::staging::is_vacant;
 use pgherd_types::Upstream;
 use std::fs;
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// A few segments of WAL come with every copy.
 const WAL_BYTES: u64 = 32 << 20;
 /// The size of many relations is summed up from the files.
-const SIZE_PATIENCE: Duration = Duration::from_secs(60);
+const SOURCE_PATIENCE: Duration = Duration::from_secs(60);
 /// What is in the two tablespaces inside the data directory; needs the rights of pg_read_all_stats.
 const IN_DATA_DIRECTORY: &str = "SELECT pg_tablespace_size('pg_default') + pg_tablespace_size('pg_global')";
 /// What every role may ask.
@@ -80,35 +80,30 @@ async fn prove(server: &Postgres, from: &Upstream) -> Outcome<()> {
 
 /// The size of the source's data directory without other tablespaces, if one of our roles may ask.
 async fn source_bytes(server: &Postgres, from: &Upstream) -> Option<u64> {
+    ask_source(server, from, &[IN_DATA_DIRECTORY, ALL_DATABASES]).await?.parse().ok()
+}
+
+/// The first value that one of these queries yields to one of our roles at the source.
+pub(crate) async fn ask_source(server: &Postgres, from: &Upstream, texts: &[&str]) -> Option<String> {
     let roles = [Some(&server.options.superuser), server.options.rewind.as_ref(), Some(&server.options.replication)];
     for who in roles.into_iter().flatten() {
         let mut options = server.options.clone();
         options.superuser = who.clone();
         let address = Address::Tcp(from.host.clone(), from.port);
-        match asked(&options, &address).await {
-            Ok(Some(bytes)) => return Some(bytes),
-            Ok(None) => {}
-            // Nobody is there: another role does not help.
+        let session = match Session::open(&options, &address, SOURCE_PATIENCE).await {
+            Ok(session) => session,
+            // Another role may be let in; when nobody is there, none helps.
+            Err(SqlError::Server { .. }) => continue,
             Err(SqlError::Timeout(_) | SqlError::Unreachable(_)) => return None,
-            Err(SqlError::Server { .. }) => {}
+        };
+        for text in texts {
+            let rows = session.rows(text, SOURCE_PATIENCE).await.unwrap_or_default();
+            if let Some(value) = rows.first().and_then(|row| row.get(0)) {
+                return Some(value.to_owned());
+            }
         }
     }
     None
-}
-
-async fn asked(options: &crate::options::PostgresOptions, address: &Address) -> Result<Option<u64>, SqlError> {
-    let session = Session::open(options, address, SIZE_PATIENCE).await?;
-    let mut last = Ok(None);
-    for (text, patience) in [(IN_DATA_DIRECTORY, SIZE_PATIENCE), (ALL_DATABASES, SIZE_PATIENCE + STATEMENT_PATIENCE)] {
-        last = session
-            .rows(text, patience)
-            .await
-            .map(|rows| rows.first().and_then(|r| r.get(0)).and_then(|t| t.parse().ok()));
-        if matches!(last, Ok(Some(_))) {
-            break;
-        }
-    }
-    last
 }
 
 /// What the files of a directory take; links are not followed.

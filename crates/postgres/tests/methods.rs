@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -278,5 +278,39 @@ async fn an_agent_killed_while_a_program_works_leaves_the_old_data_or_none() {
             }
             DataDirectory::Unusable(why) => panic!("{why}"),
         }
+    }
+}
+
+/// What was logged by all tests of this program.
+static LOGGED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Recorder;
+
+impl log::Log for Recorder {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        LOGGED.lock().unwrap().push(record.args().to_string());
+    }
+    fn flush(&self) {}
+}
+
+#[tokio::test]
+async fn a_backup_that_is_older_than_what_the_slot_keeps_is_told_of() {
+    log::set_logger(&Recorder).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let dir = TestDir::new();
+    let a = primary(&dir).await;
+    for (name, with_slot) in [("gap1", false), ("gap2", true)] {
+        if with_slot {
+            a.sql(&format!("SELECT pg_create_physical_replication_slot('{name}', true)")).await.unwrap();
+        }
+        let own = options(name, dir.path());
+        let copy = method("copy", serde_json::json!({"command": script(dir.path(), "copy", &copies(&own))}));
+        let b = TestPostgres::open(with(own, vec![copy], &[])).unwrap();
+        clone_from(&b.server, &a.upstream(), false, &free()).await.unwrap();
+        let told = format!("the slot {name} on a1 does not keep WAL");
+        assert_eq!(LOGGED.lock().unwrap().iter().any(|line| line.contains(&told)), !with_slot, "{name}");
     }
 }
