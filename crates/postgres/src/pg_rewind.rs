@@ -1,6 +1,7 @@
 //! Runs of pg_rewind: first without changing anything, until it has all it needs, then in earnest.
 
 use crate::basebackup::argument;
+use crate::config_place::ConfigPlace;
 use crate::control::OperationControl;
 use crate::control_data::{ControlFile, major_version};
 use crate::error::{OperationError, Outcome, Tried};
@@ -31,6 +32,8 @@ const FORBIDDEN: [&str; 10] = [
 ];
 /// The first version whose pg_rewind fetches WAL by `restore_command` itself and can be told not to recover the target.
 const FETCHES_WAL: u32 = 13;
+/// The first version whose pg_rewind can be told where the configuration is.
+const KNOWS_CONFIG_FILE: u32 = 14;
 /// A file from a slow archive may take this long.
 const FETCH_PATIENCE: Duration = Duration::from_secs(600);
 /// Each round fetches one WAL file that was missing.
@@ -130,7 +133,7 @@ impl<'a> PgRewind<'a> {
     }
 
     fn start(&self, more: &[&str], control: &OperationControl) -> Outcome<Said> {
-        let options = &self.server.options;
+        let options = self.server.current();
         let mut command = options.command("pg_rewind");
         command.args(["--progress", "--source-server", &self.source.connection()]);
         command.arg("--target-pgdata").arg(&options.data_dir);
@@ -139,6 +142,10 @@ impl<'a> PgRewind<'a> {
             if !self.restore_command.is_empty() {
                 command.arg("--restore-target-wal");
             }
+        }
+        let place = ConfigPlace::of(self.server);
+        if !place.is_usual() && major_version(&options.data_dir).is_some_and(|v| v >= KNOWS_CONFIG_FILE) {
+            command.arg(place.main_argument());
         }
         command.args(user_options(&options.rewind_options)).args(more);
         self.source.dress(&mut command);
