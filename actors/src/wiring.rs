@@ -98,6 +98,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
         let threads = (&dcs_thread, &postgres_thread);
         let links = links(&parts, &settings, ctx.address(), operator_known, callbacks, threads);
         let _ = writer.set(links.write.clone());
+        parts.inherited.fence.tell_watchdog(ctx.address().recipient());
         let now = pgherd_clock::boottime();
         Coordinator::new(CoordinatorParts {
             view: View::new(parts.me, settings, parts.inherited.promise, now),

@@ -59,6 +59,9 @@ pub enum Reason {
     WalStillArrives { me: MemberName },
     TimelineBehind { ours: Option<Timeline>, latest: Timeline },
     WatchdogUnusable,
+    WatchdogLostWhileLeading,
+    PromotionRefused,
+    PromotionRefusedLately,
     FailsafePromised { to: MemberName },
     NotInFailsafeTopology,
     MayHavePromised,
@@ -188,6 +191,11 @@ impl fmt::Display for Reason {
                 write!(f, "My timeline {ours} is behind last known cluster timeline {latest}")
             }
             Self::TimelineBehind { ours: None, .. } => f.write_str("Can not figure out my timeline"),
+            Self::WatchdogLostWhileLeading => f.write_str("Demoting self because watchdog could not be activated"),
+            Self::PromotionRefused => f.write_str("Promotion cancelled because the pre-promote script failed"),
+            Self::PromotionRefusedLately => f.write_str(
+                "backoff: skip leader race after pre_promote script failure and releasing the lock voluntarily",
+            ),
             Self::WatchdogUnusable => f.write_str("Watchdog device is not usable"),
             Self::FailsafePromised { to } => {
                 write!(f, "no leader race: {to} runs as the leader without the DCS, by agreement of all members")

@@ -173,6 +173,8 @@ pub struct View {
     pub scheduled_restart: Option<ScheduledRestart>,
     /// A primary that lost the DCS was promised that this node does not race: who, and when.
     pub promised: Option<(MemberName, Instant)>,
+    /// The user's script refused the promotion of this node then.
+    pub refused_promotion_at: Option<Instant>,
     /// The watchdog is required and cannot be used.
     pub watchdog_failed: bool,
     /// When the server went away without being asked to, while it led; the newest last, a few of them.

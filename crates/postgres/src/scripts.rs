@@ -180,7 +180,10 @@ pub(crate) fn pre_promote(options: &PostgresOptions, patience: Duration, control
     match run_script(options, command, |_| {}, patience, || control.may_be_writable().is_ok()) {
         ScriptEnd::Exited(0) => Ok(()),
         ScriptEnd::GivenUp => control.may_be_writable(),
-        end => Err(OperationError::failed(format!("pre_promote script {program} {end}: this node is not promoted"))),
+        end => Err(OperationError::failed(format!(
+            "{} script {program} {end}: this node is not promoted",
+            pgherd_types::PRE_PROMOTE
+        ))),
     }
 }
 

@@ -104,6 +104,9 @@ pub struct Progress {
     pub total_bytes: Option<u64>,
 }
 
+/// A failed promotion whose text begins so was refused by the user's script: another node may be asked.
+pub const PRE_PROMOTE: &str = "pre_promote";
+
 /// How an operation ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum OperationEnd {

@@ -1,7 +1,7 @@
 //! The lock is ours and PostgreSQL runs.
 
 use crate::decide::Verdict;
-use crate::rules::{acquire_once, handover, release_once, start_unless_failing, write_once};
+use crate::rules::{acquire_once, failed, handover, release_once, start_unless_failing, write_once};
 use crate::{Lock, Reason, View};
 use pgherd_types::{Cluster, DcsWrite, Initialize, Instant, Now, Operation, RunningServer, StopMode, Timeline};
 
@@ -28,6 +28,10 @@ pub fn leading(view: &View, cluster: &Cluster, running: &RunningServer, at: Now)
             early_at,
         );
     }
+    if view.watchdog_failed && !view.settings.pause {
+        let stop = Operation::Stop { mode: StopMode::Immediate };
+        return start_unless_failing(view, now, stop, Reason::WatchdogLostWhileLeading);
+    }
     if let Some(verdict) = handover::requested(view, cluster, running, at) {
         return verdict;
     }
@@ -49,6 +53,9 @@ pub fn elected(view: &View, cluster: &Cluster, running: &RunningServer, now: Ins
         return write_once(view, now, write, Reason::ReservingTimeline { timeline });
     };
     let promote = Operation::Promote { timeline };
+    if failed(view, |operation| matches!(operation, Operation::Promote { .. })) && view.refused_promotion_at.is_some() {
+        return release_once(view, now, None, Reason::PromotionRefused);
+    }
     if crate::rules::backoff(view, &promote).is_some_and(|(failures, _)| failures >= PROMOTIONS_MAX) {
         let why = crate::upkeep::last_failure(view).unwrap_or_default().to_owned();
         return release_once(view, now, None, Reason::StartFailedReleasing { why });
@@ -67,6 +74,30 @@ mod tests {
     use crate::{Action, Observation, decide};
     use pgherd_types::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_promotion_that_the_users_script_refused_makes_room_for_a_ttl() {
+        let refused = OperationEnd::Failed(format!("{PRE_PROMOTE} script /bin/false ended with 1"));
+        let (mut view, now) = replica().locked().build();
+        view.reservation = Some(Timeline(2));
+        let start = decide(&view, now);
+        view.dispatched(&start, now);
+        view.apply(Observation::OperationFinished { id: OperationId(1), end: refused }, now);
+        let decision = decide(&view, now);
+        assert_eq!((name_of(&decision.role).as_str(), decision.because.id().as_str()), ("Release", "PromotionRefused"));
+        let since =
+            |ms| replica().unlocked().with_view(move |v| v.refused_promotion_at = Some(Instant::from_millis(ms)));
+        check(since(30_001), "Hold", "PromotionRefusedLately");
+        check(since(30_000), "Probe", "AskingPeers");
+    }
+
+    #[test]
+    fn a_required_watchdog_that_fails_ends_the_lead() {
+        let failed = |case: Case| case.with_view(|v| v.watchdog_failed = true);
+        check(failed(primary()), "Stop Immediate", "WatchdogLostWhileLeading");
+        check(failed(primary().stopped()), "Release", "WatchdogLostWhileLeading");
+        check(failed(primary().with_view(|v| v.settings.pause = true)), "Hold", "LeaderWithLock");
+    }
 
     #[test]
     fn a_leader_leads() {

@@ -78,6 +78,9 @@ pub(crate) fn barred(view: &View, cluster: &Cluster, now: Instant) -> Option<Ver
     if view.watchdog_failed {
         return Some(Verdict::hold(Reason::WatchdogUnusable));
     }
+    if let Some(until) = view.refused_promotion_at.map(|at| at + view.settings.ttl).filter(|until| now < *until) {
+        return Some(Verdict::hold_until(Reason::PromotionRefusedLately, until));
+    }
     if !view.settings.failsafe_mode {
         return None;
     }

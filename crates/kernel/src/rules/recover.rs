@@ -62,6 +62,9 @@ fn with_lock(view: &View, cluster: &Cluster, control: &ControlData, now: Instant
 
 /// A primary that is not to be started again, or keeps crashing, makes room if somebody else could serve.
 fn make_room(view: &View, cluster: &Cluster, now: Instant) -> Option<Verdict> {
+    if view.watchdog_failed {
+        return Some(release_once(view, now, None, Reason::WatchdogLostWhileLeading));
+    }
     let not_again = view.crashed && view.settings.primary_start_timeout.is_zero();
     let recent = view.crashes.iter().filter(|at| now < **at + CRASH_WINDOW).count();
     let loops = view.crashed && recent >= CRASHES_MAX;

@@ -5,8 +5,8 @@ use crate::Observation;
 use crate::asked::Ask;
 use crate::wishes::Pending;
 use pgherd_types::{
-    Cluster, DcsWrite, Instant, LeaseGrant, Now, Operation, OperationEnd, OperationId, PeerReport, PostgresState,
-    Refused, Server,
+    Cluster, DcsWrite, Instant, LeaseGrant, Now, Operation, OperationEnd, OperationId, PRE_PROMOTE, PeerReport,
+    PostgresState, Refused, Server,
 };
 use std::sync::Arc;
 
@@ -235,6 +235,11 @@ impl View {
         if end == OperationEnd::Done && matches!(running.operation, Operation::Rewind { .. } | Operation::Clone { .. })
         {
             self.diverged = None;
+        }
+        if let (Operation::Promote { .. }, OperationEnd::Failed(why)) = (&running.operation, &end)
+            && why.starts_with(PRE_PROMOTE)
+        {
+            self.refused_promotion_at = Some(now);
         }
         self.wish_goes_on(&running.operation, &end, now);
         self.ended = Some(Ended { operation: running.operation, end, at: now, failures });
