@@ -20,3 +20,4 @@ mod settings;
 mod shutdown;
 mod support;
 mod switchover_api;
+mod wishes_api;

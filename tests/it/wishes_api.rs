@@ -15,8 +15,11 @@ fn send(node: &Node, method: &str, path: &str, body: &str) -> Answer {
 
 fn assert_answer(node: &Node, method: &str, path: &str, body: &Value, status: u16, text: &str) {
     let body = if body.is_null() { String::new() } else { body.to_string() };
-    let answer = send(node, method, path, &body);
-    let said = (answer.status, String::from_utf8_lossy(&answer.body).into_owned());
+    let said = eventually(PATIENCE, "the node is done with what it was doing", || {
+        let answer = send(node, method, path, &body);
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        (!text.ends_with(" already in progress")).then_some((answer.status, text))
+    });
     assert_eq!(said, (status, text.to_owned()), "{method} {path} {body} of {}", node.name);
 }
 
@@ -30,7 +33,9 @@ fn postgresql_is_restarted_if_the_conditions_hold() {
         let postmaster = node.postmaster().expect("a postmaster");
         let unmet = "restart conditions are not satisfied";
         let other_role = if n == primary { "replica" } else { "primary" };
-        for filter in [json!({"role": other_role}), json!({"restart_pending": true}), json!({"postgres_version": "9.6.1"})] {
+        for filter in
+            [json!({"role": other_role}), json!({"restart_pending": true}), json!({"postgres_version": "9.6.1"})]
+        {
             assert_answer(node, "POST", "/restart", &filter, 503, unmet);
         }
         assert_eq!(send(node, "POST", "/restart", "{").status, 400);
