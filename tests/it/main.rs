@@ -20,4 +20,3 @@ mod settings;
 mod shutdown;
 mod support;
 mod switchover_api;
-mod wishes_api;

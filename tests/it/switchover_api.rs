@@ -73,29 +73,3 @@ fn what_cannot_work_is_refused_and_a_schedule_can_be_cancelled() {
     assert_eq!(key.mod_revision, revision, "nothing was asked of the cluster");
     assert_eq!(cluster.primary(), Some(primary));
 }
-
-#[test]
-fn the_lead_is_handed_over_and_taken_back() {
-    let mut cluster = cluster(2);
-    let writer = cluster.write();
-    let first = cluster.await_primary();
-    let second = 1 - first;
-    let [leader, candidate] = [first, second].map(|n| cluster.nodes[n].name.clone());
-    let body = json!({"leader": leader, "candidate": candidate});
-    let text = format!("Successfully switched over to \"{candidate}\"");
-    // asked of one who does not lead
-    assert_answer(&cluster.nodes[second], "/switchover", &body, 200, &text);
-    assert_eq!(leader_key(&cluster).text(), candidate);
-    assert_eq!(cluster.await_complete(), second);
-    cluster.await_acks(&writer, 20);
-
-    let text = format!("Successfully failed over to \"{leader}\"");
-    assert_answer(&cluster.nodes[first], "/failover", &json!({"candidate": leader}), 200, &text);
-    assert_eq!(cluster.await_complete(), first);
-    cluster.await_acks(&writer, 20);
-    let key = cluster.keys().get("failover").expect("a failover key");
-    assert_eq!(key.json(), json!({}), "the request was dealt with");
-    let acks = writer.stop();
-    let rows = cluster.nodes[first].rows().expect("the rows");
-    assert!(acks.iter().all(|ack| rows.contains(&ack.id)), "an acknowledged row was lost");
-}
