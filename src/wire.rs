@@ -7,12 +7,14 @@ use crate::settings::NodeSettings;
 use crate::{reaper, service_manager};
 use actix::Actor;
 use arc_swap::ArcSwap;
+use pgherd_actors::fence_keeper::Watch;
 use pgherd_actors::start_up;
 use pgherd_actors::wiring::{self, NodeParts, NodeRequests, RunningNode};
 use pgherd_postgres::Postgres;
 use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
 use pgherd_types::NodeStatus;
+use pgherd_watchdog::Watchdog;
 use pgherd_web::{ApiServer, Requests, SharedRequests, StopServing};
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,9 +44,10 @@ pub fn run(settings: NodeSettings) -> ExitCode {
 fn prepare_and_serve(settings: NodeSettings) -> Result<(), String> {
     let etcd = options::etcd(&settings)?;
     let server = Postgres::open(options::postgres(&settings)).map_err(|e| e.to_string())?;
-    let inherited = start_up::inherit(&server, Path::new(THIS_PROGRAM))?;
-    let fence = inherited.fence.clone();
     let status = Arc::new(ArcSwap::from_pointee(first_status(&settings)));
+    let watch = Watch { watchdog: Watchdog::new(settings.watchdog.clone()), status: status.clone() };
+    let inherited = start_up::inherit(&server, Path::new(THIS_PROGRAM), watch)?;
+    let fence = inherited.fence.clone();
     let parts = NodeParts {
         me: options::me(&settings),
         scope: settings.scope.clone(),

@@ -4,17 +4,26 @@
 //!
 //! Every order goes on to the guard process, too, which outlives this one and ends PostgreSQL if nobody else does.
 //!
+//! The watchdog device belongs to this thread, too: it is armed with the order and pinged when a renewal extended it.
+//!
 //! A second thread keeps the record of the present promise beside the data directory, for the agent that may have to
 //! take over after this process; it is separate, because a disk may hang and the fence must not.
 
+mod watchdog_keeper;
+
+pub use watchdog_keeper::Watch;
+
+use actix::prelude::Recipient;
 use pgherd_clock::{Alarm, Waker};
 use pgherd_guard::{GuardProgram, Link};
-use pgherd_postgres::{GuardedUntil, Killer};
+use pgherd_postgres::{GuardedUntil, Killer, WatchdogGate};
+use pgherd_protocol::coordinator::WatchdogChecked;
 use pgherd_types::{FenceDue, FenceOrder, Instant, LeaseGrant, LeaseId};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use watchdog_keeper::{Told, WatchdogKeeper};
 
 const KILL_PATIENCE: Duration = Duration::from_millis(200);
 /// Between two attempts to kill, or to look whether there is something to kill.
@@ -54,6 +63,8 @@ impl<T: Copy + PartialEq> Shared<T> {
 #[derive(Copy, Clone, PartialEq, Eq)]
 struct Standing {
     order: FenceOrder,
+    /// What the order rests on: the time to live that was granted, once the coordinator has said anything at all.
+    granted_ttl: Option<Option<Duration>>,
     /// The agent leaves in order, and the guard shall go with it.
     leaving: bool,
 }
@@ -64,19 +75,22 @@ pub struct FenceHandle {
     standing: Arc<Shared<Standing>>,
     record: Arc<Shared<Option<LeaseGrant>>>,
     guarded: Option<GuardedUntil>,
+    watchdog_gate: Option<WatchdogGate>,
+    watchdog_told: Told,
     dismissed: Arc<Mutex<Receiver<()>>>,
 }
 
 impl FenceHandle {
     /// What must be fenced and when; the promise it rests on is recorded.
     pub fn order(&self, order: FenceOrder, promise: Option<LeaseGrant>) {
-        self.standing.change(|standing| standing.order = order);
+        let granted_ttl = Some(promise.map(|promise| Duration::from_millis(promise.ttl_ms)));
+        self.standing.change(|standing| (standing.order, standing.granted_ttl) = (order, granted_ttl));
         self.record.set(promise);
     }
 
     /// Everything is left in order: nothing is fenced, the record says so and the guard process goes.
     pub fn forget(&self) {
-        self.standing.set(Standing { order: FenceOrder::Disarmed, leaving: true });
+        self.standing.set(Standing { order: FenceOrder::Disarmed, granted_ttl: Some(None), leaving: true });
         self.record.set(None);
     }
 
@@ -89,25 +103,47 @@ impl FenceHandle {
     pub fn guarded(&self) -> Option<GuardedUntil> {
         self.guarded.clone()
     }
+
+    /// Says whether the watchdog is armed; `None` where it need not be.
+    pub fn watchdog_gate(&self) -> Option<WatchdogGate> {
+        self.watchdog_gate.clone()
+    }
+
+    /// Tells this one whether a watchdog that is required can be used, now and when that changes.
+    pub fn tell_watchdog(&self, to: Recipient<WatchdogChecked>) {
+        *self.watchdog_told.lock().unwrap_or_else(PoisonError::into_inner) = Some(to);
+        self.standing.waker.wake();
+    }
 }
 
-/// Start the fence with the order that is in force already, and the guard process if one is wanted.
+/// Start the fence with the order that is in force already, and the guard process if one is wanted. The watchdog is left
+/// alone until the coordinator has given an order.
 pub fn start(
     killer: Killer,
     record_path: PathBuf,
     initial: FenceOrder,
     recorded: Option<LeaseGrant>,
     guard: Option<GuardProgram>,
+    watch: Watch,
 ) -> std::io::Result<FenceHandle> {
-    let (standing, alarm) = Shared::new(Standing { order: initial, leaving: false })?;
+    let (standing, alarm) = Shared::new(Standing { order: initial, granted_ttl: None, leaving: false })?;
     let (record, record_alarm) = Shared::new(recorded)?;
     let guarded = guard.is_some().then(GuardedUntil::default);
     let link = guard.zip(guarded.clone()).map(|(guard, by)| Link::new(guard, standing.waker.clone(), by));
     let (dismiss, dismissed) = sync_channel(1);
     let dismissed = Arc::new(Mutex::new(dismissed));
-    let handle = FenceHandle { standing: standing.clone(), record: record.clone(), guarded, dismissed };
+    let watchdog_told = Told::default();
+    let watchdog = WatchdogKeeper::new(watch, watchdog_told.clone());
+    let handle = FenceHandle {
+        standing: standing.clone(),
+        record: record.clone(),
+        guarded,
+        watchdog_gate: watchdog.gate(),
+        watchdog_told,
+        dismissed,
+    };
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10);
-    let mut fence = Fence { standing, alarm, killer, stopped: false, link, dismiss };
+    let mut fence = Fence { standing, alarm, killer, stopped: false, watchdog, link, dismiss };
     thread("fence").spawn(move || fence.watch())?;
     thread("fence-record").spawn(move || keep(&record, &record_alarm, &record_path, recorded))?;
     Ok(handle)
@@ -120,6 +156,7 @@ struct Fence {
     killer: Killer,
     /// The immediate stop that is due was carried out.
     stopped: bool,
+    watchdog: WatchdogKeeper,
     link: Option<Link>,
     dismiss: SyncSender<()>,
 }
@@ -129,9 +166,11 @@ impl Fence {
         loop {
             let standing = self.standing.get();
             let act_again_at = self.act(standing.order);
+            let watch_again_at =
+                standing.granted_ttl.and_then(|ttl| self.watchdog.tend(standing.order, ttl, pgherd_clock::boottime()));
             let tend_again_at = self.tend(standing);
             let guard = self.link.as_ref().and_then(Link::fd);
-            let until = act_again_at.into_iter().chain(tend_again_at).min();
+            let until = act_again_at.into_iter().chain(watch_again_at).chain(tend_again_at).min();
             if let Err(e) = self.alarm.wait_also(until, guard.as_slice()) {
                 // without an alarm there is no fence: the successor of this process fences first thing
                 log::error!(target: "critical", "the fence's alarm failed ({e}): ending the agent");
@@ -160,7 +199,7 @@ impl Fence {
     }
 
     /// Hands the order on to the guard process; when to look again. Never waits.
-    fn tend(&mut self, Standing { order, leaving }: Standing) -> Option<Instant> {
+    fn tend(&mut self, Standing { order, leaving, .. }: Standing) -> Option<Instant> {
         let Some(link) = &mut self.link else {
             if leaving {
                 let _ = self.dismiss.try_send(());

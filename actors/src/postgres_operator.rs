@@ -6,7 +6,7 @@ mod perform;
 
 use actix::prelude::*;
 use perform::perform;
-use pgherd_postgres::{GuardedUntil, OperationControl, Postgres, observe};
+use pgherd_postgres::{GuardedUntil, OperationControl, Postgres, WatchdogGate, observe};
 use pgherd_protocol::callbacks::Reloaded;
 use pgherd_protocol::coordinator::{OperationFinished, PostgresObserved};
 use pgherd_protocol::postgres_operator::{Busy, CancelOperation, ConfigChanged, ExtendFence, StartOperation};
@@ -20,6 +20,8 @@ pub struct PostgresOperator {
     finished: Recipient<OperationFinished>,
     /// Says whether the guard process is armed; `None` where there is none.
     guarded: Option<GuardedUntil>,
+    /// Says whether the watchdog is armed; `None` where it need not be.
+    watchdog: Option<WatchdogGate>,
     running: Option<Running>,
     /// Who is told of a reload.
     reloaded: Option<Recipient<Reloaded>>,
@@ -49,12 +51,26 @@ impl PostgresOperator {
         observed: Recipient<PostgresObserved>,
         finished: Recipient<OperationFinished>,
     ) -> Self {
-        Self { server, observed, finished, guarded: None, running: None, reloaded: None, config: ConfigTurn::Idle }
+        Self {
+            server,
+            observed,
+            finished,
+            guarded: None,
+            watchdog: None,
+            running: None,
+            reloaded: None,
+            config: ConfigTurn::Idle,
+        }
     }
 
     /// What needs the lock needs an armed guard process, too.
     pub fn guarded_by(self, guarded: Option<GuardedUntil>) -> Self {
         Self { guarded, ..self }
+    }
+
+    /// And an armed watchdog, where that is required.
+    pub fn watched_by(self, watchdog: Option<WatchdogGate>) -> Self {
+        Self { watchdog, ..self }
     }
 
     /// This one is told of every reload.
@@ -74,7 +90,9 @@ impl PostgresOperator {
         // The fence of a leader is no limit to what anybody may do.
         let control = Arc::new(match (operation.needs_lock(), fence) {
             (true, None) => OperationControl::new(Some(pgherd_types::Instant::default())),
-            (true, some) => OperationControl::new(some).guarded_by(self.guarded.clone()),
+            (true, some) => {
+                OperationControl::new(some).guarded_by(self.guarded.clone()).watched_by(self.watchdog.clone())
+            }
             (false, _) => OperationControl::new(None),
         });
         let stops = matches!(operation, Operation::Stop { .. });

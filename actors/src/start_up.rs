@@ -1,7 +1,7 @@
 //! What happens before the first word to the DCS: a PostgreSQL that no recorded promise allows to be writable is ended,
 //! and the fence is armed with the promise that does.
 
-use crate::fence_keeper::{self, FenceHandle};
+use crate::fence_keeper::{self, FenceHandle, Watch};
 use pgherd_guard::GuardProgram;
 use pgherd_kernel::LeaseView;
 use pgherd_postgres::{Alive, Killer, Postgres, alive, look_at_data_directory};
@@ -23,7 +23,7 @@ pub struct Inherited {
 
 /// Fence what must be fenced, arm the fence, and find or start the guard process, which is a run of `program`. Blocks;
 /// an error means that PostgreSQL may still be writable.
-pub fn inherit(server: &Postgres, program: &Path) -> Result<Inherited, String> {
+pub fn inherit(server: &Postgres, program: &Path, watch: Watch) -> Result<Inherited, String> {
     let record_path = server.state_dir().path().join("lease");
     let promise = fence_keeper::read_record(&record_path);
     let now = pgherd_clock::boottime();
@@ -44,7 +44,7 @@ pub fn inherit(server: &Postgres, program: &Path) -> Result<Inherited, String> {
         _ => FenceOrder::Disarmed,
     };
     let guard = GuardProgram { program: program.to_owned(), data_dir: server.options().data_dir.clone() };
-    let fence = fence_keeper::start(server.killer(), record_path, order, promise, Some(guard))
+    let fence = fence_keeper::start(server.killer(), record_path, order, promise, Some(guard), watch)
         .map_err(|e| format!("cannot start the fence thread: {e}"))?;
     Ok(Inherited { fence, promise })
 }

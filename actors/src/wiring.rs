@@ -143,10 +143,13 @@ fn links(
     let (one, two, three, four) = (server(), server(), server(), server());
     let monitor =
         PostgresMonitor::start_in_arbiter(postgres_thread, move |_| PostgresMonitor::new(one, looked, loop_wait));
-    let guarded = parts.inherited.fence.guarded();
+    let (guarded, watchdog) = (parts.inherited.fence.guarded(), parts.inherited.fence.watchdog_gate());
     let reloaded = callbacks.clone().recipient();
     let operator = PostgresOperator::start_in_arbiter(postgres_thread, move |_| {
-        PostgresOperator::new(two, looked_after, finished).guarded_by(guarded).telling_reloads(reloaded)
+        PostgresOperator::new(two, looked_after, finished)
+            .guarded_by(guarded)
+            .watched_by(watchdog)
+            .telling_reloads(reloaded)
     });
     let slots = SlotManager::start_in_arbiter(postgres_thread, move |_| SlotManager::new(three, aligned));
     let sync = SyncManager::start_in_arbiter(postgres_thread, move |_| SyncManager::new(four));

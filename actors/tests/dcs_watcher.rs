@@ -118,7 +118,7 @@ async fn a_whole_leadership_goes_through_the_watcher() {
     assert_eq!(a.send(renew(true)).await.unwrap(), Err(Refused::LeaseGone), "there is no lease yet");
     let first = a.send(renew(false)).await.unwrap().unwrap();
     assert!(!first.leader_proven);
-    assert_eq!(a.send(renew(true)).await.unwrap(), Err(Refused::Compare));
+    assert_eq!(a.send(renew(true)).await.unwrap(), Err(Refused::Absent));
     let grant = a.send(acquire()).await.unwrap().unwrap();
     assert_eq!(grant.lease, first.grant.lease);
     let proven = a.send(renew(true)).await.unwrap().unwrap();
@@ -284,6 +284,9 @@ impl Dcs for Scripted {
     fn write(&self, _: Option<LeaseId>, _: DcsWrite, _: Instant) -> Answer<'_, Result<(), Refused>> {
         self.writes_hang.set(self.writes_hang.get() + 1);
         Box::pin(std::future::pending())
+    }
+    fn remove_all(&self, _: Instant) -> Answer<'_, Result<(), Refused>> {
+        Box::pin(async { Ok(()) })
     }
     fn watch(&self, _: Option<i64>, _: Instant) -> Answer<'_, Result<Box<dyn Watch>, WatchEnded>> {
         self.watches.set(self.watches.get() + 1);

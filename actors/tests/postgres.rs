@@ -151,7 +151,7 @@ async fn a_cancelled_operation_is_given_up_and_only_by_its_own_number() {
     // A source that takes the connection and never says anything.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let from = Upstream { member: "x".into(), host: "127.0.0.1".to_owned(), port: silent.local_addr().unwrap().port() };
-    operator.send(start(1, Operation::Clone { from, replace: false })).await.unwrap().unwrap();
+    operator.send(start(1, Operation::Clone { from, replace: false, basebackup_only: false })).await.unwrap().unwrap();
     operator.send(ExtendFence(Instant::from_millis(5))).await.unwrap();
     operator.send(CancelOperation(OperationId(99))).await.unwrap();
     let _open = tokio::task::spawn_blocking(move || silent.accept().map(|(stream, _)| (silent, stream)))

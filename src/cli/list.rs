@@ -1,103 +1,135 @@
-//! `pgherd list`: the members of one or more clusters, read from the DCS. Standard error stays empty on success.
+//! `list` and `topology`: the members of one or more clusters, read from the DCS. Standard error stays empty on success.
 
-use super::{fail, members, variables};
-use crate::settings::{self, ClientSettings};
+use super::console::{Outcome, Stop, Verdict};
+use super::members::{members_json, members_table, members_tsv, members_yaml, service_lines, topology_table};
+use super::schedule;
+use super::session::Session;
 use clap::{Args, ValueEnum};
-use pgherd_dcs::{Dcs, Etcd3, EtcdOptions};
-use pgherd_types::{Cluster, MemberName, Refused};
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use pgherd_types::Cluster;
 use std::time::Duration;
 
 /// What to list, and how.
 #[derive(Args)]
 pub struct ListArguments {
-    /// The agent's YAML file: it says where the DCS is, and which cluster is meant by default.
-    #[arg(short = 'c', long = "config-file", value_name = "FILE", env = "PATRONICTL_CONFIG_FILE")]
-    config: PathBuf,
+    /// The clusters; by default the one of the settings.
+    #[arg(value_name = "CLUSTER")]
+    clusters: Vec<String>,
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "pretty")]
     format: Format,
     /// Show pending and scheduled restarts and tags even if no member has any.
     #[arg(short, long)]
     extended: bool,
-    /// The clusters; by default the one of the file.
+    /// Print the local time first.
+    #[arg(short, long)]
+    timestamp: bool,
+    #[command(flatten)]
+    again: Again,
+}
+
+/// What to show.
+#[derive(Args)]
+pub struct TopologyArguments {
+    /// The clusters; by default the one of the settings.
     #[arg(value_name = "CLUSTER")]
     clusters: Vec<String>,
+    #[command(flatten)]
+    again: Again,
+}
+
+/// Whether to look again.
+#[derive(Args)]
+pub struct Again {
+    /// Repeat every so many seconds, until Ctrl-C.
+    #[arg(short = 'w', long, value_name = "SECONDS")]
+    watch: Option<f64>,
+    /// Repeat every 2 seconds.
+    #[arg(short = 'W')]
+    watch_2s: bool,
 }
 
 /// The form of the output.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Format {
     /// A table.
     Pretty,
     /// One line of JSON for each cluster.
     Json,
     /// Tab-separated lines.
     Tsv,
+    /// YAML.
+    #[value(alias = "yml")]
+    Yaml,
 }
 
-/// How long etcd may take for one cluster.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Clears the screen and puts the cursor into its corner.
+const CLEAR: &str = "\x1b[2J\x1b[H";
 
-/// Runs the command.
-pub fn list(arguments: &ListArguments) -> ExitCode {
-    let settings = match settings::load_client(&arguments.config, variables()) {
-        Ok(settings) => settings,
-        Err(error) => return fail(error),
-    };
-    let scopes = match (arguments.clusters.is_empty(), &settings.scope) {
-        (false, _) => arguments.clusters.clone(),
-        (true, Some(scope)) => vec![scope.clone()],
-        (true, None) => {
-            eprintln!("pgherd: {}: names no scope; name the clusters to list", arguments.config.display());
-            return ExitCode::SUCCESS;
-        }
-    };
-    for scope in scopes {
-        match actix_rt::System::new().block_on(read(&settings, &scope)) {
-            // Whoever reads the list may have seen enough and gone.
-            Ok(cluster) if writeln!(std::io::stdout(), "{}", text(&scope, &cluster, arguments)).is_err() => {
-                return ExitCode::FAILURE;
-            }
-            Ok(_) => {}
-            Err(why) => return fail(why),
-        }
-    }
-    ExitCode::SUCCESS
-}
-
-async fn read(settings: &ClientSettings, scope: &str) -> Result<Cluster, String> {
-    let endpoints = &settings.etcd3.endpoints;
-    let options = EtcdOptions {
-        endpoints: endpoints.iter().map(|endpoint| endpoint.parse()).collect::<Result<_, _>>()?,
-        namespace: settings.namespace.clone(),
-        scope: scope.to_owned(),
-        // Nothing is written, so no member's name is needed.
-        member: MemberName::default(),
-    };
-    let why = match Etcd3::new(&options).read(pgherd_clock::boottime() + PATIENCE).await {
-        Ok(reading) => return Ok(reading.cluster),
-        Err(refused) => explain(refused),
-    };
-    Err(format!("cannot read the cluster {scope} from {}: {why}", endpoints.join(", ")))
-}
-
-fn explain(refused: Refused) -> String {
-    match refused {
-        Refused::Denied(why) | Refused::Unreachable(why) => why,
-        Refused::Absent | Refused::Compare | Refused::LeaseGone => "etcd gave an answer that no reading has".to_owned(),
+impl Again {
+    fn pause(&self) -> Result<Option<Duration>, Stop> {
+        let seconds = self.watch.or_else(|| self.watch_2s.then_some(2.0));
+        let bad = |_| Stop::error("--watch must be a number of seconds, not below zero");
+        seconds.map(Duration::try_from_secs_f64).transpose().map_err(bad)
     }
 }
 
-fn text(scope: &str, cluster: &Cluster, arguments: &ListArguments) -> String {
-    match arguments.format {
-        Format::Json => members::members_json(scope, cluster, arguments.extended),
-        Format::Tsv => members::members_tsv(scope, cluster, arguments.extended),
-        Format::Pretty => {
-            let table = members::members_table(scope, cluster, arguments.extended).to_string();
-            [table].into_iter().chain(members::service_lines(cluster)).collect::<Vec<_>>().join("\n")
+/// Runs `list`.
+pub async fn list(session: &Session<'_>, arguments: &ListArguments) -> Outcome {
+    let scopes = session.scopes(&arguments.clusters);
+    shown_again(session, &scopes, &arguments.again, arguments.timestamp, |scope, cluster| {
+        members_text(scope, cluster, arguments.format, arguments.extended)
+    })
+    .await
+}
+
+/// Runs `topology`.
+pub async fn topology(session: &Session<'_>, arguments: &TopologyArguments) -> Outcome {
+    let scopes = session.scopes(&arguments.clusters);
+    shown_again(session, &scopes, &arguments.again, false, |scope, cluster| {
+        with_service_lines(topology_table(scope, cluster).to_string(), cluster)
+    })
+    .await
+}
+
+/// The members in that form.
+pub fn members_text(scope: &str, cluster: &Cluster, format: Format, extended: bool) -> String {
+    match format {
+        Format::Json => members_json(scope, cluster, extended),
+        Format::Tsv => members_tsv(scope, cluster, extended),
+        Format::Yaml => members_yaml(scope, cluster, extended),
+        Format::Pretty => with_service_lines(members_table(scope, cluster, extended).to_string(), cluster),
+    }
+}
+
+fn with_service_lines(table: String, cluster: &Cluster) -> String {
+    [table].into_iter().chain(service_lines(cluster)).collect::<Vec<_>>().join("\n")
+}
+
+async fn shown_again(
+    session: &Session<'_>,
+    scopes: &[String],
+    again: &Again,
+    timestamp: bool,
+    text: impl Fn(&str, &Cluster) -> String,
+) -> Outcome {
+    let pause = again.pause()?;
+    if scopes.is_empty() {
+        session.console.complain("Warning: no cluster was named, and the settings have no scope");
+        return Ok(Verdict::Done);
+    }
+    loop {
+        if pause.is_some() && session.console.terminal {
+            session.console.write(CLEAR)?;
+        }
+        if timestamp {
+            session.console.say(schedule::stamp_seconds())?;
+        }
+        for scope in scopes {
+            session.console.say(text(scope, &session.cluster(scope).await?))?;
+        }
+        match pause {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return Ok(Verdict::Done),
         }
     }
 }

@@ -1,12 +1,12 @@
-//! The members of a cluster as rows and as text: a table, tab-separated lines, or JSON.
+//! The members of a cluster as rows and as text: a table, tab-separated lines, JSON or YAML.
 
-use super::python_json;
+use super::session::paused;
 use super::table::{Align, Column, Table};
-use crate::settings::scalar;
-use pgherd_types::{Cluster, Initialize, Lsn, Member};
+use super::{python_json, yaml_text};
+use pgherd_types::{Cluster, Initialize, Lsn, Member, MemberDoc, MemberName, Schedule};
 use pgherd_web::cluster::{Behind, MemberView, members};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One column of the list: its name in machine formats, its header in the table, and its value for a member.
 struct Field {
@@ -17,8 +17,12 @@ struct Field {
 
 struct Row<'a> {
     member: MemberView<'a>,
+    doc: &'a MemberDoc,
     host: String,
 }
+
+/// A longer line about a setting is not shown in tables.
+const REASON_CHARS_MAX: usize = 50;
 
 const fn field(name: &'static str, header: &'static str, align: Align, value: fn(&Row) -> Value) -> Field {
     Field { name, column: Column { header, align }, value }
@@ -41,8 +45,8 @@ const EXTENDED: &[Field] = &[
     field("Pending restart", "Pending restart", Align::Left, |r| {
         if r.member.pending_restart { "*".into() } else { Value::Null }
     }),
-    field("Pending restart reason", "Pending restart reason", Align::Left, |_| Value::Null),
-    field("Scheduled restart", "Scheduled restart", Align::Left, |_| Value::Null),
+    field("Pending restart reason", "Pending restart reason", Align::Left, |r| lines(&reasons(r.doc))),
+    field("Scheduled restart", "Scheduled restart", Align::Left, |r| scheduled(r.doc)),
     field("Tags", "Tags", Align::Left, |r| {
         let tags: Map<_, _> = r.member.tags.iter().map(|(k, v)| (k.clone(), tag_value(v))).collect();
         if tags.is_empty() { Value::Null } else { tags.into() }
@@ -53,26 +57,49 @@ fn role(member: &MemberView) -> &'static str {
     match member.role {
         "leader" => "Leader",
         "standby_leader" => "Standby Leader",
+        "sync_standby" => "Sync Standby",
+        "quorum_standby" => "Quorum Standby",
         _ => "Replica",
     }
 }
 
 fn lsn(row: &Row, position: fn(&Behind) -> Option<Lsn>) -> Value {
     let Some(behind) = &row.member.behind else { return Value::Null };
-    position(behind).map_or("unknown".into(), |lsn| lsn.to_string().into())
+    seen(behind, position).map_or("unknown".into(), |lsn| lsn.to_string().into())
 }
 
 /// In megabytes, rounded.
 fn lag_mb(row: &Row, position: fn(&Behind) -> Option<Lsn>) -> Value {
-    let bytes = row.member.behind.as_ref().and_then(|behind| behind.lag_bytes(position(behind)));
+    let bytes = row.member.behind.as_ref().and_then(|behind| behind.lag_bytes(seen(behind, position)));
     bytes.map_or(Value::Null, |bytes| ((bytes + (1 << 19)) >> 20).into())
+}
+
+/// Old members publish one position only.
+fn seen(behind: &Behind, position: fn(&Behind) -> Option<Lsn>) -> Option<Lsn> {
+    if behind.receive.is_none() && behind.replay.is_none() { behind.both } else { position(behind) }
+}
+
+/// `param: old->new`.
+fn reasons(doc: &MemberDoc) -> Vec<String> {
+    doc.pending_restart_reason.iter().map(|(name, old, new)| format!("{name}: {old}->{new}")).collect()
+}
+
+fn lines(lines: &[String]) -> Value {
+    if lines.is_empty() { Value::Null } else { lines.join("\n").into() }
+}
+
+fn scheduled(doc: &MemberDoc) -> Value {
+    let Some(restart) = &doc.scheduled_restart else { return Value::Null };
+    let below = restart.shown.iter().find(|(name, _)| name == "postgres_version").map(|(_, json)| tag_value(json));
+    let below = below.map(|version| format!(" if version < {}", plain(&version))).unwrap_or_default();
+    format!("{}{below}", restart.text).into()
 }
 
 fn tag_value(json: &str) -> Value {
     serde_json::from_str(json).unwrap_or_else(|_| json.into())
 }
 
-fn rows(cluster: &Cluster) -> Vec<Row<'_>> {
+fn rows<'a>(cluster: &'a Cluster) -> Vec<Row<'a>> {
     let members = members(cluster);
     let endpoints = || members.iter().filter_map(|member| member.endpoint.as_ref());
     let hosts: BTreeSet<_> = endpoints().map(|(host, _)| host).collect();
@@ -83,7 +110,11 @@ fn rows(cluster: &Cluster) -> Vec<Row<'_>> {
         Some((host, _)) => host.clone(),
         None => String::new(),
     };
-    members.iter().map(|member| Row { host: host(member), member: member.clone() }).collect()
+    let row = |member: &MemberView<'a>| {
+        let doc = &cluster.members.get(&MemberName::from(member.name))?.doc;
+        Some(Row { host: host(member), doc, member: member.clone() })
+    };
+    members.iter().filter_map(row).collect()
 }
 
 fn fields(rows: &[Row], extended: bool) -> Vec<&'static Field> {
@@ -93,17 +124,70 @@ fn fields(rows: &[Row], extended: bool) -> Vec<&'static Field> {
 
 /// The table for people.
 pub fn members_table(scope: &str, cluster: &Cluster, extended: bool) -> Table {
-    let rows = rows(cluster);
-    let fields = fields(&rows, extended);
-    let cell = |value: Value| match value {
-        Value::Object(tags) => yaml_block(&tags),
+    table(scope, cluster, &rows(cluster), extended)
+}
+
+/// The same, each member indented below the one it replicates from.
+pub fn topology_table(scope: &str, cluster: &Cluster) -> Table {
+    let mut rows: BTreeMap<_, _> = rows(cluster).into_iter().map(|row| (row.member.name, row)).collect();
+    let ordered = tree(cluster);
+    let ordered = ordered.iter().filter_map(|(depth, name)| Some((*depth, rows.remove(name)?)));
+    let (depths, rows): (Vec<usize>, Vec<Row>) = ordered.unzip();
+    let mut table = table(scope, cluster, &rows, false);
+    for (row, depth) in table.rows.iter_mut().zip(depths) {
+        row[0] = format!("{}+ {}", "  ".repeat(depth), row[0]);
+    }
+    table
+}
+
+/// Every member with its depth, each after its source. Who names no other member follows the leader.
+fn tree(cluster: &Cluster) -> Vec<(usize, &str)> {
+    let leader = cluster.leader_member().map(|member| &member.name);
+    let source = |member: &Member| {
+        let named = member.doc.tags.replicatefrom.as_deref().map(MemberName::from);
+        let named = named.filter(|name| *name != member.name && cluster.members.contains_key(name));
+        if leader == Some(&member.name) { None } else { named.or_else(|| leader.cloned()) }
+    };
+    let mut below: BTreeMap<Option<MemberName>, Vec<&MemberName>> = BTreeMap::new();
+    for member in cluster.members.values() {
+        below.entry(source(member)).or_default().push(&member.name);
+    }
+    let mut open: Vec<_> = below.remove(&None).unwrap_or_default().into_iter().rev().map(|name| (0, name)).collect();
+    let mut ordered = Vec::new();
+    while let Some((depth, name)) = open.pop() {
+        ordered.push((depth, name));
+        let followers = below.remove(&Some(name.clone())).unwrap_or_default();
+        open.extend(followers.into_iter().rev().map(|follower| (depth + 1, follower)));
+    }
+    // Members that name each other in a ring are below nobody.
+    for member in cluster.members.keys() {
+        if !ordered.iter().any(|(_, name)| *name == member) {
+            ordered.push((0, member));
+        }
+    }
+    ordered.into_iter().map(|(depth, name)| (depth, name.as_str())).collect()
+}
+
+fn table(scope: &str, cluster: &Cluster, rows: &[Row], extended: bool) -> Table {
+    let fields = fields(rows, extended);
+    let cell = |field: &Field, row: &Row| match (field.value)(row) {
+        tags @ Value::Object(_) => yaml_text::block(&tags).trim_end().to_owned(),
+        other if field.name == "Pending restart reason" => without_long_lines(&plain(&other)),
         other => plain(&other),
     };
     Table {
         title: format!(" Cluster: {scope} ({}) ", system_id(cluster)),
         columns: fields.iter().map(|field| field.column.clone()).collect(),
-        rows: rows.iter().map(|row| fields.iter().map(|field| cell((field.value)(row))).collect()).collect(),
+        rows: rows.iter().map(|row| fields.iter().map(|field| cell(field, row)).collect()).collect(),
     }
+}
+
+fn without_long_lines(text: &str) -> String {
+    let short = |line: &str| match line.split_once(':').filter(|_| line.chars().count() > REASON_CHARS_MAX) {
+        Some((name, _)) => format!("{name}: [hidden - too long]"),
+        None => line.to_owned(),
+    };
+    text.lines().map(short).collect::<Vec<_>>().join("\n")
 }
 
 fn system_id(cluster: &Cluster) -> String {
@@ -117,10 +201,19 @@ fn system_id(cluster: &Cluster) -> String {
 
 /// What is printed below the table.
 pub fn service_lines(cluster: &Cluster) -> Vec<String> {
-    let config = cluster.config.as_ref().and_then(|config| serde_json::from_str::<Value>(&config.text).ok());
-    let paused = config.is_some_and(|config| config["pause"] == true);
-    let mode = paused.then(|| " Maintenance mode: on".to_owned());
-    mode.into_iter().chain(cluster.members.values().filter_map(trouble_line)).collect()
+    let mode = paused(cluster).then(|| " Maintenance mode: on".to_owned());
+    let scheduled = scheduled_switchover(cluster).into_iter().flatten();
+    mode.into_iter().chain(scheduled).chain(cluster.members.values().filter_map(trouble_line)).collect()
+}
+
+/// Right-aligned to the first line's colon.
+fn scheduled_switchover(cluster: &Cluster) -> Option<Vec<String>> {
+    let key = cluster.failover.as_ref()?;
+    let Schedule::At { text, .. } = key.schedule.as_ref()? else { return None };
+    let line = |what: &str, value: &str| format!("{what:>24}: {value}");
+    let parts = [("from", &key.leader), ("to", &key.candidate)];
+    let parts = parts.iter().filter_map(|(what, name)| Some(line(what, name.as_ref()?.as_str())));
+    Some([line("Switchover scheduled at", text)].into_iter().chain(parts).collect())
 }
 
 /// What a person must mend at a member, in its own words.
@@ -134,7 +227,7 @@ pub fn members_tsv(scope: &str, cluster: &Cluster, extended: bool) -> String {
     let rows = rows(cluster);
     let fields = fields(&rows, extended);
     let cell = |value: Value| match value {
-        Value::Object(tags) => yaml_flow(&tags),
+        tags @ Value::Object(_) => yaml_text::flow(&tags),
         other => plain(&other),
     };
     let header = fields.iter().map(|field| field.name.to_owned()).collect::<Vec<_>>().join("\t");
@@ -148,6 +241,15 @@ pub fn members_tsv(scope: &str, cluster: &Cluster, extended: bool) -> String {
 
 /// One line: an array of objects without their empty values.
 pub fn members_json(scope: &str, cluster: &Cluster, extended: bool) -> String {
+    python_json::line(&objects(scope, cluster, extended))
+}
+
+/// The same as YAML.
+pub fn members_yaml(scope: &str, cluster: &Cluster, extended: bool) -> String {
+    yaml_text::block(&objects(scope, cluster, extended)).trim_end().to_owned()
+}
+
+fn objects(scope: &str, cluster: &Cluster, extended: bool) -> Value {
     let rows = rows(cluster);
     let fields = fields(&rows, extended);
     let object = |row: &Row| {
@@ -156,7 +258,7 @@ pub fn members_json(scope: &str, cluster: &Cluster, extended: bool) -> String {
         object.extend(values.filter(|(_, value)| !value.is_null() && *value != ""));
         Value::Object(object)
     };
-    python_json::line(&rows.iter().map(object).collect())
+    rows.iter().map(object).collect()
 }
 
 fn plain(value: &Value) -> String {
@@ -164,36 +266,6 @@ fn plain(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
-    }
-}
-
-/// `a: 1`, one line for each tag, by name.
-fn yaml_block(tags: &Map<String, Value>) -> String {
-    sorted(tags).collect::<Vec<_>>().join("\n")
-}
-
-/// `{a: 1, b: x}`.
-fn yaml_flow(tags: &Map<String, Value>) -> String {
-    format!("{{{}}}", sorted(tags).collect::<Vec<_>>().join(", "))
-}
-
-fn sorted(tags: &Map<String, Value>) -> impl Iterator<Item = String> {
-    let mut tags: Vec<_> = tags.iter().collect();
-    tags.sort_by_key(|(name, _)| *name);
-    tags.into_iter().map(|(name, value)| format!("{name}: {}", yaml_scalar(value)))
-}
-
-/// Text is quoted where YAML would read something else than text.
-fn yaml_scalar(value: &Value) -> String {
-    let Value::String(text) = value else { return value.to_string() };
-    let special = text.starts_with(|c: char| "-?:,[]{}#&*!|>'\"%@` ".contains(c))
-        || text.contains(": ")
-        || text.contains(" #")
-        || text.ends_with([' ', ':'])
-        || text.contains([',', '{', '}', '[', ']', '\n']);
-    match scalar::resolve(text) {
-        config::ValueKind::String(_) if !special => text.clone(),
-        _ => format!("'{}'", text.replace('\'', "''")),
     }
 }
 

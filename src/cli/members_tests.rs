@@ -119,3 +119,50 @@ fn a_members_trouble_is_told_below_the_table() {
     let cluster = Cluster { members: [("pg1".into(), member)].into(), ..Cluster::default() };
     assert_eq!(service_lines(&cluster), [" pg1: diverged:?at 0/3"]);
 }
+
+#[test]
+fn the_tree_follows_replicatefrom() {
+    let from = |name: &str, source: &str| {
+        let mut member = standby(name, "10.0.0.1:5432");
+        member.doc.tags.replicatefrom = Some(source.to_owned());
+        member
+    };
+    let leader = leader("postgresql0", "10.0.0.1:5432");
+    // b and c name each other, d itself, e nobody there is
+    let members = [from("a", "f"), from("b", "c"), from("c", "b"), from("d", "d"), from("e", "gone"), from("f", "e")];
+    let names = |cluster: &Cluster| {
+        let rows = topology_table("x", cluster).rows;
+        rows.into_iter().map(|row| row[0].clone()).collect::<Vec<_>>()
+    };
+    let mut cluster = cluster(members.into_iter().chain([leader]));
+    let expected = ["+ postgresql0", "  + d", "  + e", "    + f", "      + a", "+ b", "+ c"];
+    assert_eq!(names(&cluster), expected);
+    cluster.leader = None;
+    let expected = ["+ d", "+ e", "  + f", "    + a", "+ postgresql0", "+ b", "+ c"];
+    assert_eq!(names(&cluster), expected);
+}
+
+#[test]
+fn a_long_reason_is_hidden_in_tables_only() {
+    let reason = |old: &str| ("shared_preload_libraries".to_owned(), old.to_owned(), "b".to_owned());
+    let doc = MemberDoc { pending_restart_reason: vec![reason("a"), reason(&"a".repeat(30))], ..MemberDoc::default() };
+    let cluster = cluster([member("m", "10.0.0.1:5432", doc)]);
+    let table = members_table("x", &cluster, true).to_string();
+    assert!(
+        table.contains("| shared_preload_libraries: a->b ")
+            && table.contains("shared_preload_libraries: [hidden - too long]"),
+        "{table}"
+    );
+    let whole = format!("shared_preload_libraries: a->b\\nshared_preload_libraries: {}->b", "a".repeat(30));
+    assert!(members_json("x", &cluster, true).contains(&whole));
+}
+
+#[test]
+fn an_old_member_has_one_position() {
+    let doc = MemberDoc { xlog_location: Some(Lsn(0x400_04E8)), ..MemberDoc::default() };
+    let json = members_json("x", &cluster([member("m", "10.0.0.1:5432", doc)]), false);
+    assert!(
+        json.ends_with(r#""Receive LSN": "0/40004E8", "Receive Lag": 0, "Replay LSN": "0/40004E8", "Replay Lag": 0}]"#),
+        "{json}"
+    );
+}

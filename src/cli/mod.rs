@@ -1,13 +1,41 @@
 //! The command line: one file a command.
 
+pub mod client;
+pub mod config_change;
+pub mod console;
+pub mod dcs_url;
 pub mod demo;
+pub mod dsn;
+pub mod edit_config;
+pub mod editor;
+pub mod flush;
+pub mod history;
 pub mod list;
 pub mod members;
+pub mod pause;
 pub mod python_json;
+pub mod reinit;
+pub mod reload;
+pub mod remove;
+pub mod rest;
+pub mod restart;
 pub mod run;
+pub mod schedule;
+pub mod selection;
+pub mod session;
+pub mod show_config;
+pub mod switchover;
 pub mod table;
+#[cfg(test)]
+mod tests;
+pub mod version;
+pub mod yaml_text;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+use client::{Call, ClientCommand};
+use console::Console;
+use session::{CalledAs, Connection};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -15,6 +43,8 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(name = "pgherd", version, about, max_term_width = 100)]
 struct Arguments {
+    #[command(flatten)]
+    connection: Connection,
     #[command(subcommand)]
     command: Command,
 }
@@ -28,8 +58,8 @@ enum Command {
     },
     /// Show a three-node cluster on this machine.
     Demo(demo::DemoArguments),
-    /// Print the members of a cluster.
-    List(list::ListArguments),
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 /// Parses the arguments and runs the command.
@@ -37,10 +67,19 @@ pub fn main() -> ExitCode {
     if let Some(data_dir) = pgherd_guard::wanted(std::env::args_os()) {
         return pgherd_guard::run(&data_dir).map_or_else(fail, |()| ExitCode::SUCCESS);
     }
-    match Arguments::parse().command {
+    let Arguments { connection, command } = Arguments::parse();
+    if !matches!(command, Command::Client(_)) && connection != Connection::default() {
+        let text = "options before the command are for those that ask a cluster";
+        Arguments::command().error(ErrorKind::ArgumentConflict, text).exit();
+    }
+    match command {
         Command::Run { config } => run::run(&config),
         Command::Demo(arguments) => demo::demo(&arguments),
-        Command::List(arguments) => list::list(&arguments),
+        Command::Client(command) => {
+            let (called_as, console) = (CalledAs::of(std::env::args_os().next().as_deref()), Console::process());
+            let call = Call { called_as, connection: &connection, variables: variables(), console: &console };
+            ExitCode::from(client::run(&command, call, client::ctrl_c()))
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::error::SettingsError;
 use super::secret::Secret;
 use super::section::Section;
 use pgherd_actors::dynamic_settings;
+use pgherd_postgres::{BootstrapMethod, command_words};
 use pgherd_types::Settings;
 use serde_json::Value;
 
@@ -29,12 +30,20 @@ pub struct Bootstrap {
     pub initdb: Vec<String>,
     /// Lines appended to `pg_hba.conf` after initdb when `postgresql.pg_hba` is not set.
     pub pg_hba: Vec<String>,
+    /// The program that makes a new cluster; `None` for initdb.
+    pub method: Option<BootstrapMethod>,
+    /// The script that is run in a new cluster.
+    pub post_bootstrap: Option<String>,
     /// Roles to make.
     pub users: Vec<BootstrapUser>,
 }
 
 /// Options that the agent sets itself, or that would break what it relies on.
-const INITDB_OWN: &[&str] = &["pgdata", "nosync", "pwfile", "sync-only", "version", "username"];
+const INITDB_OWN: &[&str] = &["username"];
+/// Options with which no cluster is made.
+const INITDB_FORBIDDEN: &[&str] = &["pgdata", "nosync", "no-sync", "pwfile", "pwprompt", "sync-only", "version"];
+/// What is wrong with a command line that has no words.
+pub const UNUSABLE_COMMAND: &str = "the command is empty, or a quote or backslash in it has no end";
 
 /// Reads the section.
 pub fn read(section: Section) -> Result<Bootstrap, SettingsError> {
@@ -43,14 +52,42 @@ pub fn read(section: Section) -> Result<Bootstrap, SettingsError> {
         dcs: dcs(&section)?,
         initdb: options(&section, "initdb", INITDB_OWN)?,
         pg_hba: section.texts("pg_hba")?.unwrap_or_default(),
+        method: method(&section)?,
+        post_bootstrap: post_bootstrap(&section)?,
         users: users(&section)?,
     };
-    if let Some(method) = section.text("method")?.filter(|method| method != "initdb") {
-        return Err(section.error("method", format!("only initdb is supported yet, not {method}")));
+    for option in &bootstrap.initdb {
+        let name = option.trim_start_matches('-').split('=').next().unwrap_or_default();
+        if INITDB_FORBIDDEN.contains(&name) {
+            section.warn("initdb", &format!("the option {name} is not allowed: no cluster can be made with it"));
+        }
     }
-    section.without_effect_yet(&["post_bootstrap", "post_init"]);
     section.finish();
     Ok(bootstrap)
+}
+
+/// The section that `method` names, if it names a command; else initdb.
+fn method(section: &Section) -> Result<Option<BootstrapMethod>, SettingsError> {
+    let Some(name) = section.text("method")?.filter(|name| name != "initdb") else { return Ok(None) };
+    let map = match section.raw(&name) {
+        None => None,
+        Some(Value::Object(map)) => BootstrapMethod::from_section(&name, map).map_err(|e| section.error(&name, e))?,
+        Some(_) => return Err(section.error(&name, "must be a map: the section of a bootstrap method")),
+    };
+    match &map {
+        None => section.warn("method", &format!("bootstrap.{name} names no command: initdb is used")),
+        Some(method) => {
+            command_words(&method.command).ok_or_else(|| section.error(&name, UNUSABLE_COMMAND))?;
+        }
+    }
+    Ok(map)
+}
+
+fn post_bootstrap(section: &Section) -> Result<Option<String>, SettingsError> {
+    let both = (section.text("post_bootstrap")?, section.text("post_init")?);
+    let Some(command) = both.0.or(both.1) else { return Ok(None) };
+    command_words(&command).ok_or_else(|| section.error("post_bootstrap", UNUSABLE_COMMAND))?;
+    Ok(Some(command))
 }
 
 fn dcs(section: &Section) -> Result<String, SettingsError> {

@@ -20,6 +20,7 @@ pub mod scalar;
 pub mod secret;
 pub mod section;
 pub mod tags;
+pub mod watchdog;
 pub mod yaml;
 
 pub use error::SettingsError;
@@ -42,33 +43,49 @@ pub struct Loaded {
 
 /// Reads the file or directory at `path` and the given environment variables over it.
 pub fn load(path: &Path, variables: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, SettingsError> {
-    let (reading, tree) = read_tree(path, variables)?;
+    let (reading, tree) = read_tree(Some(path), variables)?;
     let settings = node::read(&reading, &tree)?;
     Ok(Loaded { settings, warnings: reading.warnings.into_inner() })
 }
 
-/// The same for a command that only reads the cluster: an agent's file will do, and so will one with the DCS alone.
+/// A DCS that a command names instead of the one in the settings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OtherDcs {
+    /// `host:port`.
+    pub host: String,
+    /// The namespace, unless the settings' own is meant.
+    pub namespace: Option<String>,
+}
+
+/// The same for a command that works on a cluster from outside: an agent's file will do, so will one with the DCS alone, and
+/// so will none.
 pub fn load_client(
-    path: &Path,
+    path: Option<&Path>,
     variables: impl IntoIterator<Item = (String, String)>,
+    dcs: Option<OtherDcs>,
 ) -> Result<ClientSettings, SettingsError> {
-    let (reading, tree) = read_tree(path, variables)?;
+    let (reading, mut tree) = read_tree(path, variables)?;
+    if let Some(OtherDcs { host, namespace }) = dcs {
+        tree.retain(|key, _| key != "etcd3" && !node::OTHER_STORES.contains(&key.as_str()));
+        tree.insert("etcd3".to_owned(), serde_json::json!({"hosts": [host]}));
+        tree.extend(namespace.map(|namespace| ("namespace".to_owned(), namespace.into())));
+    }
     node::read_client(&reading, &tree)
 }
 
 fn read_tree(
-    path: &Path,
+    path: Option<&Path>,
     variables: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Reading, serde_json::Map<String, serde_json::Value>), SettingsError> {
     let mut warnings = Vec::new();
-    let files = files::read(path, &mut warnings)?;
+    let files = path.map(|path| files::read(path, &mut warnings)).transpose()?.unwrap_or_default();
     let environment = environment::read(variables, &mut warnings)?;
 
     let mut origins = HashMap::new();
     for entries in files.iter().map(|file| &file.entries).chain([&environment.entries]) {
         note_origins("", entries, &mut origins);
     }
-    let name = path.display().to_string();
+    let name = path.map_or_else(|| "environment".to_owned(), |path| path.display().to_string());
     let unusable = |e: config::ConfigError| SettingsError::at(&name, e.to_string());
     let layers = files.into_iter().fold(Config::builder(), |layers, file| layers.add_source(file));
     let tree = layers.add_source(environment).build().map_err(unusable)?;

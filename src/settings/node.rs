@@ -5,10 +5,11 @@ use super::error::SettingsError;
 use super::etcd3::{self, Etcd3};
 use super::log::{self, Log};
 use super::postgresql::{self, Postgresql};
-use super::restapi::{self, RestApi};
+use super::restapi::{self, Login, RestApi};
 use super::section::{Reading, Section};
-use super::tags;
+use super::{tags, watchdog};
 use pgherd_types::{MemberName, Tags};
+use pgherd_watchdog::WatchdogOptions;
 use serde_json::{Map, Value};
 
 /// One node's settings.
@@ -32,34 +33,12 @@ pub struct NodeSettings {
     pub tags: Tags,
     /// The log.
     pub log: Log,
-    /// The watchdog device; read, not used yet.
-    pub watchdog: Watchdog,
-}
-
-/// When a watchdog device is used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WatchdogMode {
-    /// Never.
-    Off,
-    /// If there is one.
-    Automatic,
-    /// No leader without one.
-    Required,
-}
-
-/// The watchdog device.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Watchdog {
-    /// When it is used.
-    pub mode: WatchdogMode,
-    /// Its file.
-    pub device: String,
-    /// Seconds between the end of the lease and its firing; -1 is half the ttl.
-    pub safety_margin: i64,
+    /// The watchdog device.
+    pub watchdog: WatchdogOptions,
 }
 
 /// Keys of other stores: a node with only such a section cannot run yet.
-const OTHER_STORES: &[&str] = &["etcd", "consul", "zookeeper", "exhibitor", "kubernetes", "raft"];
+pub(super) const OTHER_STORES: &[&str] = &["etcd", "consul", "zookeeper", "exhibitor", "kubernetes", "raft"];
 
 /// Reads the whole tree.
 pub fn read(reading: &Reading, map: &Map<String, Value>) -> Result<NodeSettings, SettingsError> {
@@ -80,7 +59,7 @@ pub fn read(reading: &Reading, map: &Map<String, Value>) -> Result<NodeSettings,
         postgresql: postgresql::read(root.section("postgresql")?)?,
         tags: tags::read(root.section("tags")?)?,
         log: log::read(root.section("log")?)?,
-        watchdog: watchdog(root.section("watchdog")?)?,
+        watchdog: watchdog::read(root.section("watchdog")?)?,
     };
     ctl(root.section("ctl")?);
     root.without_effect_yet(&["thread_pool_size", "thread_stack_size", "citus"]);
@@ -88,23 +67,28 @@ pub fn read(reading: &Reading, map: &Map<String, Value>) -> Result<NodeSettings,
     Ok(settings)
 }
 
-/// What a command needs that only reads the cluster.
+/// What a command needs that works on a cluster from outside.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ClientSettings {
     /// The cluster, unless the command names one.
     pub scope: Option<String>,
     /// Under which path the keys of clusters live.
     pub namespace: String,
-    /// The DCS.
-    pub etcd3: Etcd3,
+    /// The DCS, if one is named.
+    pub etcd3: Option<Etcd3>,
+    /// For the members' REST APIs.
+    pub login: Option<Login>,
 }
 
 /// Reads only what such a command needs.
 pub fn read_client(reading: &Reading, map: &Map<String, Value>) -> Result<ClientSettings, SettingsError> {
     let root = Section::root(reading, map);
     stores(&root)?;
-    let etcd3 = etcd3::read(root.section("etcd3")?)?;
-    Ok(ClientSettings { scope: root.text("scope")?, namespace: namespace(&root)?, etcd3 })
+    let etcd3 = root.section("etcd3")?;
+    let etcd3 = etcd3.exists().then(|| etcd3::read(etcd3)).transpose()?;
+    let own = restapi::authentication(&root.section("ctl")?)?;
+    let login = own.map_or_else(|| restapi::authentication(&root.section("restapi")?), |login| Ok(Some(login)))?;
+    Ok(ClientSettings { scope: root.text("scope")?, namespace: namespace(&root)?, etcd3, login })
 }
 
 /// A name that becomes one part of a DCS key.
@@ -138,28 +122,7 @@ fn stores(root: &Section) -> Result<(), SettingsError> {
     Ok(())
 }
 
-fn watchdog(section: Section) -> Result<Watchdog, SettingsError> {
-    let mode = match section.raw("mode") {
-        None => WatchdogMode::Automatic,
-        Some(Value::Bool(false)) => WatchdogMode::Off,
-        Some(_) => match section.text("mode")?.unwrap_or_default().as_str() {
-            "off" => WatchdogMode::Off,
-            "automatic" => WatchdogMode::Automatic,
-            "required" => WatchdogMode::Required,
-            other => return Err(section.error("mode", format!("must be off, automatic or required, not {other}"))),
-        },
-    };
-    if mode == WatchdogMode::Required {
-        section.warn("mode", "is not supported yet: this node would lead without a watchdog");
-    }
-    let device = section.text("device")?.unwrap_or_else(|| "/dev/watchdog".to_owned());
-    let safety_margin = section.integer("safety_margin")?.unwrap_or(5);
-    section.without_effect_yet(&["driver"]);
-    section.finish();
-    Ok(Watchdog { mode, device, safety_margin })
-}
-
-/// The section of the command-line client; nothing of it is used yet, and its keys are no mistakes.
+/// The section of the command-line client: its keys are no mistakes in an agent's file.
 fn ctl(section: Section) {
     for key in ["authentication", "insecure", "cacert", "certfile", "keyfile", "keyfile_password"] {
         section.raw(key);

@@ -1,12 +1,13 @@
 //! `postgresql`: the server this node runs.
 
 use super::address::{HostPort, host_port};
-use super::bootstrap::options;
+use super::bootstrap::{UNUSABLE_COMMAND, options};
 use super::error::SettingsError;
 use super::restapi::connect_address;
 use super::secret::Secret;
 use super::section::Section;
 use pgherd_actors::wiring::LocalPolicy;
+use pgherd_postgres::{ReplicaMethod, command_words};
 use pgherd_types::CallbackAction;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,6 +56,10 @@ pub struct Postgresql {
     pub recovery_conf: Option<Vec<(String, String)>>,
     /// Options for pg_basebackup, `--name` or `--name=value`.
     pub basebackup: Vec<String>,
+    /// The ways to make a replica, in order; empty leaves them to the dynamic configuration.
+    pub create_replica_methods: Vec<String>,
+    /// Those of them that are programs, and others that the dynamic configuration may name.
+    pub replica_methods: Vec<ReplicaMethod>,
     /// Options for pg_rewind, in the same form.
     pub rewind_options: Vec<String>,
     /// What may be done with diverged data here; what is not said is left to the dynamic configuration.
@@ -132,8 +137,6 @@ const LATER: &[&str] = &[
     "pg_ident_replica",
     "pg_ident_standby_leader",
     "custom_conf",
-    "create_replica_methods",
-    "create_replica_method",
     "use_unix_socket_repl",
     "krbsrvname",
     "config_base_name",
@@ -145,6 +148,11 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
     let data_dir = absolute(&section, "data_dir", section.required_text("data_dir")?)?;
     let logins = section.section("authentication")?;
     let superuser = login(&logins, "superuser")?.ok_or_else(|| logins.missing("superuser"))?;
+    let named = match section.texts("create_replica_methods")? {
+        None => section.texts("create_replica_method")?,
+        named => named,
+    };
+    let create_replica_methods = named.unwrap_or_default();
     let postgresql = Postgresql {
         listen_addresses,
         port: first.port,
@@ -168,6 +176,8 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
             Some(_) => Some(section.parameters("recovery_conf")?),
         },
         basebackup: options(&section, "basebackup", BASEBACKUP_OWN)?,
+        replica_methods: replica_methods(&section, &create_replica_methods)?,
+        create_replica_methods,
         rewind_options: options(&section, "rewind", REWIND_OWN)?,
         policy: LocalPolicy {
             use_pg_rewind: section.flag("use_pg_rewind")?,
@@ -188,6 +198,28 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
     section.without_effect_yet(LATER);
     section.finish();
     Ok(postgresql)
+}
+
+/// The sections of the methods in the list, and every other map that names a command.
+fn replica_methods(section: &Section, listed: &[String]) -> Result<Vec<ReplicaMethod>, SettingsError> {
+    let is_method = |value: &serde_json::Value| value.get("command").is_some();
+    let others = section.entries().filter(|(_, value)| is_method(value)).map(|(name, _)| name);
+    let mut methods: Vec<ReplicaMethod> = Vec::new();
+    for name in listed.iter().chain(others).filter(|name| *name != "basebackup") {
+        if methods.iter().any(|method| method.name == *name) {
+            continue;
+        }
+        let empty = serde_json::Map::new();
+        let map = match section.raw(name) {
+            None => &empty,
+            Some(serde_json::Value::Object(map)) => map,
+            Some(_) => return Err(section.error(name, "must be a map: the section of a replica method")),
+        };
+        let method = ReplicaMethod::from_section(name, map).map_err(|e| section.error(name, e))?;
+        command_words(&method.command).ok_or_else(|| section.error(name, UNUSABLE_COMMAND))?;
+        methods.push(method);
+    }
+    Ok(methods)
 }
 
 /// `h1,h2:port`: all the addresses, and the first with the port.

@@ -79,7 +79,8 @@ pub fn connect_address(
     }
 }
 
-fn authentication(section: &Section) -> Result<Option<Login>, SettingsError> {
+/// The login of a section, also in its old form `auth`.
+pub fn authentication(section: &Section) -> Result<Option<Login>, SettingsError> {
     if let Some(old) = section.text("auth")? {
         let (username, password) =
             old.split_once(':').ok_or_else(|| section.error("auth", "must be username:password"))?;

@@ -1,7 +1,7 @@
 //! The settings as a whole: a good file, and everything that can be wrong with one.
 
 use super::*;
-use crate::settings::node::WatchdogMode;
+use pgherd_watchdog::{WatchdogDriver, WatchdogMode};
 use std::path::PathBuf;
 
 const GOOD: &str = r#"
@@ -72,7 +72,7 @@ fn a_good_file_gives_typed_settings() {
     assert_eq!(s.restapi.api_url(), "http://10.0.0.1:8008/patroni");
     assert_eq!(s.etcd3.endpoints, ["http://10.0.0.1:2379", "http://10.0.0.2:2380"]);
     assert_eq!(s.bootstrap.dcs, r#"{"ttl":3,"loop_wait":1,"retry_timeout":1,"postgresql":{"use_slots":true}}"#);
-    assert_eq!(s.bootstrap.initdb, ["--data-checksums", "--encoding=UTF8"]);
+    assert_eq!(s.bootstrap.initdb, ["--data-checksums", "--encoding=UTF8", "--pwfile=/x"]);
     assert_eq!(s.bootstrap.users[0].options, ["createdb"]);
     let p = &s.postgresql;
     assert_eq!((p.listen_addresses.as_str(), p.port), ("127.0.0.1,10.0.0.1", 5433));
@@ -107,6 +107,37 @@ fn commands_are_split_like_a_shell_line() {
     assert!(warnings.iter().any(|w| w.contains("postgresql.callbacks.on_wrong: unknown key")), "{warnings:?}");
     let error = error_of(&text.replace("'two words'", "'two words"));
     assert!(error.contains("postgresql.pre_promote: has a quote or a backslash without its end"), "{error}");
+}
+
+#[test]
+fn the_watchdogs_words_are_those_of_others() {
+    let read = |line: &str| {
+        load_text(&GOOD.replacen("watchdog: {mode: off}", line, 1)).map(|l| (l.settings.watchdog, l.warnings))
+    };
+    let others = load_text(GOOD).unwrap().warnings.len();
+    for (line, mode) in [
+        ("", WatchdogMode::Automatic),
+        ("watchdog: {mode: auto}", WatchdogMode::Automatic),
+        ("watchdog: {mode: Required}", WatchdogMode::Required),
+        ("watchdog: {mode: require}", WatchdogMode::Required),
+        ("watchdog: {mode: 'off'}", WatchdogMode::Off),
+        ("watchdog: {mode: disabled}", WatchdogMode::Off),
+        ("watchdog: {mode: no}", WatchdogMode::Off),
+    ] {
+        let (watchdog, warnings) = read(line).unwrap();
+        assert_eq!((watchdog.mode, warnings.len()), (mode, others), "{line}: {warnings:?}");
+    }
+    let (watchdog, warnings) =
+        read("watchdog: {mode: sometimes, driver: testing, device: /x, safety_margin: -1}").unwrap();
+    assert_eq!((watchdog.mode, watchdog.driver), (WatchdogMode::Off, WatchdogDriver::Testing));
+    assert_eq!((watchdog.device.to_str(), watchdog.safety_margin_s), (Some("/x"), None));
+    assert!(warnings.iter().any(|w| w.contains("watchdog.mode: is not known")), "{warnings:?}");
+    for (line, what) in [
+        ("watchdog: {safety_margin: -2}", "watchdog.safety_margin: must be"),
+        ("watchdog: {driver: other}", "watchdog.driver: must be"),
+    ] {
+        assert!(read(line).unwrap_err().to_string().contains(what), "{line}");
+    }
 }
 
 #[test]
@@ -185,6 +216,42 @@ fn unknown_keys_are_named_with_their_path() {
     let text = GOOD.replacen("dcs: {ttl: 3", "dcs: {tttl: 3", 1);
     let warnings = load_text(&text).unwrap().warnings.join("\n");
     assert!(warnings.contains("bootstrap.dcs: tttl: unknown key"), "{warnings}");
+}
+
+#[test]
+fn methods_of_replicas_and_bootstraps_are_read() {
+    let more = "data_dir: /data\n  create_replica_method: [tape, basebackup]\n  tape: {command: t 'x y', no_leader: yes, n: 3}\n  spare: {command: s}";
+    let text = GOOD.replacen("data_dir: /data", more, 1);
+    let text = text.replacen(
+        "  initdb:",
+        "  method: own\n  own: {command: o, recovery_conf: {recovery_target_time: x}}\n  post_init: p --x\n  initdb:",
+        1,
+    );
+    let loaded = load_text(&text).unwrap();
+    let p = &loaded.settings.postgresql;
+    assert_eq!(p.create_replica_methods, ["tape", "basebackup"]);
+    let known: Vec<_> = p.replica_methods.iter().map(|m| (m.name.as_str(), m.no_leader)).collect();
+    assert_eq!(known, [("tape", true), ("spare", false)]);
+    assert_eq!(p.replica_methods[0].arguments[1], ("n".to_owned(), "3".to_owned()));
+    let b = &loaded.settings.bootstrap;
+    assert_eq!(b.method.as_ref().unwrap().recovery_conf.as_ref().unwrap()["recovery_target_time"], "x");
+    assert_eq!(b.post_bootstrap.as_deref(), Some("p --x"));
+    assert!(loaded.warnings.iter().all(|w| !w.contains("unknown key")), "{:?}", loaded.warnings);
+    for (good, bad, error) in [
+        ("t 'x y'", "t 'x y", "postgresql.tape: the command is empty, or a quote"),
+        ("tape: {command: t 'x y', no_leader: yes, n: 3}", "tape: [x]", "postgresql.tape: must be a map"),
+        ("n: 3}", "n: [3]}", "postgresql.tape: n must be a single value"),
+        (
+            "{command: o, recovery_conf: {recovery_target_time: x}}",
+            "{command: o, recovery_conf: x}",
+            "bootstrap.own: recovery_conf",
+        ),
+        ("p --x", "''", "bootstrap.post_bootstrap: the command is empty"),
+    ] {
+        assert!(text.contains(good), "{good}");
+        let error_found = error_of(&text.replacen(good, bad, 1));
+        assert!(error_found.contains(error), "{error_found}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use pgherd_testkit::node::Node;
+use std::os::unix::fs::PermissionsExt;
 
 const ACTIONS: [&str; 5] = ["on_start", "on_stop", "on_restart", "on_reload", "on_role_change"];
 /// Writes one line a call, whole or not at all.
@@ -108,4 +109,31 @@ fn scripts_that_fail_or_hang_hold_up_nothing() {
     cluster.nodes[new]
         .await_log(0, "callback on_stop primary: the script could not be run: cannot start /no/such/script");
     assert!(cluster.nodes[new].logged_since(0, "came back").is_none());
+}
+
+#[test]
+fn a_crashed_primary_that_cannot_be_started_tells_that_it_is_demoted() {
+    let mut cluster = Cluster::prepare(2, options());
+    cluster.nodes.iter().for_each(with_recorder);
+    cluster.nodes.iter_mut().for_each(Node::start);
+    let old = cluster.await_complete();
+    let new = 1 - old;
+    cluster.await_caught_up(old, new);
+    let started = "on_start primary test previous= timeline=1";
+    await_calls(&cluster.nodes[old], &[started]);
+
+    let transactions = cluster.nodes[old].data_dir().join("pg_xact");
+    let allow = |mode| std::fs::set_permissions(&transactions, std::fs::Permissions::from_mode(mode)).expect("chmod");
+    allow(0o000);
+    cluster.nodes[old].kill_postmaster();
+    let demoted = "on_role_change demoted test previous=primary timeline=1";
+    await_calls(&cluster.nodes[old], &[started, demoted]);
+    eventually(PATIENCE, "the other node leads", || (cluster.primary() == Some(new)).then_some(()));
+
+    allow(0o700);
+    eventually(PATIENCE, "it is told as a replica, or diverged", || {
+        let last = calls(&cluster.nodes[old]).pop()?;
+        let back = last.starts_with("on_role_change replica test previous=demoted ");
+        (back || cluster.nodes[old].reason() == "Diverged").then_some(())
+    });
 }

@@ -5,6 +5,8 @@ use pgherd_testkit::postgres::run_as;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 fn environment_of(pid: i32) -> BTreeMap<String, String> {
@@ -13,37 +15,60 @@ fn environment_of(pid: i32) -> BTreeMap<String, String> {
     text.split('\0').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
-/// A socket in the place of the service manager's, which the agent may write to.
-fn service_manager(cluster: &Cluster) -> (UnixDatagram, std::path::PathBuf) {
-    let path = cluster.nodes[0].config().with_file_name("notify");
-    let socket = UnixDatagram::bind(&path).expect("a socket");
-    if let Some((uid, gid)) = run_as() {
-        std::os::unix::fs::chown(&path, Some(uid), Some(gid)).expect("chown");
-    }
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    (socket, path)
+/// Plays the service manager: reads what the agent tells it.
+struct ServiceManager {
+    path: PathBuf,
+    said: Arc<Mutex<Vec<String>>>,
 }
 
-fn next_message(socket: &UnixDatagram) -> String {
-    let mut bytes = [0; 1000];
-    let len = socket.recv(&mut bytes).expect("a message for the service manager");
-    String::from_utf8_lossy(&bytes[..len]).trim_end().to_owned()
+impl ServiceManager {
+    fn of(cluster: &Cluster) -> Self {
+        let path = cluster.nodes[0].config().with_file_name("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        if let Some((uid, gid)) = run_as() {
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid)).expect("chown");
+        }
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::downgrade(&said);
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        std::thread::spawn(move || {
+            let mut bytes = [0; 1000];
+            while let Some(said) = heard.upgrade() {
+                if let Ok(len) = socket.recv(&mut bytes) {
+                    let message = String::from_utf8_lossy(&bytes[..len]).trim_end().to_owned();
+                    said.lock().expect("what was said").push(message);
+                }
+            }
+        });
+        Self { path, said }
+    }
+
+    fn said(&self) -> Vec<String> {
+        self.said.lock().expect("what was said").clone()
+    }
+
+    fn await_more(&self, message: &str) {
+        let before = self.said().len();
+        let came = || self.said()[before..].iter().any(|said| said == message);
+        eventually(PATIENCE, &format!("it says {message}"), || came().then_some(()));
+    }
 }
 
 #[test]
 fn the_service_manager_is_told_and_postgresql_inherits_nothing_of_that() {
     let mut cluster = Cluster::prepare(1, options());
-    let (socket, path) = service_manager(&cluster);
-    let node = &mut cluster.nodes[0];
-    node.start_with(|command| {
-        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "600000");
+    let manager = ServiceManager::of(&cluster);
+    cluster.nodes[0].start_with(|command| {
+        command.env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "600000");
         command.env("PATRONI_LOG_LEVEL", "INFO").env("PGOPTIONS", "-c work_mem=1MB");
         command.env("PG_MALLOC_ARENA_MAX", "2").env("KEPT", "yes");
     });
-    assert_eq!(next_message(&socket), "READY=1");
+    eventually(PATIENCE, "it says something", || (!manager.said().is_empty()).then_some(()));
     assert!(cluster.nodes[0].check("/liveness").is_some(), "it answers when it is ready");
-    assert_eq!(next_message(&socket), "WATCHDOG=1");
-    assert_eq!(next_message(&socket), "WATCHDOG=1");
+    manager.await_more("WATCHDOG=1");
+    manager.await_more("WATCHDOG=1");
+    let said = manager.said();
+    assert_eq!((said[0].as_str(), said[1].as_str()), ("READY=1", "WATCHDOG=1"));
     cluster.await_complete();
 
     let environment = environment_of(cluster.nodes[0].postmaster().expect("a postmaster"));
@@ -57,9 +82,8 @@ fn the_service_manager_is_told_and_postgresql_inherits_nothing_of_that() {
 
     // SIGINT is as good as SIGTERM
     cluster.nodes[0].signal_agent(Signal::INT);
-    let stopping = std::iter::from_fn(|| Some(next_message(&socket))).find(|message| message != "WATCHDOG=1");
-    assert_eq!(stopping.as_deref(), Some("STOPPING=1"));
     assert_eq!(cluster.nodes[0].wait_for_agent().code(), Some(0));
+    eventually(PATIENCE, "it says that it stops", || manager.said().contains(&"STOPPING=1".to_owned()).then_some(()));
     assert_eq!(cluster.nodes[0].postmaster(), None, "PostgreSQL was stopped");
     cluster.nodes[0].await_log(0, "left in order");
 }
@@ -67,16 +91,18 @@ fn the_service_manager_is_told_and_postgresql_inherits_nothing_of_that() {
 #[test]
 fn an_agent_that_is_frozen_gives_no_sign_of_life() {
     let mut cluster = Cluster::prepare(1, options());
-    let (socket, path) = service_manager(&cluster);
+    let manager = ServiceManager::of(&cluster);
     cluster.nodes[0].start_with(|command| {
-        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
+        command.env("NOTIFY_SOCKET", &manager.path).env("WATCHDOG_USEC", "300000");
     });
     cluster.await_complete();
+    manager.await_more("WATCHDOG=1");
     cluster.nodes[0].freeze();
-    // what was sent before is read until nothing comes for ten times as long as two messages may be apart
-    socket.set_read_timeout(Some(Duration::from_secs(3))).expect("a timeout");
-    while socket.recv(&mut [0; 100]).is_ok() {}
+    let before = manager.said().len();
+    // that takes the guard many times as long as messages are apart; one or two may have been on their way
+    eventually(PATIENCE, "PostgreSQL is ended", || (!cluster.nodes[0].postgres_is_alive()).then_some(()));
+    assert!(manager.said().len() <= before + 2, "{:?}", &manager.said()[before..]);
     cluster.nodes[0].thaw();
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    assert_eq!(next_message(&socket), "WATCHDOG=1");
+    manager.await_more("WATCHDOG=1");
+    assert_eq!(cluster.await_primary(), 0);
 }

@@ -1,8 +1,8 @@
 //! From the name of an operation to the code that does it.
 
 use pgherd_postgres::{
-    OperationControl, Outcome, Postgres, bootstrap, clone_from, follow, promote, rewind, start_primary, start_replica,
-    stop_fast, stop_immediately,
+    OperationControl, Outcome, Postgres, bootstrap, clone_by_basebackup, clone_from, follow, promote, restore, rewind,
+    start_primary, start_replica, stop_fast, stop_immediately,
 };
 use pgherd_types::{Operation, OperationEnd, StopMode};
 use std::sync::Arc;
@@ -18,7 +18,11 @@ pub(super) async fn perform(server: &Arc<Postgres>, operation: &Operation, contr
 async fn run(server: &Arc<Postgres>, operation: &Operation, control: &OperationControl) -> Outcome<()> {
     match operation {
         Operation::Bootstrap => bootstrap(server, control).await,
-        Operation::Clone { from, replace } => clone_from(server, from, *replace, control).await,
+        Operation::Clone { from, replace, basebackup_only: true } => {
+            clone_by_basebackup(server, from, *replace, control).await
+        }
+        Operation::Clone { from, replace, basebackup_only: false } => clone_from(server, from, *replace, control).await,
+        Operation::Restore => restore(server, control).await,
         Operation::Rewind { from } => rewind(server, from, control),
         Operation::StartPrimary => start_primary(server, control),
         Operation::StartReplica { upstream } => start_replica(server, upstream.as_ref(), control),

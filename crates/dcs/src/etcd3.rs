@@ -62,6 +62,9 @@ impl Dcs for Etcd3 {
     fn write(&self, lease: Option<LeaseId>, write: DcsWrite, deadline: Instant) -> Answer<'_, Result<(), Refused>> {
         Box::pin(self.guarded_write(lease, write, deadline))
     }
+    fn remove_all(&self, deadline: Instant) -> Answer<'_, Result<(), Refused>> {
+        Box::pin(self.remove_prefix(deadline))
+    }
     fn watch(&self, after: Option<i64>, deadline: Instant) -> Answer<'_, Result<Box<dyn Watch>, WatchEnded>> {
         Box::pin(self.open_watch(after, deadline))
     }

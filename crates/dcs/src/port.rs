@@ -96,6 +96,9 @@ pub trait Dcs {
     /// [`Refused::LeaseGone`].
     fn write(&self, lease: Option<LeaseId>, write: DcsWrite, deadline: Instant) -> Answer<'_, Result<(), Refused>>;
 
+    /// Removes every key of the cluster, whoever wrote it and whatever it hangs on. What is written meanwhile may stay.
+    fn remove_all(&self, deadline: Instant) -> Answer<'_, Result<(), Refused>>;
+
     /// Watches the prefix: everything after `after` if given, else everything from now on. Ends at the deadline if
     /// the server did not confirm it by then.
     fn watch(&self, after: Option<i64>, deadline: Instant) -> Answer<'_, Result<Box<dyn Watch>, WatchEnded>>;

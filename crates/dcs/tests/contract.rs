@@ -464,3 +464,25 @@ async fn a_member_without_a_majority_proves_nothing() {
     etcds[1].thaw();
     assert!(a.renew(lease, true, soon()).await.is_ok());
 }
+
+#[actix_rt::test]
+async fn removing_a_cluster_removes_all_of_it_and_nothing_else() {
+    let etcd = Etcd::start();
+    let proxy = Proxy::start(etcd.port());
+    let (a, lease) = leader("a", &etcd).await;
+    a.write(Some(lease), DcsWrite::Member(Box::default()), soon()).await.unwrap();
+    etcd.put(&key("config"), "{}");
+    etcd.put(&key("members/x/y"), "left by somebody");
+    let others = ["/service/main2/config", "/service/mai", "/service/main", "/service/main0"];
+    others.iter().for_each(|key| etcd.put(key, "x"));
+    // The answer to the first request is lost; the keys are gone all the same.
+    let operator = node("", &[proxy.url()]);
+    proxy.cut_one_reply(0);
+    operator.remove_all(soon()).await.unwrap();
+    assert!(proxy.has_healed());
+    assert_eq!(etcd.ctl(&["get", "--prefix", "--keys-only", "/service/main/"]), "");
+    assert!(others.iter().all(|key| etcd.get(key).is_some()));
+    operator.remove_all(soon()).await.expect("nothing is there, and that is as asked");
+    drop(etcd);
+    assert!(matches!(operator.remove_all(in_ms(500)).await, Err(Refused::Unreachable(_))));
+}

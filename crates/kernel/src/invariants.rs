@@ -27,7 +27,9 @@ pub fn check(view: &View, decision: &Decision, now: Now) -> Result<(), Breach> {
         if operation.needs_lock() && (held_until.is_none() || *fence != held_until) {
             return breach("S2", "becoming writable without the lock or with a later fence than the lease's");
         }
-        if matches!(operation, Operation::Clone { .. } | Operation::Bootstrap) && data != Some(&DataDirectory::Empty) {
+        if matches!(operation, Operation::Clone { .. } | Operation::Restore | Operation::Bootstrap)
+            && data != Some(&DataDirectory::Empty)
+        {
             return breach("S6", "overwriting a data directory that is not empty");
         }
         if let Operation::Promote { timeline } = operation {

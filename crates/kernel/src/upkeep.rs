@@ -254,7 +254,7 @@ pub fn phase(view: &View) -> ServerPhase {
     let failed = |kind: fn(&Operation) -> bool| crate::rules::failed(view, kind);
     match view.operation.as_ref().map(|running| &running.operation) {
         Some(Operation::Bootstrap) => return ServerPhase::InitializingNewCluster,
-        Some(Operation::Clone { .. }) => return ServerPhase::CreatingReplica,
+        Some(Operation::Clone { .. } | Operation::Restore) => return ServerPhase::CreatingReplica,
         Some(Operation::StartPrimary | Operation::StartReplica { .. }) => return ServerPhase::Starting,
         Some(Operation::Stop { .. }) => return ServerPhase::Stopping,
         Some(Operation::Promote { .. } | Operation::Follow { .. } | Operation::Rewind { .. }) | None => {}

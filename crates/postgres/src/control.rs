@@ -2,8 +2,8 @@
 
 use crate::error::{OperationError, Outcome};
 use pgherd_types::Instant;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long an operation waits for the guard process to take the order that was given with it.
@@ -29,6 +29,50 @@ impl GuardedUntil {
     }
 }
 
+/// Whether a watchdog that is required lets PostgreSQL become writable: written by who keeps the device, read by
+/// operations.
+#[derive(Clone, Debug, Default)]
+pub struct WatchdogGate(Arc<Mutex<Gate>>);
+
+#[derive(Clone, Debug, Default)]
+enum Gate {
+    /// Nothing was tried for the present order.
+    #[default]
+    Unknown,
+    /// It is armed, or not wanted now.
+    Open,
+    /// It cannot be used, because.
+    Shut(String),
+}
+
+impl WatchdogGate {
+    /// The device is armed, or not wanted now.
+    pub fn open(&self) {
+        self.set(Gate::Open);
+    }
+    /// It cannot be used.
+    pub fn shut(&self, why: &str) {
+        self.set(Gate::Shut(why.to_owned()));
+    }
+    /// Nobody needs it.
+    pub fn forget(&self) {
+        self.set(Gate::Unknown);
+    }
+    fn set(&self, gate: Gate) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = gate;
+    }
+    /// `None` while nothing is known.
+    fn verdict(&self) -> Option<Outcome<()>> {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Gate::Unknown => None,
+            Gate::Open => Some(Ok(())),
+            Gate::Shut(why) => Some(Err(OperationError::failed(format!(
+                "the watchdog is required and cannot be used, and PostgreSQL must not become writable without it: {why}"
+            )))),
+        }
+    }
+}
+
 /// Shared between an operation and whoever started it.
 #[derive(Debug)]
 pub struct OperationControl {
@@ -37,6 +81,7 @@ pub struct OperationControl {
     /// Boot-time milliseconds; `u64::MAX` when there is no fence.
     fence_ms: AtomicU64,
     guarded: Option<GuardedUntil>,
+    watchdog: Option<WatchdogGate>,
 }
 
 impl OperationControl {
@@ -48,11 +93,16 @@ impl OperationControl {
             hurries: AtomicU8::new(0),
             fence_ms: AtomicU64::new(fence_ms),
             guarded: None,
+            watchdog: None,
         }
     }
     /// It may make PostgreSQL writable only while a guard process is armed, too.
     pub fn guarded_by(self, guarded: Option<GuardedUntil>) -> Self {
         Self { guarded, ..self }
+    }
+    /// And only while a watchdog device that is required is armed.
+    pub fn watched_by(self, watchdog: Option<WatchdogGate>) -> Self {
+        Self { watchdog, ..self }
     }
     /// The lease was proven again. A fence only ever moves forward; an operation without one stays without.
     pub fn extend(&self, fence: Instant) {
@@ -79,11 +129,14 @@ impl OperationControl {
         if self.cancelled.load(Ordering::SeqCst) { Err(OperationError::Cancelled) } else { Ok(()) }
     }
     /// To be asked immediately before every step that could make PostgreSQL writable. Waits for the guard process, if
-    /// one is wanted and it has not taken its order yet.
+    /// one is wanted and it has not taken its order yet, and for the watchdog, if it is required.
     pub fn may_become_writable(&self) -> Outcome<()> {
         self.may_be_writable()?;
         if let Some(guarded) = &self.guarded {
             self.await_guard(guarded)?;
+        }
+        if let Some(watchdog) = &self.watchdog {
+            self.await_watchdog(watchdog)?;
         }
         self.may_be_writable()
     }
@@ -107,6 +160,21 @@ impl OperationControl {
         }
         Ok(())
     }
+
+    fn await_watchdog(&self, watchdog: &WatchdogGate) -> Outcome<()> {
+        let deadline = pgherd_clock::boottime() + GUARD_PATIENCE;
+        loop {
+            if let Some(verdict) = watchdog.verdict() {
+                return verdict;
+            }
+            if pgherd_clock::boottime() >= deadline {
+                return Err(OperationError::failed(
+                    "the watchdog is required and was not armed within 1 s; the log says why",
+                ));
+            }
+            std::thread::sleep(GUARD_STEP);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +191,22 @@ mod tests {
         assert_eq!(past.may_become_writable(), Ok(()));
         past.cancel();
         assert_eq!(past.may_become_writable(), Err(OperationError::Cancelled));
+    }
+
+    #[test]
+    fn without_a_required_watchdog_nothing_becomes_writable() {
+        let gate = WatchdogGate::default();
+        let control = OperationControl::new(None).watched_by(Some(gate.clone()));
+        let refused = control.may_become_writable().unwrap_err();
+        assert!(refused.to_string().contains("was not armed within 1 s"), "{refused}");
+        gate.shut("no such device");
+        let refused = control.may_become_writable().unwrap_err();
+        assert!(refused.to_string().starts_with("the watchdog is required"), "{refused}");
+        assert!(refused.to_string().ends_with(": no such device"), "{refused}");
+        gate.open();
+        assert_eq!(control.may_become_writable(), Ok(()));
+        gate.forget();
+        assert!(control.may_become_writable().is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the data directory is: `pg_controldata`, `PG_VERSION` and the signal files.
 
+use crate::in_place;
 use crate::options::PostgresOptions;
 use crate::programs::Said;
 use crate::rewind_marker;
@@ -96,6 +97,9 @@ pub(crate) fn major_version(data_dir: &Path) -> Option<u32> {
 /// Looks at the data directory.
 pub fn look_at_data_directory(options: &PostgresOptions) -> DataDirectory {
     let data_dir = &options.data_dir;
+    if in_place::is_incomplete(data_dir) {
+        return DataDirectory::Empty;
+    }
     match is_empty(data_dir) {
         Ok(true) => return DataDirectory::Empty,
         Ok(false) => {}

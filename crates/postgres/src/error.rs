@@ -21,6 +21,13 @@ impl OperationError {
     pub fn failed(text: impl Into<String>) -> Self {
         Self::Failed(text.into())
     }
+    /// A failure with words before it; the other ends as they are.
+    pub(crate) fn named(self, what: &str) -> Self {
+        match self {
+            Self::Failed(why) => Self::Failed(format!("{what}: {why}")),
+            other => other,
+        }
+    }
     /// As the coordinator is told.
     pub fn end(self) -> OperationEnd {
         match self {

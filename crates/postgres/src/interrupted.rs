@@ -1,21 +1,20 @@
 //! The marker of an operation that makes a data directory. It is written before and removed after; found at start it
 //! says that the copy beside the data directory is worthless and which process may still be writing it.
 
+use crate::aside::remove_tree;
 use crate::error::{Outcome, Tried};
+use crate::exchange;
 use crate::exit_watch::PidFd;
+use crate::in_place;
 use crate::kill::Killer;
 use crate::process::{descendants, start_ticks};
 use crate::rewind_marker;
 use crate::server::{KILL_PATIENCE, Postgres};
-use crate::state_dir::staging_dir;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// The last step of an operation, as the marker says it.
-const INSTALLING: &str = "moving the copy into its place";
 
 fn marker(server: &Postgres) -> PathBuf {
     server.state.path().join("operation")
@@ -34,11 +33,6 @@ pub(crate) fn note(server: &Postgres, operation: &str, pid: Option<u32>) -> Outc
     server.state.write(&marker(server), &text)
 }
 
-/// The copy is complete and takes the data directory's place now, if it has not done so already.
-pub(crate) fn installing(server: &Postgres) -> Outcome<()> {
-    server.state.write(&marker(server), &serde_json::json!({ "operation": INSTALLING }).to_string())
-}
-
 /// Removes the marker, after the copy took the data directory's place.
 pub(crate) fn finish(server: &Postgres) -> Outcome<()> {
     let path = marker(server);
@@ -48,14 +42,18 @@ pub(crate) fn finish(server: &Postgres) -> Outcome<()> {
     }
 }
 
-/// Ends what an interrupted operation left and removes its copy. The data directory itself is never touched.
+/// Ends what an interrupted operation left, brings a begun exchange of directories to its end, and removes an incomplete
+/// copy. Data that were whole are whole after it.
 pub(crate) fn clear_up(server: &Postgres) -> Outcome<()> {
     clear_up_copy(server)?;
     rewind_marker::clear_up(server)
 }
 
 fn clear_up_copy(server: &Postgres) -> Outcome<()> {
-    let Ok(text) = fs::read_to_string(marker(server)) else { return Ok(()) };
+    let Ok(text) = fs::read_to_string(marker(server)) else {
+        exchange::resume(server)?;
+        return in_place::clear_up(server);
+    };
     let noted: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     log::warn!(
         "an interrupted operation ({}) is cleared up and will be repeated",
@@ -65,10 +63,8 @@ fn clear_up_copy(server: &Postgres) -> Outcome<()> {
     if let Some(pid) = pid.filter(|p| start_ticks(*p).is_some() && start_ticks(*p) == noted["start_ticks"].as_u64()) {
         end(pid);
     }
-    if noted["operation"] == INSTALLING && !staging_dir(&server.options.data_dir).exists() {
-        // New data are in place: what an older marker says of the data directory is not about them.
-        rewind_marker::remove(server)?;
-    }
+    exchange::resume(server)?;
+    in_place::clear_up(server)?;
     discard_staging(server)?;
     finish(server)
 }
@@ -80,6 +76,9 @@ pub(crate) fn end(pid: i32) {
     for fd in &fds {
         let _ = fd.signal(Signal::KILL);
     }
+    if let Some(group) = Pid::from_raw(pid) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
     for fd in &fds {
         fd.wait(Duration::from_secs(10));
     }
@@ -87,10 +86,7 @@ pub(crate) fn end(pid: i32) {
 
 /// Kills what runs in the copy and removes it.
 pub(crate) fn discard_staging(server: &Postgres) -> Outcome<()> {
-    let staging = staging_dir(&server.options.data_dir);
+    let staging = server.staging();
     Killer::new(&staging).kill_all(KILL_PATIENCE).tried(|| "end an interrupted server".to_owned())?;
-    match fs::remove_dir_all(&staging) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(e).tried(|| format!("remove {}", staging.display())),
-        _ => Ok(()),
-    }
+    remove_tree(&staging)
 }

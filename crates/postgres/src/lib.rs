@@ -2,25 +2,35 @@
 //! nothing. Functions that are not `async` may block: call them on a thread that may.
 //!
 //! Reading order: `options` and `server` (what it is), `process` and `kill` (what is alive, and its hard end),
-//! `observe` (one look), then one file an operation: `initdb`, `basebackup`, `start`, `promote`, `follow`, `stop`,
-//! `rewind`; `scripts` runs the user's programs.
+//! `observe` (one look), then one file an operation: `bootstrap`, `clone`, `start`, `promote`, `follow`, `stop`; `rewind`;
+//! `scripts` and `tool` run the user's programs.
 
 mod accept;
+mod aside;
 mod basebackup;
+mod bootstrap;
+mod clone;
+mod config_backup;
 mod config_files;
 mod conninfo;
 mod control;
 mod control_data;
+mod custom_bootstrap;
 mod error;
+mod exchange;
 mod exit_watch;
 mod follow;
+mod in_place;
 mod initdb;
 mod interrupted;
 mod kill;
+mod methods;
 mod observe;
 mod options;
 mod parameter_check;
 mod passfile;
+mod pg_rewind;
+mod private_server;
 mod process;
 mod programs;
 mod promote;
@@ -31,6 +41,8 @@ mod rewind;
 mod rewind_marker;
 mod rewind_source;
 mod roles;
+mod room;
+mod saved_wal;
 mod scripts;
 mod server;
 mod server_config;
@@ -44,21 +56,26 @@ mod state_dir;
 mod stop;
 mod sync_names;
 mod timeline_files;
+mod tool;
 mod wal_end;
+mod wal_gap;
 
-pub use basebackup::clone_from;
-pub use control::{GuardedUntil, OperationControl};
+pub use bootstrap::bootstrap;
+pub use clone::{clone_by_basebackup, clone_from, restore};
+pub use control::{GuardedUntil, OperationControl, WatchdogGate};
 pub use control_data::look_at_data_directory;
+pub use custom_bootstrap::BootstrapMethod;
 pub use error::{OperationError, Outcome};
 pub use exit_watch::{ExitWatch, PidFd, watch_exit};
 pub use follow::follow;
-pub use initdb::bootstrap;
 pub use kill::{Killer, StillAlive};
+pub use methods::ReplicaMethod;
 pub use observe::{Look, find_wal_end, needs_wal_end, observe};
 pub use options::{Credentials, PostgresOptions};
 pub use process::{Alive, PidFileStatus, Postmaster, alive, find_postmaster, server_processes};
 pub use promote::promote;
 pub use rewind::rewind;
+pub use room::free_bytes;
 pub use scripts::{ScriptEnd, Scripts, run_script};
 pub use server::Postgres;
 pub use server_config::ServerConfig;
@@ -67,4 +84,5 @@ pub use start::{start_primary, start_replica};
 pub use state_dir::{StateDir, staging_dir, state_dir};
 pub use stop::{stop_fast, stop_immediately};
 pub use sync_names::align as align_sync_names;
+pub use tool::words as command_words;
 pub use wal_end::wal_end;

@@ -1,5 +1,8 @@
 //! What the server is made from: the local part of the configuration, composed by the binary from its settings file.
 
+use crate::custom_bootstrap::BootstrapMethod;
+use crate::methods::ReplicaMethod;
+use crate::room;
 use crate::scripts::Scripts;
 use pgherd_types::MemberName;
 use std::collections::BTreeMap;
@@ -66,10 +69,20 @@ pub struct PostgresOptions {
     pub initdb: Vec<(String, Option<String>)>,
     /// `postgresql.basebackup`: option and value.
     pub basebackup: Vec<(String, Option<String>)>,
+    /// `postgresql.create_replica_methods`; empty leaves it to the dynamic configuration.
+    pub create_replica_methods: Vec<String>,
+    /// The sections of those methods that are programs.
+    pub replica_methods: Vec<ReplicaMethod>,
+    /// How many bytes are free where this path is.
+    pub free_bytes: fn(&Path) -> std::io::Result<u64>,
     /// `postgresql.rewind`: option and value, for pg_rewind.
     pub rewind_options: Vec<(String, Option<String>)>,
     /// `bootstrap.pg_hba`.
     pub bootstrap_pg_hba: Vec<String>,
+    /// The program that makes a new cluster; `None` for initdb.
+    pub bootstrap_tool: Option<BootstrapMethod>,
+    /// `bootstrap.post_bootstrap`: a command line.
+    pub post_bootstrap: Option<String>,
     /// Names in `bootstrap.users`: not supported any more, only reported.
     pub bootstrap_users: Vec<String>,
     /// `bootstrap.dcs` as JSON text: the dynamic configuration until the `config` key is read.
@@ -107,8 +120,13 @@ impl PostgresOptions {
             recovery_conf: None,
             initdb: Vec::new(),
             basebackup: Vec::new(),
+            create_replica_methods: Vec::new(),
+            replica_methods: Vec::new(),
+            free_bytes: room::free_bytes,
             rewind_options: Vec::new(),
             bootstrap_pg_hba: Vec::new(),
+            bootstrap_tool: None,
+            post_bootstrap: None,
             bootstrap_users: Vec::new(),
             bootstrap_dcs: "{}".to_owned(),
             use_unix_socket: false,

@@ -5,7 +5,7 @@ use crate::error::{OperationError, Outcome, Tried};
 use crate::exit_watch::PidFd;
 use crate::options::PostgresOptions;
 use crate::scripts;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -180,6 +180,10 @@ fn kill_with_children(child: &mut Child, fd: &PidFd) {
     let helpers = crate::process::descendants(i32::try_from(child.id()).unwrap_or(-1));
     let helpers: Vec<PidFd> = helpers.into_iter().filter_map(|pid| PidFd::open(pid).ok()).collect();
     let _ = fd.signal(Signal::KILL);
+    // If it has a group of its own, whoever lost its parent is still in that.
+    if let Some(group) = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
     for helper in &helpers {
         let _ = helper.signal(Signal::KILL);
     }

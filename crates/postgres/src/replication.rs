@@ -25,6 +25,17 @@ pub(crate) async fn replayed_timeline(server: &Postgres) -> Result<Option<u32>, 
     answer.map_err(|_| SqlError::Timeout(format!("no answer to IDENTIFY_SYSTEM within {} s", patience.as_secs())))?
 }
 
+/// Can a replication connection to this server be made with our credentials?
+pub(crate) async fn reach(server: &Postgres, host: &str, port: u16) -> Result<(), SqlError> {
+    let patience = CONNECT_PATIENCE + STATEMENT_PATIENCE;
+    let asked = async {
+        let stream = TcpStream::connect((host, port)).await;
+        ask(server, stream.map_err(|e| SqlError::Unreachable(format!("could not connect: {e}")))?).await
+    };
+    let answer = tokio::time::timeout(patience, asked).await;
+    answer.map_err(|_| SqlError::Timeout(format!("no answer within {} s", patience.as_secs())))?.map(drop)
+}
+
 async fn identify(server: &Postgres) -> Result<Option<u32>, SqlError> {
     let unreachable = |e: io::Error| SqlError::Unreachable(format!("could not connect for replication: {e}"));
     match own_address(server) {

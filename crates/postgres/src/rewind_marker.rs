@@ -8,6 +8,7 @@ use crate::exit_watch::PidFd;
 use crate::interrupted::end;
 use crate::options::PostgresOptions;
 use crate::process::{programs_on, start_ticks};
+use crate::saved_wal;
 use crate::server::Postgres;
 use crate::state_dir::state_dir;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ pub(crate) struct Marker {
     boot_id: String,
     /// The directory as it was when pg_rewind was started; `None` before that.
     before: Option<String>,
+    /// The timeline that the source wrote then.
+    timeline: u32,
     /// pg_rewind has changed files and did not come to its end.
     damaged: bool,
 }
@@ -75,12 +78,12 @@ fn write(server: &Postgres, marker: &Marker) -> Outcome<()> {
     server.state.write(&path(&server.options), &text)
 }
 
-/// Removes the marker: the data directory is whole.
+/// Removes the marker, and the WAL that was kept for a repetition: the data directory is whole.
 pub(crate) fn remove(server: &Postgres) -> Outcome<()> {
     let path = path(&server.options);
     match fs::remove_file(&path) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(e).tried(|| format!("remove {}", path.display())),
-        _ => Ok(()),
+        _ => saved_wal::remove(server),
     }
 }
 
@@ -90,7 +93,10 @@ pub(crate) enum Found {
     /// Nothing: the data are whole.
     Whole,
     /// pg_rewind was interrupted; it may be repeated.
-    Damaged,
+    Damaged {
+        /// From a source that still writes this timeline.
+        by_timeline: u32,
+    },
     /// The same, and the machine went down since: what reached the disk is not known, and pg_rewind, which compares
     /// sizes, would take lost contents for good ones.
     DamagedByCrash,
@@ -98,17 +104,19 @@ pub(crate) enum Found {
 
 /// Writes the marker before anything is touched; says what was found.
 pub(crate) fn begin(server: &Postgres, source: &str) -> Outcome<Found> {
-    let found = match (exists(&server.options), read(&server.options)) {
-        (false, _) => Found::Whole,
-        (true, Some(marker)) if marker.boot_id == pgherd_clock::boot_id() => Found::Damaged,
-        (true, _) => Found::DamagedByCrash,
-    };
-    if found != Found::DamagedByCrash {
+    if !exists(&server.options) {
         let boot_id = pgherd_clock::boot_id().to_owned();
-        let damaged = found == Found::Damaged;
-        write(server, &Marker { source: source.to_owned(), boot_id, damaged, ..Marker::default() })?;
+        write(server, &Marker { source: source.to_owned(), boot_id, ..Marker::default() })?;
+        return Ok(Found::Whole);
     }
-    Ok(found)
+    match read(&server.options) {
+        Some(marker) if marker.boot_id == pgherd_clock::boot_id() => {
+            let by_timeline = marker.timeline;
+            write(server, &Marker { source: source.to_owned(), damaged: true, ..marker })?;
+            Ok(Found::Damaged { by_timeline })
+        }
+        _ => Ok(Found::DamagedByCrash),
+    }
 }
 
 /// Adds the process that works.
@@ -119,11 +127,11 @@ pub(crate) fn note(server: &Postgres, pid: u32) -> Outcome<()> {
 }
 
 /// Notes the state of the files, immediately before pg_rewind is started.
-pub(crate) fn note_files(server: &Postgres) -> Outcome<()> {
+pub(crate) fn note_files(server: &Postgres, timeline: u32) -> Outcome<()> {
     let dir = &server.options.data_dir;
     let before = fingerprint(dir).tried(|| format!("read {}", dir.display()))?;
     let marker = read(&server.options).unwrap_or_default();
-    write(server, &Marker { before: Some(before), ..marker })
+    write(server, &Marker { before: Some(before), timeline, ..marker })
 }
 
 /// After a rewind that did not come to its end, with its process gone: removes the marker if the data are as they were;

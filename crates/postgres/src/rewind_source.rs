@@ -67,6 +67,10 @@ impl Answer {
             ancestors: timeline_files::parse(parts.next()?).iter().map(|row| row.timeline).collect(),
         })
     }
+    /// The timeline it writes.
+    pub fn timeline(&self) -> u32 {
+        self.writing_timeline
+    }
     /// Is it the leader's timeline or one that it came from?
     pub fn has_timeline(&self, timeline: Timeline) -> bool {
         timeline.0 == self.writing_timeline || self.ancestors.contains(&timeline)

@@ -1,4 +1,4 @@
-//! The roles of a new cluster (spec/bootstrap-and-replicas.md 2.3). The superuser was made by initdb.
+//! The roles of a new cluster (spec/bootstrap-and-replicas.md 2.3).
 
 use crate::error::{OperationError, Outcome, Tried};
 use crate::options::Credentials;
@@ -15,11 +15,51 @@ const REWIND_FUNCTIONS: [&str; 4] = [
     "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
 ];
 
+/// A role's password as it is stored.
+pub(crate) enum Password {
+    /// None.
+    None,
+    /// What `pg_authid` says.
+    Stored(String),
+}
+
+/// From now on no statement of this session is logged.
+pub(crate) async fn begin_quietly(session: &Session) -> Outcome<()> {
+    run(session, QUIET).await
+}
+
+/// Makes or changes the superuser.
+pub(crate) async fn make_superuser(session: &Session, name: &str, password: &str) -> Outcome<()> {
+    let who = Credentials { password: Some(password.to_owned()), ..Credentials::default() };
+    create_role(session, name, "SUPERUSER LOGIN", &who).await
+}
+
+/// The password a role has.
+pub(crate) async fn stored_password(session: &Session, name: &str) -> Outcome<Password> {
+    let query = format!("SELECT rolpassword FROM pg_authid WHERE rolname = {}", literal(name));
+    let rows = session.rows(&query, STATEMENT_PATIENCE).await.tried(|| "read a role".to_owned())?;
+    Ok(rows.first().and_then(|r| r.get(0)).map_or(Password::None, |stored| Password::Stored(stored.to_owned())))
+}
+
+/// Gives a role this password.
+pub(crate) async fn set_password(session: &Session, name: &str, password: &Password) -> Outcome<()> {
+    let password = match password {
+        Password::None => " NULL".to_owned(),
+        Password::Stored(stored) => literal(stored),
+    };
+    run(session, &format!("ALTER ROLE {} PASSWORD{password}", identifier(name))).await
+}
+
+/// Drops the role that this session logged in as, by the superuser's authority.
+pub(crate) async fn drop_as(session: &Session, superuser: &str, name: &str) -> Outcome<()> {
+    run(session, &format!("SET SESSION AUTHORIZATION {}", identifier(superuser))).await?;
+    run(session, &format!("DROP ROLE {}", identifier(name))).await
+}
+
 /// Makes the replication and the rewind role.
 pub(crate) async fn create(server: &Postgres, session: &Session) -> Outcome<()> {
     let options = &server.options;
     let superuser = options.user_of(&options.superuser);
-    run(session, QUIET).await?;
     let replication = options.user_of(&options.replication);
     if replication != superuser {
         create_role(session, &replication, "REPLICATION LOGIN", &options.replication).await?;

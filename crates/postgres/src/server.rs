@@ -7,6 +7,7 @@ use crate::control_data;
 use crate::error::{OperationError, Outcome, Tried};
 use crate::interrupted;
 use crate::kill::Killer;
+use crate::methods::{self, Way};
 use crate::options::PostgresOptions;
 use crate::parameter_check;
 use crate::process::{Alive, alive};
@@ -15,6 +16,7 @@ use crate::sql::Session;
 use crate::state_dir::StateDir;
 use pgherd_types::{ControlData, Lsn};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -33,6 +35,10 @@ pub struct Postgres {
     pub(crate) monitoring: Mutex<Option<((i32, u64), Session)>>,
     /// Where the WAL ends, for the control data it was found for.
     wal_end: Mutex<Option<(ControlData, Option<Lsn>)>>,
+    /// The ways to make a replica, by the configuration in force.
+    ways: RwLock<Vec<Way>>,
+    /// The messages of the copy that is being made.
+    pub(crate) copying: Mutex<Option<PathBuf>>,
     /// Parameters as they were wanted and as the server takes them.
     checked: Mutex<Option<(Parameters, Parameters)>>,
 }
@@ -53,6 +59,7 @@ impl Postgres {
             );
         }
         let config = RwLock::new(ServerConfig::merge(&options, &options.bootstrap_dcs));
+        let ways = RwLock::new(methods::ways(&options, &options.bootstrap_dcs));
         let server = Self {
             options,
             state,
@@ -60,6 +67,8 @@ impl Postgres {
             files: Mutex::new(()),
             monitoring: Mutex::new(None),
             wal_end: Mutex::new(None),
+            ways,
+            copying: Mutex::new(None),
             checked: Mutex::new(None),
         };
         server.warn_of_plain_connections();
@@ -96,7 +105,13 @@ impl Postgres {
     pub fn apply_dynamic(&self, dynamic: &str) -> Outcome<bool> {
         let merged = ServerConfig::merge(&self.options, dynamic);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = merged;
+        *self.ways.write().unwrap_or_else(PoisonError::into_inner) = methods::ways(&self.options, dynamic);
         self.rewrite_and_reload()
+    }
+
+    /// The ways to make a replica, in their order.
+    pub(crate) fn ways(&self) -> Vec<Way> {
+        self.ways.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Writes the configuration files as they should be, and reloads a running server if that changed anything. True if

@@ -1,5 +1,6 @@
 //! Starting the server: as a process in a session of its own, which outlives the agent.
 
+use crate::config_backup;
 use crate::config_files::{self, Recovery};
 use crate::control::OperationControl;
 use crate::control_data::{self, ControlFile};
@@ -54,6 +55,9 @@ pub fn start_primary(server: &Postgres, control: &OperationControl) -> Outcome<(
     control.may_become_writable()?;
     let spawned = spawn(server, dir, &parameters, &[])?;
     let ready = wait_until_ready(server, dir, &spawned, None, || control.may_be_writable());
+    if ready.is_ok() {
+        config_backup::keep(server);
+    }
     if matches!(ready, Err(OperationError::Cancelled | OperationError::TooLate)) {
         server.end_now()?;
     }
@@ -74,6 +78,9 @@ pub fn start_replica(server: &Postgres, upstream: Option<&Upstream>, control: &O
     let parameters = standby_parameters(server)?;
     let spawned = spawn(server, dir, &parameters, &[])?;
     let ready = wait_until_ready(server, dir, &spawned, Some(server.options.ctl_timeout), || control.go_on());
+    if ready.is_ok() {
+        config_backup::keep(server);
+    }
     if ready == Err(OperationError::Cancelled) {
         server.end_now()?;
     }
@@ -165,10 +172,22 @@ pub(crate) fn wait_until_ready(
     patience: Option<Duration>,
     go_on: impl Fn() -> Outcome<()>,
 ) -> Outcome<()> {
+    wait_for(server, dir, spawned, &[PidFileStatus::Ready, PidFileStatus::Standby], patience, go_on)
+}
+
+/// The same for other states.
+pub(crate) fn wait_for(
+    server: &Postgres,
+    dir: &Path,
+    spawned: &Spawned,
+    wanted: &[PidFileStatus],
+    patience: Option<Duration>,
+    go_on: impl Fn() -> Outcome<()>,
+) -> Outcome<()> {
     let begun = Instant::now();
     loop {
         let ready = find_postmaster(dir).filter(|p| p.pid == spawned.pid);
-        if ready.is_some_and(|p| matches!(p.status, PidFileStatus::Ready | PidFileStatus::Standby)) {
+        if ready.is_some_and(|p| wanted.contains(&p.status)) {
             return Ok(());
         }
         go_on()?;

@@ -121,7 +121,7 @@ async fn missing_wal_comes_from_the_archive() {
     let old = r#"for a do shift; [ "$a" = --restore-target-wal ] || set -- "$@" "$a"; done"#;
     for script in ["", old] {
         let scene = Scene::new(End::InOrder, |options| archiving(options, true)).await;
-        scene.before_pg_rewind(script);
+        scene.before_every_pg_rewind(script);
         lose_wal(&scene);
         scene.rewind().unwrap();
         scene.is_a_standby_of_the_leader().await;
@@ -199,7 +199,9 @@ async fn a_wrong_password_is_not_shown() {
     wrong(&mut options);
     let Scene { a, b, dir } = scene;
     drop(a);
-    let a = TestPostgres::open(options).unwrap();
+    // A process that another test is starting just now may hold the lock for a moment.
+    let reopened = || TestPostgres::open(options.clone()).ok();
+    let a = eventually_blocking(PATIENCE, "the lock is free", reopened);
     let failed = rewind(&a.server, &b.upstream(), &free()).unwrap_err().to_string();
     assert!(
         failed.contains("as role rewinder") && failed.contains("password") && !failed.contains("not this"),

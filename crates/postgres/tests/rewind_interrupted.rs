@@ -2,13 +2,16 @@
 
 mod scene;
 
-use pgherd_postgres::{OperationControl, OperationError, PidFd, Postgres, clone_from, rewind, state_dir};
-use pgherd_testkit::eventually::eventually_blocking;
+use pgherd_postgres::{
+    OperationControl, OperationError, PidFd, Postgres, PostgresOptions, clone_from, observe, rewind, state_dir,
+};
+use pgherd_testkit::eventually::{eventually, eventually_blocking};
 use pgherd_testkit::postgres::TestPostgres;
 use pgherd_types::postgres::ControlState;
 use scene::{End, PATIENCE, Scene, free, upstream_at};
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -37,7 +40,7 @@ async fn a_pg_rewind_that_fails_in_the_middle_is_repeated() {
     scene.before_pg_rewind("exit 1");
     assert!(scene.rewind().unwrap_err().to_string().contains("neither the old data nor the new"));
     scene.is_refused().await;
-    scene.before_pg_rewind("");
+    scene.before_every_pg_rewind("");
     scene.rewind().unwrap();
     scene.is_a_standby_of_the_leader().await;
 }
@@ -76,7 +79,7 @@ async fn a_cancelled_rewind_is_repeated_unless_nothing_was_changed() {
             true => scene.is_refused().await,
         }
     }
-    scene.before_pg_rewind("");
+    scene.before_every_pg_rewind("");
     scene.rewind().unwrap();
     scene.is_a_standby_of_the_leader().await;
 }
@@ -90,9 +93,15 @@ async fn agent() {
     let mut options = pgherd_testkit::postgres::options("a1", directory);
     options.bin_dir = Some(directory.join("bin"));
     (options.listen_port, options.connect_port) = (number("TEST_PORT"), number("TEST_PORT"));
-    let server = Postgres::open(options).unwrap();
+    let open = || Postgres::open(options.clone()).ok();
+    let server = eventually_blocking(PATIENCE, "the lock is free", open);
     let ended = rewind(&server, &upstream_at(number("TEST_SOURCE_PORT")), &OperationControl::new(None));
     panic!("it should have hung: {ended:?}");
+}
+
+/// A process that another test is starting just now may hold the lock for a moment.
+fn reopened(options: &PostgresOptions) -> TestPostgres {
+    eventually_blocking(PATIENCE, "the lock is free", || TestPostgres::open(options.clone()).ok())
 }
 
 /// An agent that dies while pg_rewind works; what the next one finds.
@@ -100,7 +109,7 @@ async fn after_the_death_of_the_agent(script: &str) -> Scene {
     let Scene { a, b, dir } = Scene::new(End::Killed, |_| ()).await;
     let options = a.server.options().clone();
     drop(a);
-    fs::write(dir.path().join("script"), script).unwrap();
+    scene::set_script(dir.path(), &format!("[ \"$dry\" ] || {{ {script}\n}}"));
     let mut agent = Command::new(std::env::current_exe().unwrap());
     agent.args(["agent", "--exact"]).env(AGENT, dir.path());
     agent.env("TEST_PORT", options.listen_port.to_string());
@@ -110,7 +119,7 @@ async fn after_the_death_of_the_agent(script: &str) -> Scene {
     agent.kill().unwrap();
     agent.wait().unwrap();
     assert!(!process.ended());
-    let a = TestPostgres::open(options).unwrap();
+    let a = reopened(&options);
     assert!(process.wait(PATIENCE), "the process of the interrupted rewind was ended");
     Scene { a, b, dir }
 }
@@ -119,7 +128,7 @@ async fn after_the_death_of_the_agent(script: &str) -> Scene {
 async fn a_rewind_whose_agent_died_is_known_to_the_next_agent() {
     let scene = after_the_death_of_the_agent(&format!("{DAMAGE}{HANG}")).await;
     scene.is_refused().await;
-    scene.before_pg_rewind("");
+    scene.before_every_pg_rewind("");
     scene.rewind().unwrap();
     scene.is_a_standby_of_the_leader().await;
 }
@@ -136,7 +145,7 @@ async fn damaged() -> Scene {
     scene.before_pg_rewind(&format!("{DAMAGE} exit 1"));
     scene.rewind().unwrap_err();
     scene.is_refused().await;
-    scene.before_pg_rewind("");
+    scene.before_every_pg_rewind("");
     scene
 }
 
@@ -149,14 +158,36 @@ async fn new_data_end_the_interruption() {
 }
 
 #[tokio::test]
-async fn a_rewind_that_a_crash_of_the_machine_interrupted_is_not_repeated() {
+async fn a_crash_while_new_data_take_their_place_is_understood() {
+    let scene = damaged().await;
+    let Scene { a, b, dir } = scene;
+    let options = a.server.options().clone();
+    drop(a);
+    let again = reopened(&options);
+    assert!(observe(&again.server).await.state.control().unwrap().rewind_interrupted);
+    drop(again);
+    // All directories have been exchanged, and nothing after that was done.
+    let part = serde_json::json!({ "place": options.data_dir, "fresh": dir.path().join("new"), "aside": dir.path().join("old") });
+    let record = serde_json::json!({ "parts": [part], "links": [] });
+    fs::write(state_dir(&options.data_dir).join("exchange"), record.to_string()).unwrap();
+    let again = reopened(&options);
+    assert!(!observe(&again.server).await.state.control().unwrap().rewind_interrupted);
+    drop(b);
+}
+
+#[tokio::test]
+async fn after_a_crash_of_the_machine_or_with_another_leader_it_is_not_repeated() {
     let scene = damaged().await;
     let marker = fs::read_to_string(scene.state("rewind")).unwrap();
-    for other in [marker.replace("\"boot_id\":\"", "\"boot_id\":\"another"), "not readable".to_owned()] {
+    for (other, why) in [
+        (marker.replace("\"timeline\":2", "\"timeline\":5"), "there is another leader (timeline 2)"),
+        (marker.replace("\"boot_id\":\"", "\"boot_id\":\"another"), "the machine went down"),
+        ("not readable".to_owned(), "the machine went down"),
+    ] {
         assert_ne!(other, marker);
         fs::write(scene.state("rewind"), other).unwrap();
         let refused = scene.rewind().unwrap_err().to_string();
-        assert!(refused.contains("the machine went down") && refused.contains("make the data anew"), "{refused}");
+        assert!(refused.contains(why) && refused.contains("make the data anew"), "{refused}");
         scene.is_refused().await;
     }
 }
@@ -172,5 +203,43 @@ async fn a_rewind_that_was_complete_but_for_the_last_steps_is_completed() {
     assert_eq!(scene.control().await.state, ControlState::InArchiveRecovery);
     scene.before_pg_rewind("exit 1");
     scene.rewind().unwrap();
+    scene.is_a_standby_of_the_leader().await;
+}
+
+/// A file of the leader that cannot be read to its end: pg_rewind copies it after others.
+struct Stalled(PathBuf);
+
+impl Stalled {
+    fn on(leader: &TestPostgres, name: &str) -> Self {
+        let path = leader.server.options().data_dir.join(name);
+        assert!(Command::new("mkfifo").arg("--mode=666").arg(&path).status().unwrap().success());
+        Self(path)
+    }
+}
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        // Who waits for it goes on.
+        let _ = fs::OpenOptions::new().write(true).custom_flags(0o4000).open(&self.0);
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn a_real_pg_rewind_that_is_cancelled_in_the_middle_is_repeated() {
+    let scene = Scene::new(End::Killed, |_| ()).await;
+    let stalled = Stalled::on(&scene.b, "global/zz");
+    let control = Arc::new(free());
+    let rewinding = scene.rewinding(&control);
+    // The rehearsal's session waits for that file, too, and then the second.
+    let copies = "SELECT 1 FROM pg_stat_activity WHERE usename = 'rewinder' AND state = 'active'
+            AND query LIKE '%pg_read_binary_file%unnest%' HAVING count(*) = 2";
+    eventually(PATIENCE, "files are copied", async || scene.b.sql(copies).await.ok().filter(|r| !r.is_empty())).await;
+    control.cancel();
+    assert_eq!(rewinding.join().unwrap(), Err(OperationError::Cancelled));
+    scene.is_refused().await;
+    drop(stalled);
+    scene.rewind().unwrap();
+    assert!(!scene.state("rewind_wal").exists());
     scene.is_a_standby_of_the_leader().await;
 }

@@ -73,6 +73,10 @@ impl World {
                 self.op_create(n, id, 1000, 5000);
             }
             Operation::Clone { replace: true, .. } => self.op_create(n, id, 1000, 5000),
+            Operation::Restore => {
+                self.check_directory_is_empty(n);
+                self.op_create(n, id, 1000, 5000);
+            }
             Operation::Rewind { .. } => self.op_create(n, id, 200, 3000),
             Operation::StartPrimary => self.op_start(n, true),
             Operation::StartReplica { upstream } => {
@@ -153,7 +157,7 @@ impl World {
         let fails = self.mishap(20);
         match operation {
             _ if cancelled => self.op_ends(n, OperationEnd::Cancelled),
-            Operation::Bootstrap | Operation::Clone { .. } | Operation::Rewind { .. } if fails => {
+            Operation::Bootstrap | Operation::Clone { .. } | Operation::Restore | Operation::Rewind { .. } if fails => {
                 self.op_ends(n, OperationEnd::Failed("no luck".to_owned()));
             }
             Operation::Bootstrap => {
@@ -162,7 +166,9 @@ impl World {
                 self.trace.count("happened:bootstrap");
                 self.op_ends(n, OperationEnd::Done);
             }
-            Operation::Clone { from, replace } => {
+            // The model has no archive.
+            Operation::Restore => self.op_ends(n, OperationEnd::Failed("nothing to restore from".to_owned())),
+            Operation::Clone { from, replace, .. } => {
                 let end = self.clone_from(n, &from, replace);
                 self.op_ends(n, end);
             }
@@ -243,7 +249,7 @@ impl World {
                 let took = self.kill_time() + 200;
                 self.pg_kill(n, took);
             }
-            Operation::Bootstrap | Operation::Clone { .. } | Operation::Rewind { .. } => {
+            Operation::Bootstrap | Operation::Clone { .. } | Operation::Restore | Operation::Rewind { .. } => {
                 let inc = self.nodes[n].inc;
                 self.push(self.now + 100, Ev::OpStep { n, inc, id });
             }
@@ -271,7 +277,7 @@ impl World {
             }
             (Operation::Promote { .. }, Notice::Promoted) if !op.cancelled => Some(OperationEnd::Done),
             (Operation::Stop { .. }, Notice::Dead) => Some(OperationEnd::Done),
-            (Operation::Bootstrap | Operation::Clone { .. } | Operation::Rewind { .. }, _) => None,
+            (Operation::Bootstrap | Operation::Clone { .. } | Operation::Restore | Operation::Rewind { .. }, _) => None,
             (_, Notice::Dead) if op.cancelled => Some(OperationEnd::Cancelled),
             (_, Notice::Dead) => Some(OperationEnd::Failed("PostgreSQL ended".to_owned())),
             _ => None,
@@ -307,8 +313,9 @@ fn kind(end: &OperationEnd) -> &'static str {
 fn describe(operation: &Operation) -> String {
     match operation {
         Operation::Bootstrap => "initdb".to_owned(),
-        Operation::Clone { from, replace: false } => format!("clone of {}", from.member),
-        Operation::Clone { from, replace: true } => format!("replacement by a clone of {}", from.member),
+        Operation::Clone { from, replace: false, .. } => format!("clone of {}", from.member),
+        Operation::Clone { from, replace: true, .. } => format!("replacement by a clone of {}", from.member),
+        Operation::Restore => "restore without a source".to_owned(),
         Operation::Rewind { from } => format!("rewind from {}", from.member),
         Operation::StartPrimary => "start as primary".to_owned(),
         Operation::StartReplica { upstream } => format!("start as standby of {}", whom(upstream.as_ref())),

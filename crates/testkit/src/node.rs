@@ -66,6 +66,11 @@ impl Node {
         let (before, after) = text.split_once("\npostgresql:\n").expect("a section postgresql");
         fs::write(self.config(), format!("{before}\npostgresql:\n{lines}\n{after}")).expect("write the settings");
     }
+    /// Puts a section at the end of the settings file.
+    pub fn add_section(&self, lines: &str) {
+        let text = fs::read_to_string(self.config()).expect("the settings");
+        fs::write(self.config(), format!("{text}{lines}\n")).expect("write the settings");
+    }
     /// Makes a shell script of this name in the node's directory; its path.
     pub fn add_script(&self, name: &str, text: &str) -> PathBuf {
         let path = self.directory.join(name);

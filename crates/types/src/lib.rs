@@ -29,7 +29,7 @@ pub use lsn::Lsn;
 pub use manual::{FailoverKey, RequestId, RestartFilter, RestartWish, Schedule, ScheduledRestart, Wish, WishEnd};
 pub use member::{Member, MemberDoc, MemberName, Role};
 pub use node_status::NodeStatus;
-pub use operation::{Operation, OperationEnd, OperationId, StopMode, Upstream};
+pub use operation::{Operation, OperationEnd, OperationId, Progress, StopMode, Upstream};
 pub use peer::{PeerAnswer, PeerReport, PeerSaid, PeerToAsk};
 pub use postgres::{ControlData, DataDirectory, PostgresState, RunningServer, Server, ServerPhase, SystemId};
 pub use settings::{RewindPolicy, Settings};

@@ -1,6 +1,7 @@
 //! What may be done to PostgreSQL, one at a time.
 
 use crate::{MemberName, Timeline};
+use serde::Serialize;
 
 /// A running or finished operation's number; grows.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -37,7 +38,12 @@ pub enum Operation {
         from: Upstream,
         /// Data that are there already are replaced, once the copy is complete. Only when that was asked for.
         replace: bool,
+        /// Only with pg_basebackup, whatever other methods are configured.
+        basebackup_only: bool,
     },
+    /// Make a replica without a source, by the configured methods that need none (an archive, say); ends with PostgreSQL
+    /// stopped and set up as a standby of nobody.
+    Restore,
     /// Take diverged data of a stopped server back to the source's history with pg_rewind; ends with PostgreSQL stopped
     /// and set up as a standby of the source. A server that did not end in order is recovered in single-user mode first.
     Rewind {
@@ -78,6 +84,7 @@ impl Operation {
         match self {
             Self::Bootstrap => "bootstrap",
             Self::Clone { .. } => "bootstrap from",
+            Self::Restore => "bootstrap (without leader)",
             Self::Rewind { .. } => "running pg_rewind from",
             Self::StartPrimary => "starting primary",
             Self::StartReplica { .. } => "starting as a secondary",
@@ -86,6 +93,15 @@ impl Operation {
             Self::Stop { .. } => "stop",
         }
     }
+}
+
+/// How far the copy of a data directory has come.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Progress {
+    /// So much has arrived.
+    pub done_bytes: u64,
+    /// Of so much, as the source estimates it; `None` while it does not say.
+    pub total_bytes: Option<u64>,
 }
 
 /// How an operation ended.

@@ -1,7 +1,8 @@
 //! Reading the prefix, and each write with its guard.
 
 use super::Etcd3;
-use super::settle::{Judgement, Seen, parse};
+use super::client::Failure;
+use super::settle::{Judgement, Pauses, Seen, parse};
 use super::wire::{RangeReply, Txn, range_body};
 use crate::codec;
 use crate::port::Reading;
@@ -19,6 +20,19 @@ impl Etcd3 {
         let changed_at = keys.iter().map(|kv| kv.mod_revision).max().unwrap_or(0);
         let (cluster, complaints) = codec::cluster(&self.layout, revision, &keys);
         Ok(Reading { cluster, changed_at, complaints })
+    }
+
+    /// Asked again while the outcome is not known: what is gone stays gone.
+    pub(super) async fn remove_prefix(&self, deadline: Instant) -> Result<(), Refused> {
+        let body = range_body(self.layout.prefix(), &self.layout.range_end());
+        let mut pauses = Pauses::default();
+        loop {
+            match self.client.call("/kv/deleterange", &body, deadline).await {
+                Ok(_) => return Ok(()),
+                Err(Failure::NoAnswer { .. }) if pauses.pause_before(deadline).await => {}
+                Err(failure) => return Err(failure.refused()),
+            }
+        }
     }
 
     pub(super) async fn acquire_leader(&self, lease: LeaseId, deadline: Instant) -> Result<(), Refused> {

@@ -58,7 +58,7 @@ fn clone(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
         return Verdict::hold(Reason::WaitingForLeaderToBootstrap);
     };
     let because = Reason::Cloning { from: from.member.clone(), is_leader };
-    start_unless_failing(view, now, Operation::Clone { from, replace: false }, because)
+    start_unless_failing(view, now, Operation::Clone { from, replace: false, basebackup_only: false }, because)
 }
 
 /// A random running replica with the tag `clonefrom`, else the leader once it runs; after a failure the next of them.

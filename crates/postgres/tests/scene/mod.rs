@@ -50,6 +50,8 @@ impl Scene {
         let make = |name| {
             let mut options = options(name, dir.path());
             options.bin_dir = Some(replaceable_programs(dir.path(), options.bin_dir.as_deref()));
+            // The user's options reach pg_rewind; and flushing a whole data directory takes long.
+            options.rewind_options = vec![("no-sync".to_owned(), None)];
             arrange(&mut options);
             options
         };
@@ -103,8 +105,13 @@ impl Scene {
         state_dir(&self.a.server.options().data_dir).join(name)
     }
 
-    /// What the shell does before pg_rewind, with `$data` for the data directory.
+    /// What the shell does before pg_rewind in earnest, with `$data` for the data directory.
     pub fn before_pg_rewind(&self, script: &str) {
+        set_script(self.dir.path(), &format!("[ \"$dry\" ] || {{ {script}\n}}"));
+    }
+
+    /// What it does before every run.
+    pub fn before_every_pg_rewind(&self, script: &str) {
         set_script(self.dir.path(), script);
     }
 
@@ -162,15 +169,18 @@ fn replaceable_programs(dir: &Path, real: Option<&Path>) -> PathBuf {
     for program in fs::read_dir(real).unwrap().flatten().filter(|p| p.file_name() != "pg_rewind") {
         symlink(program.path(), programs.join(program.file_name())).unwrap();
     }
-    let script =
-        format!("#!/bin/sh\ndata=\"$5\"\n. {0}/script\nexec {1}/pg_rewind \"$@\"\n", dir.display(), real.display());
+    let script = format!(
+        "#!/bin/sh\ndata=\"$5\"\ndry=; for a; do [ \"$a\" != --dry-run ] || dry=1; done\n. {0}/script\nexec {1}/pg_rewind \"$@\"\n",
+        dir.display(),
+        real.display()
+    );
     fs::write(programs.join("pg_rewind"), script).unwrap();
     fs::set_permissions(programs.join("pg_rewind"), Permissions::from_mode(0o755)).unwrap();
     set_script(dir, "");
     programs
 }
 
-fn set_script(dir: &Path, script: &str) {
+pub fn set_script(dir: &Path, script: &str) {
     fs::write(dir.join("script"), script).unwrap();
 }
 

@@ -1,0 +1,150 @@
+//! Requests to the REST API of members, each with a deadline for the whole answer.
+
+use crate::settings::restapi::Login;
+use awc::error::{ConnectError, SendRequestError};
+use awc::http::{Method, Uri};
+use pgherd_types::Member;
+use serde_json::Value;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// For answers that no member takes long for.
+pub const SHORT: Duration = Duration::from_secs(15);
+
+/// What a member answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body as text.
+    pub body: String,
+}
+
+impl Answer {
+    /// As messages show it: `status code=503, (body)`.
+    pub fn shown(&self) -> String {
+        format!("status code={}, ({})", self.status, printable(&self.body))
+    }
+}
+
+/// Text of others on one line.
+pub fn printable(text: &str) -> String {
+    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Why there is no answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NoAnswer {
+    /// The request cannot have arrived.
+    Unsent(String),
+    /// It may have arrived, and may be carried out.
+    Unknown(String),
+}
+
+impl NoAnswer {
+    /// What was tried and what happened.
+    pub fn text(&self) -> &str {
+        let (Self::Unsent(text) | Self::Unknown(text)) = self;
+        text
+    }
+}
+
+/// One request.
+pub struct Request<'a> {
+    /// The method.
+    pub method: Method,
+    /// The path with its slash.
+    pub path: &'a str,
+    /// The body.
+    pub body: Option<Value>,
+    /// For the whole answer.
+    pub patience: Duration,
+}
+
+/// The client. Make it on the thread that uses it.
+pub struct Rest {
+    http: awc::Client,
+    login: Option<Login>,
+}
+
+impl Rest {
+    /// Every request names `login`.
+    pub fn new(login: Option<Login>) -> Self {
+        let agent = ("User-Agent", format!("pgherd/{}", pgherd_types::PRODUCT_VERSION));
+        let connector = awc::Connector::new().timeout(CONNECT_TIMEOUT);
+        let http = awc::Client::builder().disable_timeout().disable_redirects().add_default_header(agent);
+        Self { http: http.connector(connector).finish(), login }
+    }
+
+    /// Sends it to a member once.
+    pub async fn ask(&self, member: &Member, request: Request<'_>) -> Result<Answer, NoAnswer> {
+        let url = url(member, request.path).map_err(NoAnswer::Unsent)?;
+        let patience = request.patience;
+        let late = |_| NoAnswer::Unknown(format!("{url}: no answer within {} s", patience.as_secs()));
+        tokio::time::timeout(patience, self.send(&url, request)).await.unwrap_or_else(|e| Err(late(e)))
+    }
+
+    async fn send(&self, url: &str, request: Request<'_>) -> Result<Answer, NoAnswer> {
+        let mut sent = self.http.request(request.method, url);
+        if let Some(login) = &self.login {
+            sent = sent.basic_auth(&login.username, login.password.expose());
+        }
+        let sent = match &request.body {
+            Some(body) => sent.content_type("application/json").send_body(body.to_string()).await,
+            None => sent.send().await,
+        };
+        let mut response = sent.map_err(|e| send_failure(url, &e))?;
+        let body = response.body().limit(BODY_BYTES_MAX).await;
+        let body = body.map_err(|e| NoAnswer::Unknown(format!("{url}: the answer broke off: {e}")))?;
+        Ok(Answer { status: response.status().as_u16(), body: String::from_utf8_lossy(&body).into_owned() })
+    }
+}
+
+/// The member's own address with another path.
+fn url(member: &Member, path: &str) -> Result<String, String> {
+    let name = &member.name;
+    let api = member.doc.api_url.as_deref().ok_or_else(|| format!("member {name} names no api_url"))?;
+    let uri: Uri = api.parse().map_err(|e| format!("the api_url {api} of member {name} is no URL: {e}"))?;
+    match (uri.scheme_str(), uri.authority()) {
+        (Some("http"), Some(authority)) => Ok(format!("http://{authority}{path}")),
+        _ => Err(format!("the api_url {api} of member {name} is not http://host:port")),
+    }
+}
+
+/// Only a connection that was never made proves that the request was not delivered.
+fn send_failure(url: &str, error: &SendRequestError) -> NoAnswer {
+    let text = format!("{url}: {error}");
+    let refused = |e: &std::io::Error| {
+        matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
+    };
+    match error {
+        SendRequestError::Url(_) => NoAnswer::Unsent(text),
+        SendRequestError::Connect(ConnectError::Io(e)) if refused(e) => NoAnswer::Unsent(text),
+        SendRequestError::Connect(
+            ConnectError::Resolver(_) | ConnectError::NoRecords | ConnectError::Timeout | ConnectError::Unresolved,
+        ) => NoAnswer::Unsent(text),
+        _ => NoAnswer::Unknown(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgherd_types::MemberDoc;
+
+    #[test]
+    fn only_host_and_port_of_the_address_are_used() {
+        let of = |api: Option<&str>| {
+            let doc = MemberDoc { api_url: api.map(str::to_owned), ..MemberDoc::default() };
+            url(&Member { name: "a".into(), lease: None, doc }, "/restart")
+        };
+        assert_eq!(of(Some("http://10.0.0.1:8008/patroni")).as_deref(), Ok("http://10.0.0.1:8008/restart"));
+        assert_eq!(of(Some("http://[::1]:8008/patroni")).as_deref(), Ok("http://[::1]:8008/restart"));
+        for bad in [None, Some("x y"), Some("10.0.0.1:8008"), Some("ftp://h:1/"), Some("/patroni")] {
+            assert!(of(bad).unwrap_err().contains("member a"), "{bad:?}");
+        }
+    }
+}
