@@ -4,23 +4,33 @@ use crate::settings::log::Level;
 use env_logger::Builder;
 use log::{LevelFilter, Record};
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `log` has no level above error; a record with this target is printed as CRITICAL.
 pub const CRITICAL: &str = "critical";
 
+/// Errors are not enough.
+static ONLY_CRITICAL: AtomicBool = AtomicBool::new(false);
+
 /// Starts logging. Our own packages log from `level` on, libraries only what may need attention.
 pub fn start(level: Level) {
-    let ours = filter(level);
     Builder::new()
-        .filter_level(ours.min(LevelFilter::Warn))
-        .filter_module("pgherd", ours)
-        .format(move |out, record| {
-            if level == Level::Critical && record.target() != CRITICAL {
+        .filter_level(LevelFilter::Warn)
+        .filter_module("pgherd", LevelFilter::Debug)
+        .format(|out, record| {
+            if ONLY_CRITICAL.load(Ordering::Relaxed) && record.target() != CRITICAL {
                 return Ok(());
             }
             out.write_all(line(&jiff::Zoned::now(), record).as_bytes())
         })
         .init();
+    set_level(level);
+}
+
+/// Logs from this level on.
+pub fn set_level(level: Level) {
+    ONLY_CRITICAL.store(level == Level::Critical, Ordering::Relaxed);
+    log::set_max_level(filter(level));
 }
 
 const fn filter(level: Level) -> LevelFilter {

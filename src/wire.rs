@@ -2,20 +2,23 @@
 //! fenced from the first moment on.
 
 mod options;
+mod settings_owner;
 
-use crate::settings::NodeSettings;
+use crate::settings::{NodeSettings, Source};
 use crate::{reaper, service_manager};
-use actix::Actor;
+use actix::{Actor, Recipient};
 use arc_swap::ArcSwap;
 use pgherd_actors::fence_keeper::Watch;
 use pgherd_actors::start_up;
 use pgherd_actors::wiring::{self, NodeParts, NodeRequests, RunningNode};
-use pgherd_postgres::Postgres;
+use pgherd_postgres::{Postgres, PostgresOptions, ServerConfig, cached_dynamic};
 use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
+use pgherd_protocol::node::ReloadRequested;
 use pgherd_types::NodeStatus;
 use pgherd_watchdog::Watchdog;
 use pgherd_web::{ApiServer, Requests, SharedRequests, StopServing};
+use settings_owner::SettingsOwner;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,9 +33,9 @@ const GUARD_PATIENCE: Duration = Duration::from_secs(1);
 const SCRIPTS_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the node until it is asked to stop.
-pub fn run(settings: NodeSettings) -> ExitCode {
+pub fn run(source: Source, settings: NodeSettings) -> ExitCode {
     log::info!("pgherd {} starts as {} of {}", pgherd_types::PRODUCT_VERSION, settings.name, settings.scope);
-    match prepare_and_serve(settings) {
+    match prepare_and_serve(source, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             log::error!(target: crate::logging::CRITICAL, "{why}");
@@ -41,9 +44,11 @@ pub fn run(settings: NodeSettings) -> ExitCode {
     }
 }
 
-fn prepare_and_serve(settings: NodeSettings) -> Result<(), String> {
+fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), String> {
     let etcd = options::etcd(&settings)?;
-    let server = Postgres::open(options::postgres(&settings)).map_err(|e| e.to_string())?;
+    let postgres = with_cached_dynamic(options::postgres(&settings));
+    let bootstrap_dcs = postgres.bootstrap_dcs.clone();
+    let server = Postgres::open(postgres).map_err(|e| e.to_string())?;
     let status = Arc::new(ArcSwap::from_pointee(first_status(&settings)));
     let watch = Watch { watchdog: Watchdog::new(settings.watchdog.clone()), status: status.clone() };
     let inherited = start_up::inherit(&server, Path::new(THIS_PROGRAM), watch)?;
@@ -54,11 +59,11 @@ fn prepare_and_serve(settings: NodeSettings) -> Result<(), String> {
         etcd,
         postgres: Arc::new(server),
         inherited,
-        bootstrap_dcs: settings.bootstrap.dcs.clone(),
+        bootstrap_dcs,
         policy: settings.postgresql.policy,
         status: status.clone(),
     };
-    actix::System::new().block_on(serve(parts, options::api(&settings), status))?;
+    actix::System::new().block_on(serve(parts, source, settings, status))?;
     if !fence.wait_for_guard(GUARD_PATIENCE) {
         log::warn!("the guard process has not gone yet; it ends by itself when nothing is left to guard");
     }
@@ -68,23 +73,35 @@ fn prepare_and_serve(settings: NodeSettings) -> Result<(), String> {
 
 async fn serve(
     parts: NodeParts,
-    api: pgherd_web::ApiOptions,
+    source: Source,
+    settings: NodeSettings,
     status: pgherd_web::PublishedStatus,
 ) -> Result<(), String> {
     let failed = |e: std::io::Error| format!("cannot listen for signals: {e}");
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
     let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     let (published, ways) = (status.clone(), SharedRequests::default());
+    let api = options::api(&settings);
     let api = ApiServer::bind(&api, status, ways.clone()).map_err(|e| e.to_string())?.start();
     if reaper::is_needed() {
         actix_rt::spawn(reaper::run());
     }
-    let RunningNode { shutdown, mut done, requests, finish_callbacks, threads } = wiring::start(parts);
-    let _ = ways.set(ways_to(requests));
+    let postgres = parts.postgres.clone();
+    let RunningNode { shutdown, mut done, reload_config, requests, finish_callbacks, threads } = wiring::start(parts);
+    let reload_config = reload_config.await.map_err(|_| "the actors of the node did not start".to_owned())?;
+    let owner = SettingsOwner::new(source, settings, postgres, reload_config, None).start();
+    let _ = ways.set(ways_to(requests, owner.clone().recipient()));
     let informed = actix_rt::spawn(service_manager::keep_informed(published));
+    let reloading = async {
+        while hangup.recv().await.is_some() {
+            let _ = owner.send(ReloadRequested).await;
+        }
+    };
     tokio::select! {
         () = either(&mut term, &mut int) => {}
         _ = &mut done => {}
+        () = reloading => {}
     }
     log::info!("asked to stop: leaving in order");
     service_manager::stopping();
@@ -100,14 +117,14 @@ async fn serve(
 }
 
 /// From the API to the actors.
-fn ways_to(requests: NodeRequests) -> Requests {
+fn ways_to(requests: NodeRequests, reload: Recipient<ReloadRequested>) -> Requests {
     Requests {
         failover: Some(requests.failover),
         cancel_switchover: Some(requests.cancel_switchover),
         config: Some(requests.config),
         wish: requests.wish,
         failsafe: requests.failsafe,
-        reload: None,
+        reload: Some(reload),
     }
 }
 
@@ -115,6 +132,16 @@ async fn either(term: &mut Signal, int: &mut Signal) {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
+    }
+}
+
+/// Until the `config` key is read, what was last in force counts over `bootstrap.dcs`.
+fn with_cached_dynamic(options: PostgresOptions) -> PostgresOptions {
+    match cached_dynamic(&options.data_dir) {
+        Some(text) if ServerConfig::merge(&options, &text).is_ok() => {
+            PostgresOptions { bootstrap_dcs: text, ..options }
+        }
+        _ => options,
     }
 }
 

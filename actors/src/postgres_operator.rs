@@ -1,15 +1,17 @@
 //! The PostgreSQL operator: runs one long operation at a time, on a thread of its own with a runtime of its own, so
-//! that neither a slow disk nor a busy arbiter holds it up. It says at once whether it began; at the end it reports a new
+//! that neither a slow disk nor a busy arbiter holds it up; configurations are put in force beside it. It says at once whether it began; at the end it reports a new
 //! look at PostgreSQL and then how the operation ended. It decides nothing.
 
+mod config_lane;
 mod perform;
 
 use actix::prelude::*;
+use config_lane::ConfigLane;
 use perform::perform;
 use pgherd_postgres::{GuardedUntil, OperationControl, Postgres, WatchdogGate, observe};
 use pgherd_protocol::callbacks::Reloaded;
 use pgherd_protocol::coordinator::{OperationFinished, PostgresObserved};
-use pgherd_protocol::postgres_operator::{Busy, CancelOperation, ConfigChanged, ExtendFence, StartOperation};
+use pgherd_protocol::postgres_operator::{Busy, CancelOperation, ExtendFence, StartOperation};
 use pgherd_types::{Operation, OperationEnd, OperationId, StopMode};
 use std::sync::Arc;
 
@@ -25,23 +27,13 @@ pub struct PostgresOperator {
     running: Option<Running>,
     /// Who is told of a reload.
     reloaded: Option<Recipient<Reloaded>>,
-    /// A configuration is being put in force; a newer one waits.
-    config: ConfigTurn,
+    config: ConfigLane,
 }
 
 struct Running {
     id: OperationId,
     stops: bool,
     control: Arc<OperationControl>,
-}
-
-#[derive(Default)]
-enum ConfigTurn {
-    #[default]
-    Idle,
-    Applying {
-        next: Option<String>,
-    },
 }
 
 impl PostgresOperator {
@@ -59,7 +51,7 @@ impl PostgresOperator {
             watchdog: None,
             running: None,
             reloaded: None,
-            config: ConfigTurn::Idle,
+            config: ConfigLane::default(),
         }
     }
 
@@ -110,26 +102,6 @@ impl PostgresOperator {
             log::debug!("operation {} ended: {:?}", message.id.0, message.end);
             operator.running = None;
             async move { _ = finished.send(message).await }.into_actor(operator)
-        }));
-    }
-
-    fn apply_config(&mut self, text: String, ctx: &mut Context<Self>) {
-        self.config = ConfigTurn::Applying { next: None };
-        let server = self.server.clone();
-        let work = tokio::task::spawn_blocking(move || server.apply_dynamic(&text));
-        ctx.spawn(work.into_actor(self).map(|result, operator, ctx| {
-            match result {
-                Ok(Ok(true)) => {
-                    log::info!("configuration files were written and reloaded");
-                    operator.reloaded.iter().for_each(|to| crate::tell::tell(to, Reloaded));
-                }
-                Ok(Ok(false)) => {}
-                Ok(Err(e)) => log::error!("the dynamic configuration could not be put in force: {e}"),
-                Err(e) => log::error!("the dynamic configuration could not be put in force: {e}"),
-            }
-            if let ConfigTurn::Applying { next: Some(next) } = std::mem::take(&mut operator.config) {
-                operator.apply_config(next, ctx);
-            }
         }));
     }
 }
@@ -185,16 +157,6 @@ impl Handler<CancelOperation> for PostgresOperator {
     fn handle(&mut self, CancelOperation(id): CancelOperation, _: &mut Self::Context) {
         if let Some(running) = self.running.as_ref().filter(|running| running.id == id) {
             running.control.cancel();
-        }
-    }
-}
-
-impl Handler<ConfigChanged> for PostgresOperator {
-    type Result = ();
-    fn handle(&mut self, ConfigChanged(text): ConfigChanged, ctx: &mut Self::Context) {
-        match &mut self.config {
-            ConfigTurn::Idle => self.apply_config(text, ctx),
-            ConfigTurn::Applying { next } => *next = Some(text),
         }
     }
 }

@@ -21,6 +21,7 @@ use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
 use pgherd_protocol::coordinator::{RequestFailsafe, RequestWish};
 use pgherd_protocol::dcs_watcher::ChangeTimes;
+use pgherd_protocol::postgres_operator::ReloadConfig;
 use pgherd_protocol::request_desk::{RequestCancelSwitchover, RequestConfig, RequestFailover};
 use pgherd_types::{NodeStatus, Settings};
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub struct NodeParts {
     pub postgres: Arc<Postgres>,
     /// What its predecessor left.
     pub inherited: Inherited,
-    /// The local `bootstrap.dcs` section as JSON text.
+    /// The dynamic configuration until the `config` key is read, as JSON text: the cached one, or `bootstrap.dcs`.
     pub bootstrap_dcs: String,
     /// What the local settings say of diverged data.
     pub policy: LocalPolicy,
@@ -52,6 +53,8 @@ pub struct RunningNode {
     pub shutdown: Recipient<ShutdownRequested>,
     /// Answers when it has left.
     pub done: oneshot::Receiver<()>,
+    /// Answers with whom to tell that PostgreSQL's files are to be written and read again.
+    pub reload_config: oneshot::Receiver<Recipient<ReloadConfig>>,
     /// Whom operators and peers ask.
     pub requests: NodeRequests,
     /// Waits for the user's scripts, after that.
@@ -79,6 +82,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let (brain, dcs, postgres) = (Arbiter::new(), Arbiter::new(), Arbiter::new());
     let (dcs_thread, postgres_thread) = (dcs.handle(), postgres.handle());
     let (left, done) = oneshot::channel();
+    let (operator_known, reload_config) = oneshot::channel();
     let (writer, status) = (SharedWriter::default(), parts.status.clone());
     let desk_writer = writer.clone();
     let desk = RequestDesk::start_in_arbiter(&dcs_thread, move |_| RequestDesk::new(status, desk_writer));
@@ -87,7 +91,8 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let finish_callbacks = callbacks.clone().recipient();
     let coordinator = Coordinator::start_in_arbiter(&brain.handle(), move |ctx| {
         let settings = parts.policy.over(first_settings(&parts.bootstrap_dcs));
-        let links = links(&parts, &settings, ctx.address(), callbacks, &dcs_thread, &postgres_thread);
+        let threads = (&dcs_thread, &postgres_thread);
+        let links = links(&parts, &settings, ctx.address(), operator_known, callbacks, threads);
         let _ = writer.set(links.write.clone());
         let now = pgherd_clock::boottime();
         Coordinator::new(CoordinatorParts {
@@ -108,8 +113,8 @@ pub fn start(parts: NodeParts) -> RunningNode {
         wish: None,
         failsafe: None,
     };
-    let threads = vec![brain, dcs, postgres];
-    RunningNode { shutdown: coordinator.recipient(), done, requests, finish_callbacks, threads }
+    let (shutdown, threads) = (coordinator.recipient(), vec![brain, dcs, postgres]);
+    RunningNode { shutdown, done, reload_config, requests, finish_callbacks, threads }
 }
 
 /// Until the `config` key is read, the local section counts.
@@ -122,9 +127,9 @@ fn links(
     parts: &NodeParts,
     settings: &Settings,
     coordinator: Addr<Coordinator>,
+    operator_known: oneshot::Sender<Recipient<ReloadConfig>>,
     callbacks: Addr<Callbacks>,
-    dcs_thread: &ArbiterHandle,
-    postgres_thread: &ArbiterHandle,
+    (dcs_thread, postgres_thread): (&ArbiterHandle, &ArbiterHandle),
 ) -> Links {
     let Settings { ttl, loop_wait, retry_timeout, .. } = *settings;
     let options = WatcherOptions {
@@ -151,6 +156,8 @@ fn links(
             .watched_by(watchdog)
             .telling_reloads(reloaded)
     });
+    // Nobody waits for it any more when the node is already leaving.
+    let _ = operator_known.send(operator.clone().recipient());
     let slots = SlotManager::start_in_arbiter(postgres_thread, move |_| SlotManager::new(three, aligned));
     let sync = SyncManager::start_in_arbiter(postgres_thread, move |_| SyncManager::new(four));
     Links {

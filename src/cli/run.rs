@@ -1,13 +1,15 @@
 //! `pgherd run CONFIG`: reads the settings, refuses what can only go wrong, and runs the node.
 
 use super::{fail, variables};
-use crate::{logging, panics, settings, wire};
+use crate::settings::Source;
+use crate::{logging, panics, wire};
 use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs the node agent. Nothing is touched before the settings are known to be usable.
 pub fn run(config: &Path) -> ExitCode {
-    let loaded = match settings::load(config, variables()) {
+    let source = Source { path: config.to_owned(), variables: variables().collect() };
+    let loaded = match source.load() {
         Ok(loaded) => loaded,
         Err(error) => return fail(error),
     };
@@ -21,5 +23,5 @@ pub fn run(config: &Path) -> ExitCode {
     for warning in &loaded.warnings {
         log::warn!("{warning}");
     }
-    wire::run(loaded.settings)
+    wire::run(source, loaded.settings)
 }

@@ -19,6 +19,7 @@ pub mod restapi;
 pub mod scalar;
 pub mod secret;
 pub mod section;
+pub mod server_files;
 pub mod tags;
 pub mod watchdog;
 pub mod yaml;
@@ -30,7 +31,7 @@ pub use postgresql::DatabaseLogin;
 use config::{Config, Map, Value, ValueKind};
 use section::Reading;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Usable settings and what looks like a mistake in them.
 #[derive(Debug)]
@@ -39,6 +40,22 @@ pub struct Loaded {
     pub settings: NodeSettings,
     /// One line each, naming place and key.
     pub warnings: Vec<String>,
+}
+
+/// Where a node's settings come from; they can be read again.
+#[derive(Clone)]
+pub struct Source {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// The environment as it was when the process started.
+    pub variables: Vec<(String, String)>,
+}
+
+impl Source {
+    /// Reads them as they are now.
+    pub fn load(&self) -> Result<Loaded, SettingsError> {
+        load(&self.path, self.variables.iter().cloned())
+    }
 }
 
 /// Reads the file or directory at `path` and the given environment variables over it.

@@ -6,9 +6,11 @@ use super::error::SettingsError;
 use super::restapi::connect_address;
 use super::secret::Secret;
 use super::section::Section;
+use super::server_files::{self, ServerFiles};
 use pgherd_actors::wiring::LocalPolicy;
-use pgherd_postgres::{ReplicaMethod, command_words};
+use pgherd_postgres::{Overlay, ReplicaMethod, RoleClass, command_words};
 use pgherd_types::CallbackAction;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,6 +38,10 @@ pub struct Postgresql {
     pub data_dir: PathBuf,
     /// Where the programs are; `None` searches the PATH.
     pub bin_dir: Option<PathBuf>,
+    /// Names and places that differ from the usual ones.
+    pub files: ServerFiles,
+    /// How clients reach it through a connection pooler.
+    pub proxy_address: Option<HostPort>,
     /// The password file the agent writes for replication.
     pub pgpass: PathBuf,
     /// The database the agent connects to.
@@ -54,6 +60,8 @@ pub struct Postgresql {
     pub pg_ident: Option<Vec<String>>,
     /// Recovery settings of standbys (`restore_command`, …); `None` leaves them to the dynamic configuration.
     pub recovery_conf: Option<Vec<(String, String)>>,
+    /// What counts only while the server has a role.
+    pub overlays: BTreeMap<RoleClass, Overlay>,
     /// Options for pg_basebackup, `--name` or `--name=value`.
     pub basebackup: Vec<String>,
     /// The ways to make a replica, in order; empty leaves them to the dynamic configuration.
@@ -66,6 +74,10 @@ pub struct Postgresql {
     pub policy: LocalPolicy,
     /// The agent connects through the unix socket.
     pub use_unix_socket: bool,
+    /// The agent's replication connections go through it, too.
+    pub use_unix_socket_repl: bool,
+    /// Kerberos service name of the servers.
+    pub krbsrvname: Option<String>,
     /// How long a start or stop may take before it is reported as late.
     pub pg_ctl_timeout: Duration,
     /// Scripts that are called when something happened, each as program and arguments.
@@ -122,26 +134,6 @@ const CONNECTION_KEYWORDS: &[&str] = &[
     "sslnegotiation",
 ];
 
-/// Keys of other agents without effect yet. `use_slots` is read from the dynamic configuration only.
-const LATER: &[&str] = &[
-    "bin_name",
-    "config_dir",
-    "proxy_address",
-    "parameters_primary",
-    "parameters_replica",
-    "parameters_standby_leader",
-    "pg_hba_primary",
-    "pg_hba_replica",
-    "pg_hba_standby_leader",
-    "pg_ident_primary",
-    "pg_ident_replica",
-    "pg_ident_standby_leader",
-    "custom_conf",
-    "use_unix_socket_repl",
-    "krbsrvname",
-    "config_base_name",
-];
-
 /// Reads the section.
 pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
     let (listen_addresses, first) = listen(&section)?;
@@ -163,6 +155,8 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
             .filter(|d| !d.is_empty())
             .map(|d| absolute(&section, "bin_dir", d))
             .transpose()?,
+        files: server_files::read(&section)?,
+        proxy_address: proxy_address(&section)?,
         pgpass: pgpass(&section)?,
         database: section.text("database")?.unwrap_or_else(|| "postgres".to_owned()),
         replication: login(&logins, "replication")?.ok_or_else(|| logins.missing("replication"))?,
@@ -175,6 +169,7 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
             None => None,
             Some(_) => Some(section.parameters("recovery_conf")?),
         },
+        overlays: server_files::overlays(&section)?,
         basebackup: options(&section, "basebackup", BASEBACKUP_OWN)?,
         replica_methods: replica_methods(&section, &create_replica_methods)?,
         create_replica_methods,
@@ -185,6 +180,8 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
             replace_on_divergence: section.flag("remove_data_directory_on_diverged_timelines")?,
         },
         use_unix_socket: section.flag("use_unix_socket")?.unwrap_or(false),
+        use_unix_socket_repl: section.flag("use_unix_socket_repl")?.unwrap_or(false),
+        krbsrvname: section.text("krbsrvname")?.filter(|name| !name.is_empty()),
         pg_ctl_timeout: seconds(&section, "pg_ctl_timeout", 60)?,
         callbacks: callbacks(&section)?,
         callback_timeout: seconds(&section, "callback_timeout", 60)?,
@@ -195,7 +192,6 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
         section.warn("use_slots", "has no effect here: it is a dynamic setting (bootstrap.dcs.postgresql.use_slots)");
     }
     logins.finish();
-    section.without_effect_yet(LATER);
     section.finish();
     Ok(postgresql)
 }
@@ -238,6 +234,12 @@ fn listen(section: &Section) -> Result<(String, HostPort), SettingsError> {
     }
     let first = HostPort { host: hosts.first().cloned().unwrap_or_default(), port: last.port };
     Ok((hosts.join(","), first))
+}
+
+fn proxy_address(section: &Section) -> Result<Option<HostPort>, SettingsError> {
+    let key = "proxy_address";
+    let Some(text) = section.text(key)?.filter(|text| !text.is_empty()) else { return Ok(None) };
+    host_port(&text, Some(5432)).map(Some).map_err(|what| section.error(key, what))
 }
 
 fn absolute(section: &Section, key: &str, path: String) -> Result<PathBuf, SettingsError> {

@@ -326,3 +326,31 @@ fn who_may_change_something_is_read() {
     assert!(settings.allowlist.is_empty() && !settings.allowlist_include_members && settings.authentication.is_none());
     assert!(restapi("allowlist: 10.0.0.0/8").is_err() && restapi("allowlist: [1]").is_err());
 }
+
+#[test]
+fn names_and_places_of_the_servers_files_and_what_depends_on_the_role() {
+    let more = "config_dir: /etc/pg\n  config_base_name: main\n  custom_conf: mine.conf\n  bin_name: {postgres: postgres-15}\n  \
+        proxy_address: 10.0.0.9:6432\n  use_unix_socket_repl: true\n  krbsrvname: pg\n  parameters_replica: {work_mem: 8MB}\n  \
+        pg_hba_primary: [a, b]\n  data_dir: /data";
+    let loaded = load_text(&GOOD.replacen("data_dir: /data", more, 1)).unwrap();
+    let usual = load_text(GOOD).unwrap().warnings.len();
+    assert_eq!(loaded.warnings.len(), usual, "{:?}", loaded.warnings);
+    let p = loaded.settings.postgresql;
+    assert_eq!(p.files.config_dir, Some(PathBuf::from("/etc/pg")));
+    assert_eq!((p.files.config_base_name.as_str(), p.files.custom_conf.as_deref()), ("main", Some("mine.conf")));
+    assert_eq!(p.files.bin_name["postgres"], "postgres-15");
+    assert_eq!(p.proxy_address.unwrap().to_string(), "10.0.0.9:6432");
+    assert_eq!((p.use_unix_socket_repl, p.krbsrvname.as_deref()), (true, Some("pg")));
+    let overlays: Vec<_> = p.overlays.values().map(|overlay| (overlay.parameters.is_some(), &overlay.pg_hba)).collect();
+    assert_eq!(overlays, [(false, &Some(vec!["a".to_owned(), "b".to_owned()])), (true, &None)]);
+    for (bad, error) in [
+        ("bin_name: {postgres: server}", "postgresql.bin_name.postgres: must be postgres with a version behind it"),
+        ("bin_name: {initdb: /x/initdb}", "postgresql.bin_name.initdb: must be a name, not a path"),
+        ("config_base_name: a/b", "postgresql.config_base_name: must be a name, not a path"),
+        ("proxy_address: 'a:b'", "postgresql.proxy_address: "),
+        ("pg_ident_replica: x", "postgresql.pg_ident_replica: must be a list"),
+    ] {
+        let text = GOOD.replacen("data_dir: /data", &format!("{bad}\n  data_dir: /data"), 1);
+        assert!(error_of(&text).contains(error), "{}", error_of(&text));
+    }
+}

@@ -13,6 +13,7 @@ pub fn me(settings: &NodeSettings) -> Me {
         name: settings.name.clone(),
         conn_url: format!("postgres://{}/{}", postgres.connect_address, postgres.database),
         api_url: settings.restapi.api_url(),
+        proxy_url: postgres.proxy_address.as_ref().map(|address| format!("postgres://{address}/{}", postgres.database)),
         tags: settings.tags.clone(),
         can_bootstrap: settings.bootstrap.present,
     }
@@ -51,6 +52,10 @@ pub fn postgres(settings: &NodeSettings) -> PostgresOptions {
     let from = &settings.postgresql;
     PostgresOptions {
         bin_dir: from.bin_dir.clone(),
+        bin_name: from.files.bin_name.clone(),
+        config_dir: from.files.config_dir.clone(),
+        config_base_name: from.files.config_base_name.clone(),
+        custom_conf: from.files.custom_conf.clone(),
         listen_hosts: from.listen_addresses.clone(),
         listen_port: from.port,
         connect_host: from.connect_address.host.clone(),
@@ -64,6 +69,7 @@ pub fn postgres(settings: &NodeSettings) -> PostgresOptions {
         pg_hba: from.pg_hba.clone().unwrap_or_default(),
         pg_ident: from.pg_ident.clone().unwrap_or_default(),
         recovery_conf: from.recovery_conf.as_ref().map(|pairs| pairs.iter().cloned().collect()),
+        overlays: from.overlays.clone(),
         initdb: pairs(&settings.bootstrap.initdb),
         basebackup: pairs(&from.basebackup),
         create_replica_methods: from.create_replica_methods.clone(),
@@ -75,6 +81,8 @@ pub fn postgres(settings: &NodeSettings) -> PostgresOptions {
         bootstrap_users: settings.bootstrap.users.iter().map(|user| user.name.clone()).collect(),
         bootstrap_dcs: settings.bootstrap.dcs.clone(),
         use_unix_socket: from.use_unix_socket,
+        use_unix_socket_repl: from.use_unix_socket_repl,
+        krbsrvname: from.krbsrvname.clone(),
         ctl_timeout: from.pg_ctl_timeout,
         scripts: Scripts {
             callbacks: from.callbacks.iter().cloned().collect(),

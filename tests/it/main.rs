@@ -9,6 +9,7 @@ mod callbacks;
 mod cli;
 mod config_api;
 mod custom_bootstrap;
+mod dynamic_config;
 mod etcd_outage;
 mod garbage;
 mod guard;

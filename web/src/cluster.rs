@@ -1,6 +1,6 @@
 //! The members of a cluster as `/cluster` and `pgherd list` show them.
 
-use crate::status::{self, tags};
+use crate::status::{self, reasons, tags};
 use pgherd_types::node_status::NodeStatus;
 use pgherd_types::{Cluster, Instant, Lsn, Member, Role, Schedule, ScheduledRestart, Timeline};
 use serde_json::{Map, Value, json};
@@ -22,6 +22,8 @@ pub struct MemberView<'a> {
     pub timeline: Option<Timeline>,
     /// It waits for a restart.
     pub pending_restart: bool,
+    /// Of which settings: name, value in force, value wanted.
+    pub pending_restart_reason: &'a [(String, String, String)],
     /// It is to restart then.
     pub scheduled_restart: Option<&'a ScheduledRestart>,
     /// Its tags, as JSON texts.
@@ -81,6 +83,7 @@ fn view(member: &Member, leads: bool, leader: Lsn) -> MemberView<'_> {
         endpoint: doc.endpoint(),
         timeline: doc.timeline,
         pending_restart: doc.pending_restart,
+        pending_restart_reason: &doc.pending_restart_reason,
         scheduled_restart: doc.scheduled_restart.as_ref(),
         tags: &doc.tags.shown,
         behind: (!leads).then_some(behind),
@@ -136,6 +139,9 @@ fn member_json(member: &MemberView) -> Value {
     }
     if member.pending_restart {
         put("pending_restart", true.into());
+        if !member.pending_restart_reason.is_empty() {
+            put("pending_restart_reason", reasons(member.pending_restart_reason));
+        }
     }
     if let Some(restart) = member.scheduled_restart {
         let mut shown = status::scheduled_restart(restart);
@@ -243,6 +249,19 @@ mod tests {
             cluster.failover = Some(void);
             assert!(shown(&cluster).get("scheduled_switchover").is_none());
         }
+    }
+
+    #[test]
+    fn what_waits_for_a_restart_is_told_with_its_values() {
+        let mut cluster = cluster();
+        for member in cluster.members.values_mut() {
+            let reason = |name: &str, old: &str, new: &str| (name.to_owned(), old.to_owned(), new.to_owned());
+            member.doc.pending_restart = true;
+            member.doc.pending_restart_reason = vec![reason("max_connections", "100", "80")];
+        }
+        let told = member_json(&members(&cluster)[0]).to_string();
+        let wanted = r#""timeline":2,"pending_restart":true,"pending_restart_reason":{"max_connections":{"old_value":"100","new_value":"80"}}"#;
+        assert!(told.contains(wanted), "{told}");
     }
 
     #[test]

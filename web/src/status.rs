@@ -23,8 +23,11 @@ pub fn document(status: &NodeStatus, now: Instant) -> Value {
         put_server(&mut put, status, server);
     }
     put_cluster(&mut put, status);
-    if server.is_some_and(|s| s.pending_restart) {
+    if let Some(server) = server.filter(|s| s.pending_restart) {
         put("pending_restart", true.into());
+        if !server.pending_restart_reason.is_empty() {
+            put("pending_restart_reason", reasons(&server.pending_restart_reason));
+        }
     }
     let name = status.name.as_str();
     put("patroni", json!({"version": COMPATIBLE_VERSION, "scope": status.scope, "name": name}));
@@ -95,6 +98,13 @@ fn put_cluster(put: &mut impl FnMut(&str, Value), status: &NodeStatus) {
     if let Some(system_id) = status.system_id {
         put("database_system_identifier", system_id.to_string().into());
     }
+}
+
+/// What waits for a restart: `{name: {old_value, new_value}}`.
+pub fn reasons(reasons: &[(String, String, String)]) -> Value {
+    let change =
+        |(name, old, new): &(String, String, String)| (name.clone(), json!({"old_value": old, "new_value": new}));
+    Value::Object(reasons.iter().map(change).collect())
 }
 
 /// Tags are kept as JSON texts.

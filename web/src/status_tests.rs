@@ -166,6 +166,8 @@ fn a_primarys_document() {
 fn a_replicas_document() {
     let mut status = replica();
     server_of(&mut status).pending_restart = true;
+    server_of(&mut status).pending_restart_reason =
+        vec![("shared_buffers".to_owned(), "128MB".to_owned(), "64MB".to_owned())];
     let doc = document(&status, NOW);
     assert_eq!(
         doc["xlog"].to_string(),
@@ -175,6 +177,10 @@ fn a_replicas_document() {
     assert_eq!(doc["replication_state"], "streaming");
     assert_eq!(doc["tags"].to_string(), r#"{"clonefrom":true,"zone":"b","weight":1.5}"#);
     assert_eq!(doc["pending_restart"], true);
+    assert_eq!(
+        doc["pending_restart_reason"].to_string(),
+        r#"{"shared_buffers":{"old_value":"128MB","new_value":"64MB"}}"#
+    );
     assert!(doc.get("cluster_unlocked").is_none() && doc.get("pause").is_none() && doc.get("replication").is_none());
     server_of(&mut status).received = Lsn(0);
     assert_eq!(document(&status, NOW)["xlog"]["received_location"], 0x100_0000);

@@ -207,6 +207,7 @@ fn member_doc(view: &View, because: &Reason, now: Instant) -> Option<MemberDoc> 
     Some(MemberDoc {
         conn_url: Some(view.me.conn_url.clone()),
         api_url: Some(view.me.api_url.clone()),
+        proxy_url: view.me.proxy_url.clone(),
         state: phase(view).as_str().to_owned(),
         role: Some(role(view, now)),
         version: Some(COMPATIBLE_VERSION.to_owned()),

@@ -18,6 +18,8 @@ pub struct Me {
     pub conn_url: String,
     /// Its `api_url`.
     pub api_url: String,
+    /// Its `proxy_url`, if a connection pooler is before it.
+    pub proxy_url: Option<String>,
     /// Its tags.
     pub tags: Tags,
     /// The local configuration has a `bootstrap` section.

@@ -295,6 +295,7 @@ fn me(tags: Tags) -> Me {
         api_url: "http://n1:8008/patroni".into(),
         tags,
         can_bootstrap: true,
+        ..Me::default()
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn copy(
     options: &[(String, Option<String>)],
     control: &OperationControl,
 ) -> Outcome<()> {
-    let settings = &server.options;
+    let settings = server.current();
     let user = settings.user_of(&settings.replication);
     let pgpass = server.state.path().join("pgpass.clone");
     let service = server.state.path().join("service.clone");

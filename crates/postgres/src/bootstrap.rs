@@ -57,22 +57,23 @@ pub async fn bootstrap(server: &Postgres, control: &OperationControl) -> Outcome
 }
 
 async fn make(server: &Postgres, staging: &Path, control: &OperationControl) -> Outcome<()> {
-    let login = match &server.options.bootstrap_tool {
+    let login = match &server.current().bootstrap_tool {
         Some(tool) => custom_bootstrap::run(server, tool, staging, control)?,
         None => by_initdb(server, staging, control)?,
     };
     config_files::write_at(server, staging, &server.config(), Recovery::Primary)?;
     append_bootstrap_hba(server, staging)?;
     control.go_on()?;
-    let superuser = server.options.user_of(&server.options.superuser);
-    let first = server.options.user_of(&login.who);
+    let options = server.current();
+    let superuser = options.user_of(&options.superuser);
+    let first = options.user_of(&login.who);
     let private = PrivateServer::start(server, staging, &[&first, &superuser], control)?;
     set_up(server, &private, &login, &superuser, control).await?;
     private.stop()
 }
 
 fn by_initdb(server: &Postgres, staging: &Path, control: &OperationControl) -> Outcome<FirstLogin> {
-    let mut who = server.options.superuser.clone();
+    let mut who = server.current().superuser.clone();
     if who.password.is_none() {
         who.password = Some(one_time_password()?);
     }
@@ -90,7 +91,7 @@ async fn set_up(
 ) -> Outcome<()> {
     let session = private.session(&login.who).await?;
     roles::begin_quietly(&session).await?;
-    let configured = server.options.superuser.password.clone();
+    let configured = server.current().superuser.password.clone();
     let script_password = configured.clone().or_else(|| login.who.password.clone()).unwrap_or_default();
     // With a password that is only ours the superuser gets back what it had.
     let before = match (&configured, login.temporary) {

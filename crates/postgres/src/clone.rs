@@ -95,7 +95,7 @@ async fn try_in_order(
 async fn by_basebackup(server: &Postgres, from: &Upstream, control: &OperationControl) -> Outcome<()> {
     room::make(server, from).await?;
     let (place, staging) = (server.place(), server.staging());
-    let options = &server.options.basebackup;
+    let options = &server.current().basebackup;
     let detour = match is_vacant(server)? && !in_place::is_incomplete(&server.options.data_dir) {
         true => Detour { options: options.clone(), made: Vec::new() },
         false => detour(&place, options)?,
@@ -136,7 +136,7 @@ async fn by_tool(
 }
 
 fn run(server: &Postgres, method: &ReplicaMethod, from: Option<&Upstream>, control: &OperationControl) -> Outcome<()> {
-    let options = &server.options;
+    let options = &server.current();
     let user = options.user_of(&options.replication);
     let pgpass = server.state.path().join(format!("pgpass.{}", file_name(&method.name)));
     let mut env = Vec::new();
@@ -167,7 +167,7 @@ fn connstring(server: &Postgres, from: &Upstream, user: &str) -> String {
         pair("host", &from.host),
         pair("port", &from.port.to_string()),
     ];
-    let mut extra = server.options.replication.extra.clone();
+    let mut extra = server.current().replication.extra.clone();
     extra.remove("sslpassword");
     for keyword in ["sslmode", "gssencmode", "channel_binding"] {
         extra.entry(keyword.to_owned()).or_insert_with(|| "prefer".to_owned());

@@ -1,6 +1,7 @@
 //! Copies of the configuration files inside the data directory, because backup tools often leave the files themselves
 //! out (spec/postgres-control.md 5.4).
 
+use crate::config_place::ConfigPlace;
 use crate::error::{Outcome, Tried};
 use crate::server::Postgres;
 use crate::state_dir::write_private;
@@ -8,14 +9,13 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-const FILES: [&str; 4] = ["postgresql.conf", "postgresql.base.conf", "pg_hba.conf", "pg_ident.conf"];
-
 /// Copies the files of a server that runs well; a failure is only logged.
 pub(crate) fn keep(server: &Postgres) {
     let dir = &server.options.data_dir;
-    for name in FILES {
+    for file in ConfigPlace::of(server).files() {
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
         let copy = dir.join(format!("{name}.backup"));
-        let Ok(text) = fs::read_to_string(dir.join(name)) else { continue };
         if fs::read_to_string(&copy).is_ok_and(|old| old == text) {
             continue;
         }
@@ -27,14 +27,18 @@ pub(crate) fn keep(server: &Postgres) {
 
 /// Brings back what is missing in a copy or a restored directory.
 pub(crate) fn restore(server: &Postgres, dir: &Path) -> Outcome<()> {
-    for name in FILES.into_iter().filter(|name| !dir.join(name).exists()) {
+    for file in ConfigPlace::of(server).files() {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        if dir.join(name.as_ref()).exists() {
+            continue;
+        }
         let copy = dir.join(format!("{name}.backup"));
         let text = match fs::read_to_string(&copy) {
             Err(e) if e.kind() == ErrorKind::NotFound && name == "pg_ident.conf" => String::new(),
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
             other => other.tried(|| format!("read {}", copy.display()))?,
         };
-        write_private(&dir.join(name), &text, server.options.run_as)?;
+        write_private(&dir.join(name.as_ref()), &text, server.options.run_as)?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::control_data::{has_signal_file, major_version};
 use crate::error::{OperationError, Outcome};
 use crate::process::find_postmaster;
 use crate::queries;
+use crate::reload::{self, Reload};
 use crate::server::Postgres;
 use crate::start::{STEP, start_replica};
 use crate::stop::stop_fast;
@@ -30,8 +31,7 @@ pub async fn follow(server: &Postgres, upstream: Option<&Upstream>, control: &Op
         return start_replica(server, upstream, control);
     }
     config_files::clean_auto_conf(server, dir)?;
-    config_files::write(server, Recovery::Standby(upstream))?;
-    server.reload();
+    reload::rewrite(server, Recovery::Standby(upstream), Reload::Always).await?;
     let wanted = upstream.map(|u| (u.host.clone(), u.port));
     let begun = Instant::now();
     while begun.elapsed() < RELOAD_PATIENCE && !follows(server, &wanted).await {

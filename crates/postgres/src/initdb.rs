@@ -14,7 +14,7 @@ const FORBIDDEN: [&str; 7] = ["pgdata", "nosync", "no-sync", "pwfile", "pwprompt
 
 /// Makes an empty cluster whose superuser has this password.
 pub(crate) fn run(server: &Postgres, staging: &Path, password: &str, control: &OperationControl) -> Outcome<()> {
-    let options = &server.options;
+    let options = server.current();
     if let Some((name, _)) = options.initdb.iter().find(|(name, _)| FORBIDDEN.contains(&name.as_str())) {
         return Err(OperationError::failed(format!("option {name} is not allowed in bootstrap.initdb; remove it")));
     }

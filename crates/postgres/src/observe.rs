@@ -3,6 +3,7 @@
 use crate::accept;
 use crate::conninfo::host_and_port;
 use crate::control_data::{look_at_data_directory, major_version};
+use crate::pending_restart;
 use crate::process::{Alive, PidFileStatus, Postmaster, alive};
 use crate::queries;
 use crate::replication;
@@ -137,14 +138,18 @@ async fn ask(server: &Arc<Postgres>, postmaster: Postmaster) -> Result<RunningSe
         None => queries::open(server).await?,
     };
     let version = major_version(&server.options.data_dir).unwrap_or(0);
-    let row = match queries::look(&session, version).await {
+    let controlled = server.config().controlled;
+    let row = match queries::look(&session, version, &controlled).await {
         // A promotion in the middle of the query makes it fail; the second attempt sees the other side.
-        Err(SqlError::Server { .. }) => queries::look(&session, version).await?,
+        Err(SqlError::Server { .. }) => queries::look(&session, version, &controlled).await?,
         other => other?,
     };
     server.keep_monitoring(of, session);
     let unreadable = || SqlError::Unreachable("the monitoring query's answer could not be read".to_owned());
     let mut running = running(&row).ok_or_else(unreadable)?;
+    running.pending_restart_reason = pending_restart::reasons(&objects(row.get("settings")), &controlled);
+    running.pending_restart = !running.pending_restart_reason.is_empty();
+    server.tell_of_paused_replay(&running);
     if running.in_recovery && running.timeline.is_none() {
         running.timeline = standby_timeline(server, &row).await;
     }
@@ -185,7 +190,7 @@ fn running(row: &SimpleQueryRow) -> Option<RunningServer> {
         walsenders: objects(text("walsenders")).iter().map(walsender).collect(),
         postmaster_start_time: text("start_time").unwrap_or_default().to_owned(),
         server_version: version,
-        pending_restart: is("pending_restart"),
+        pending_restart: false,
         pending_restart_reason: Vec::new(),
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::custom_bootstrap::BootstrapMethod;
 use crate::methods::ReplicaMethod;
+use crate::role_overlay::{Overlay, RoleClass};
 use crate::room;
 use crate::scripts::Scripts;
 use pgherd_types::MemberName;
@@ -39,6 +40,14 @@ pub struct PostgresOptions {
     pub data_dir: PathBuf,
     /// Where PostgreSQL's programs are; `None` searches `PATH`.
     pub bin_dir: Option<PathBuf>,
+    /// Programs that have another name than PostgreSQL gives them: its name, theirs.
+    pub bin_name: BTreeMap<String, String>,
+    /// Where the configuration files are; `None` is the data directory.
+    pub config_dir: Option<PathBuf>,
+    /// The main configuration file without `.conf`.
+    pub config_base_name: String,
+    /// A file of the user's that is included instead of the one initdb made.
+    pub custom_conf: Option<String>,
     /// Hosts of `postgresql.listen`, separated by commas.
     pub listen_hosts: String,
     /// Port of `postgresql.listen`.
@@ -65,6 +74,8 @@ pub struct PostgresOptions {
     pub pg_ident: Vec<String>,
     /// `postgresql.recovery_conf`, if it is in the local configuration.
     pub recovery_conf: Option<BTreeMap<String, String>>,
+    /// `parameters_<role>`, `pg_hba_<role>` and `pg_ident_<role>` of the local configuration.
+    pub overlays: BTreeMap<RoleClass, Overlay>,
     /// `bootstrap.initdb`: option and value.
     pub initdb: Vec<(String, Option<String>)>,
     /// `postgresql.basebackup`: option and value.
@@ -89,6 +100,10 @@ pub struct PostgresOptions {
     pub bootstrap_dcs: String,
     /// Connect through the Unix socket instead of TCP.
     pub use_unix_socket: bool,
+    /// The same for the agent's own replication connections.
+    pub use_unix_socket_repl: bool,
+    /// Kerberos service name of the servers.
+    pub krbsrvname: Option<String>,
     /// How long to wait for a standby to accept connections, and for an orderly stop before it becomes immediate.
     pub ctl_timeout: Duration,
     /// The user's scripts.
@@ -105,6 +120,10 @@ impl PostgresOptions {
             scope: scope.to_owned(),
             data_dir: data_dir.to_owned(),
             bin_dir: None,
+            bin_name: BTreeMap::new(),
+            config_dir: None,
+            config_base_name: "postgresql".to_owned(),
+            custom_conf: None,
             listen_hosts: "127.0.0.1".to_owned(),
             listen_port: 5432,
             connect_host: "127.0.0.1".to_owned(),
@@ -118,6 +137,7 @@ impl PostgresOptions {
             pg_hba: Vec::new(),
             pg_ident: Vec::new(),
             recovery_conf: None,
+            overlays: BTreeMap::new(),
             initdb: Vec::new(),
             basebackup: Vec::new(),
             create_replica_methods: Vec::new(),
@@ -130,6 +150,8 @@ impl PostgresOptions {
             bootstrap_users: Vec::new(),
             bootstrap_dcs: "{}".to_owned(),
             use_unix_socket: false,
+            use_unix_socket_repl: false,
+            krbsrvname: None,
             ctl_timeout: Duration::from_secs(60),
             scripts: Scripts::default(),
             run_as: None,

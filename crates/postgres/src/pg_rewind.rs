@@ -1,6 +1,7 @@
 //! Runs of pg_rewind: first without changing anything, until it has all it needs, then in earnest.
 
 use crate::basebackup::argument;
+use crate::config_place::ConfigPlace;
 use crate::control::OperationControl;
 use crate::control_data::{ControlFile, major_version};
 use crate::error::{OperationError, Outcome, Tried};
@@ -10,7 +11,8 @@ use crate::rewind_source::Source;
 use crate::server::Postgres;
 use crate::shell;
 use pgherd_types::Lsn;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,6 +32,8 @@ const FORBIDDEN: [&str; 10] = [
 ];
 /// The first version whose pg_rewind fetches WAL by `restore_command` itself and can be told not to recover the target.
 const FETCHES_WAL: u32 = 13;
+/// The first version whose pg_rewind can be told where the configuration is.
+const KNOWS_CONFIG_FILE: u32 = 14;
 /// A file from a slow archive may take this long.
 const FETCH_PATIENCE: Duration = Duration::from_secs(600);
 /// Each round fetches one WAL file that was missing.
@@ -110,7 +114,8 @@ impl<'a> PgRewind<'a> {
         let _ = fs::remove_file(&log);
         let said = std::thread::scope(|threads| {
             threads.spawn(|| {
-                while !over.load(Ordering::SeqCst) && control.go_on().is_ok() && !has_begun(&log) {
+                let mut seen = 0;
+                while !over.load(Ordering::SeqCst) && control.go_on().is_ok() && !has_begun(&log, &mut seen) {
                     std::thread::sleep(STEP);
                 }
                 own.cancel();
@@ -128,7 +133,7 @@ impl<'a> PgRewind<'a> {
     }
 
     fn start(&self, more: &[&str], control: &OperationControl) -> Outcome<Said> {
-        let options = &self.server.options;
+        let options = self.server.current();
         let mut command = options.command("pg_rewind");
         command.args(["--progress", "--source-server", &self.source.connection()]);
         command.arg("--target-pgdata").arg(&options.data_dir);
@@ -137,6 +142,10 @@ impl<'a> PgRewind<'a> {
             if !self.restore_command.is_empty() {
                 command.arg("--restore-target-wal");
             }
+        }
+        let place = ConfigPlace::of(self.server);
+        if !place.is_usual() && major_version(&options.data_dir).is_some_and(|v| v >= KNOWS_CONFIG_FILE) {
+            command.arg(place.main_argument());
         }
         command.args(user_options(&options.rewind_options)).args(more);
         self.source.dress(&mut command);
@@ -178,8 +187,14 @@ fn read(log: &Path) -> String {
     fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-fn has_begun(log: &Path) -> bool {
-    read(log).contains(BEGINS)
+/// Looks at what is new in the log, which may be large.
+fn has_begun(log: &Path, seen: &mut u64) -> bool {
+    let mut text = Vec::new();
+    let from = seen.saturating_sub(BEGINS.len() as u64);
+    let read =
+        File::open(log).and_then(|mut file| file.seek(SeekFrom::Start(from)).and_then(|_| file.read_to_end(&mut text)));
+    *seen = from + read.unwrap_or(0) as u64;
+    String::from_utf8_lossy(&text).contains(BEGINS)
 }
 
 /// `rewinding from last common checkpoint at 0/2000060 on timeline 1`.
@@ -238,6 +253,20 @@ mod tests {
         assert_eq!(plan(text), Plan::Rewind(Some(Lsn(0x200_0060))));
         assert_eq!(plan("pg_rewind: no rewind required\n"), Plan::Nothing);
         assert_eq!(plan("something else"), Plan::Rewind(None));
+    }
+
+    #[test]
+    fn the_begin_is_seen_even_if_it_is_written_in_pieces() {
+        let log = std::env::temp_dir().join(format!("pgherd-rewind-log-{}", std::process::id()));
+        let mut seen = 0;
+        assert!(!has_begun(&log, &mut seen));
+        for (text, begun) in
+            [("reading\nneed to", false), ("reading\nneed to co", false), ("reading\nneed to copy 3 MB", true)]
+        {
+            fs::write(&log, text).unwrap();
+            assert_eq!(has_begun(&log, &mut seen), begun, "{text}");
+        }
+        fs::remove_file(&log).unwrap();
     }
 
     #[test]

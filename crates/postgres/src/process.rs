@@ -129,14 +129,18 @@ fn all_pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|e| e.file_name().to_str()?.parse().ok())
 }
 
+/// Is this the name of a server program: `postgres`, `postmaster`, or what packagers make of it (`postgres-15`,
+/// `edb-postgres`)? A server of another name would not be recognised.
+pub fn is_server_name(name: &str) -> bool {
+    let version = |rest: &str| rest.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | '.'));
+    name == "postmaster" || name.ends_with("-postgres") || name.strip_prefix("postgres").is_some_and(version)
+}
+
 fn is_server_program(pid: i32) -> Option<bool> {
     let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let exe = without_deleted(exe);
-    // `setsid` becomes `postgres` a moment after it was spawned.
-    Some(
-        exe.file_name()
-            .is_some_and(|n| ["postgres", "postmaster", "setsid"].iter().any(|known| n == OsStr::new(known))),
-    )
+    // `setsid` becomes the server a moment after it was spawned.
+    Some(exe.file_name().and_then(OsStr::to_str).is_some_and(|name| name == "setsid" || is_server_name(name)))
 }
 
 /// Compared by inode, because paths have aliases, and by text, because the directory may have been removed.

@@ -47,7 +47,8 @@ pub(crate) fn tail(text: &str) -> String {
 impl PostgresOptions {
     /// The path of one of PostgreSQL's programs.
     pub fn program(&self, tool: &str) -> PathBuf {
-        self.bin_dir.as_ref().map_or_else(|| PathBuf::from(tool), |dir| dir.join(tool))
+        let name = self.bin_name.get(tool).map_or(tool, String::as_str);
+        self.bin_dir.as_ref().map_or_else(|| PathBuf::from(name), |dir| dir.join(name))
     }
 
     /// A command for one of PostgreSQL's programs.
@@ -68,6 +69,9 @@ impl PostgresOptions {
         }
         if let Some(value) = std::env::var_os("PG_MALLOC_ARENA_MAX") {
             command.env_remove("PG_MALLOC_ARENA_MAX").env("MALLOC_ARENA_MAX", value);
+        }
+        if let Some(service) = &self.krbsrvname {
+            command.env("PGKRBSRVNAME", service);
         }
         command.stdin(Stdio::null()).current_dir("/");
         if let Some((uid, gid)) = self.run_as {

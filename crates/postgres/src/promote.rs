@@ -1,10 +1,11 @@
 //! Leaving recovery on exactly the timeline that was reserved.
 
-use crate::config_files::{self, Recovery};
+use crate::config_files::Recovery;
 use crate::control::OperationControl;
 use crate::error::{OperationError, Outcome, Tried};
 use crate::process::find_postmaster;
 use crate::queries;
+use crate::reload::{self, Reload};
 use crate::scripts;
 use crate::server::Postgres;
 use crate::start::STEP;
@@ -26,7 +27,8 @@ pub async fn promote(server: &Arc<Postgres>, timeline: Timeline, control: &Opera
     }
     timeline_files::reserve(&options.data_dir, timeline, options.run_as)?;
     let patience = server.config().primary_start_timeout;
-    let allowed = scripts::pre_promote(options, patience, control).and_then(|()| control.may_become_writable());
+    let allowed =
+        scripts::pre_promote(&server.current(), patience, control).and_then(|()| control.may_become_writable());
     if let Err(refused) = allowed {
         timeline_files::forget_unused(&options.data_dir)?;
         return Err(refused);
@@ -39,8 +41,7 @@ pub async fn promote(server: &Arc<Postgres>, timeline: Timeline, control: &Opera
     }
     verify(timeline, reached?)?;
     // the recovery targets stay in the file: taking them out of a running server counts as a pending restart
-    config_files::write(server, Recovery::Standby(None))?;
-    server.reload();
+    reload::rewrite(server, Recovery::Standby(None), Reload::Always).await?;
     checkpoint_in_background(server);
     Ok(())
 }

@@ -1,11 +1,16 @@
 //! Every SQL text the agent sends, except the making of roles (`roles.rs`).
 
+use crate::access_files::AccessFile;
+use crate::pending_restart;
 use crate::server::Postgres;
 use crate::sql::{STATEMENT_PATIENCE, Session, SqlError, literal, own_address};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 use tokio_postgres::SimpleQueryRow;
 
-/// One look at a running server. `{written}` is the position the receiver wrote to, where the version knows it.
+/// One look at a running server. `{written}` is the position the receiver wrote to, where the version knows it;
+/// `{settings}` tells what waits for a restart.
 const LOOK: &str = "
 SELECT pg_is_in_recovery() AS in_recovery,
   CASE WHEN NOT pg_is_in_recovery() THEN ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int
@@ -23,7 +28,7 @@ SELECT pg_is_in_recovery() AS in_recovery,
   CASE WHEN pg_is_in_recovery() THEN current_setting('primary_conninfo') END AS conninfo,
   pg_postmaster_start_time() AS start_time,
   current_setting('server_version_num') AS version,
-  EXISTS (SELECT FROM pg_settings WHERE pending_restart) AS pending_restart,
+{settings},
   (SELECT json_agg(json_build_object('name', slot_name, 'physical', slot_type = 'physical', 'active', active, 'restart_lsn', restart_lsn))
      FROM pg_replication_slots WHERE NOT temporary) AS slots,
   (SELECT json_agg(json_build_object('usename', usename, 'application_name', application_name, 'client_addr', client_addr,
@@ -36,20 +41,25 @@ fn written_column(major_version: u32) -> &'static str {
 }
 
 /// The row of a look.
-pub(crate) async fn look(session: &Session, major_version: u32) -> Result<SimpleQueryRow, SqlError> {
+pub(crate) async fn look(
+    session: &Session,
+    major_version: u32,
+    controlled: &BTreeMap<String, String>,
+) -> Result<SimpleQueryRow, SqlError> {
     let text = LOOK.replace("{written}", written_column(major_version));
+    let text = text.replace("{settings}", pending_restart::column(controlled).trim_end());
     let rows = session.rows(&text, STATEMENT_PATIENCE).await?;
     rows.into_iter().next().ok_or_else(|| SqlError::Unreachable("the monitoring query returned no row".to_owned()))
 }
 
 /// Opens a session for short statements on our own server.
 pub(crate) async fn open(server: &Postgres) -> Result<Session, SqlError> {
-    Session::open(&server.options, &own_address(server), STATEMENT_PATIENCE).await
+    Session::open(&server.current(), &own_address(server), STATEMENT_PATIENCE).await
 }
 
 /// Writes a checkpoint.
 pub(crate) async fn checkpoint(server: &Postgres, patience: Duration) -> Result<(), SqlError> {
-    let session = Session::open(&server.options, &own_address(server), patience).await?;
+    let session = Session::open(&server.current(), &own_address(server), patience).await?;
     session.rows("CHECKPOINT", patience).await.map(drop)
 }
 
@@ -81,6 +91,43 @@ pub(crate) async fn standby_names(session: &Session) -> Result<(String, String),
     let rows = session.rows(text, STATEMENT_PATIENCE).await?;
     let column = |n| rows.first().and_then(|r| r.get(n)).unwrap_or_default().to_owned();
     Ok((column(0), column(1)))
+}
+
+/// When this connection's process last read the configuration files.
+pub(crate) async fn config_load_time(session: &Session) -> Result<String, SqlError> {
+    first_text(session, "SELECT pg_conf_load_time()").await.map(Option::unwrap_or_default)
+}
+
+/// What is wrong with an access file that was just written: line and words. Nothing if the server uses another file, or
+/// is too old to say.
+pub(crate) async fn mistakes(
+    session: &Session,
+    file: AccessFile,
+    path: &Path,
+) -> Result<Vec<(String, String)>, SqlError> {
+    let (view, since) = file.view();
+    let known = first_text(session, "SELECT current_setting('server_version_num')").await?;
+    if known.and_then(|v| v.parse::<u32>().ok()).is_none_or(|version| version < since) {
+        return Ok(Vec::new());
+    }
+    let used = first_text(session, &format!("SELECT current_setting('{}')", file.parameter())).await?;
+    if used.is_none_or(|used| Path::new(&used) != path) {
+        return Ok(Vec::new());
+    }
+    pairs(session, &format!("SELECT line_number, error FROM {view} WHERE error IS NOT NULL ORDER BY 1")).await
+}
+
+/// Parameters in the files that the server does not take: name and its words. What waits for a restart is told elsewhere.
+pub(crate) async fn refused_settings(session: &Session) -> Result<Vec<(String, String)>, SqlError> {
+    let text = "SELECT DISTINCT f.name, f.error FROM pg_file_settings f WHERE f.error IS NOT NULL AND f.name IS NOT NULL
+        AND NOT EXISTS (SELECT FROM pg_settings s WHERE lower(s.name) = lower(f.name) AND s.context IN ('postmaster', 'internal'))";
+    pairs(session, text).await
+}
+
+async fn pairs(session: &Session, query: &str) -> Result<Vec<(String, String)>, SqlError> {
+    let rows = session.rows(query, STATEMENT_PATIENCE).await?;
+    let column = |r: &SimpleQueryRow, n| r.get(n).unwrap_or_default().to_owned();
+    Ok(rows.iter().map(|r| (column(r, 0), column(r, 1))).collect())
 }
 
 /// The physical slots: name and whether in use.

@@ -5,7 +5,7 @@
 //! tokio-postgres has no setting for replication connections, so the startup message is completed on its way out.
 
 use crate::server::Postgres;
-use crate::sql::{Address, CONNECT_PATIENCE, STATEMENT_PATIENCE, SqlError, own_address, socket_path};
+use crate::sql::{Address, CONNECT_PATIENCE, STATEMENT_PATIENCE, SqlError, own_replication_address, socket_path};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -38,7 +38,7 @@ pub(crate) async fn reach(server: &Postgres, host: &str, port: u16) -> Result<()
 
 async fn identify(server: &Postgres) -> Result<Option<u32>, SqlError> {
     let unreachable = |e: io::Error| SqlError::Unreachable(format!("could not connect for replication: {e}"));
-    match own_address(server) {
+    match own_replication_address(server) {
         Address::Tcp(host, port) => {
             ask(server, TcpStream::connect((host.as_str(), port)).await.map_err(unreachable)?).await
         }
@@ -49,9 +49,10 @@ async fn identify(server: &Postgres) -> Result<Option<u32>, SqlError> {
 }
 
 async fn ask<S: AsyncRead + AsyncWrite + Unpin>(server: &Postgres, stream: S) -> Result<Option<u32>, SqlError> {
-    let who = &server.options.replication;
+    let options = server.current();
+    let who = &options.replication;
     let mut config = tokio_postgres::Config::new();
-    config.user(server.options.user_of(who)).application_name("pgherd heartbeat");
+    config.user(options.user_of(who)).application_name("pgherd heartbeat");
     if let Some(password) = &who.password {
         config.password(password);
     }

@@ -102,7 +102,7 @@ impl Drop for Source<'_> {
 impl<'a> Source<'a> {
     /// Writes the files.
     pub fn new(server: &'a Postgres, from: &Upstream) -> Outcome<Self> {
-        let options = &server.options;
+        let options = server.current();
         let who = options.rewind.as_ref().unwrap_or(&options.superuser);
         let user = options.user_of(who);
         let file = |name: &str| server.state.path().join(name);

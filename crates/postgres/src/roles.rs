@@ -58,7 +58,7 @@ pub(crate) async fn drop_as(session: &Session, superuser: &str, name: &str) -> O
 
 /// Makes the replication and the rewind role.
 pub(crate) async fn create(server: &Postgres, session: &Session) -> Outcome<()> {
-    let options = &server.options;
+    let options = server.current();
     let superuser = options.user_of(&options.superuser);
     let replication = options.user_of(&options.replication);
     if replication != superuser {

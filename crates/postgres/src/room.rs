@@ -3,6 +3,7 @@
 
 use crate::error::{OperationError, Outcome};
 use crate::exchange;
+use crate::options::PostgresOptions;
 use crate::replication;
 use crate::server::Postgres;
 use crate::sql::{Address, Session, SqlError};
@@ -85,9 +86,10 @@ async fn source_bytes(server: &Postgres, from: &Upstream) -> Option<u64> {
 
 /// The first value that one of these queries yields to one of our roles at the source.
 pub(crate) async fn ask_source(server: &Postgres, from: &Upstream, texts: &[&str]) -> Option<String> {
-    let roles = [Some(&server.options.superuser), server.options.rewind.as_ref(), Some(&server.options.replication)];
+    let current = server.current();
+    let roles = [Some(&current.superuser), current.rewind.as_ref(), Some(&current.replication)];
     for who in roles.into_iter().flatten() {
-        let mut options = server.options.clone();
+        let mut options = PostgresOptions::clone(&current);
         options.superuser = who.clone();
         let address = Address::Tcp(from.host.clone(), from.port);
         let session = match Session::open(&options, &address, SOURCE_PATIENCE).await {

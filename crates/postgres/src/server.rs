@@ -1,23 +1,24 @@
 //! The server of one data directory: its options, its configuration in force, its state directory. The long
 //! operations are methods of it, each in the file that names it.
 
-use crate::config_files;
 use crate::control::OperationControl;
-use crate::control_data;
 use crate::error::{OperationError, Outcome, Tried};
 use crate::interrupted;
 use crate::kill::Killer;
+use crate::local_options;
 use crate::methods::{self, Way};
 use crate::options::PostgresOptions;
 use crate::parameter_check;
 use crate::process::{Alive, alive};
-use crate::server_config::ServerConfig;
+use crate::server_config::{ServerConfig, UnusableConfig};
 use crate::sql::Session;
 use crate::state_dir::StateDir;
+use arc_swap::ArcSwap;
 use pgherd_types::{ControlData, Lsn};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Orphans and leftovers are killed within this time, or the operation fails.
@@ -26,17 +27,21 @@ pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(30);
 /// One PostgreSQL server.
 #[derive(Debug)]
 pub struct Postgres {
+    /// As it was opened: for what never changes, such as the data directory.
     pub(crate) options: PostgresOptions,
+    /// As the settings file says now: for what may change while the agent runs.
+    local: ArcSwap<PostgresOptions>,
     pub(crate) state: StateDir,
-    config: RwLock<ServerConfig>,
+    config: RwLock<InForce>,
+    leads_standby_cluster: AtomicBool,
     /// Held while configuration files are written, so that there is one writer at a time.
     files: Mutex<()>,
     /// The monitoring connection and the postmaster it leads to: making one costs more than all its queries.
     pub(crate) monitoring: Mutex<Option<((i32, u64), Session)>>,
+    /// What was last said of a pause of replay.
+    pub(crate) told_of_pause: Mutex<Option<String>>,
     /// Where the WAL ends, for the control data it was found for.
     wal_end: Mutex<Option<(ControlData, Option<Lsn>)>>,
-    /// The ways to make a replica, by the configuration in force.
-    ways: RwLock<Vec<Way>>,
     /// The messages of the copy that is being made.
     pub(crate) copying: Mutex<Option<PathBuf>>,
     /// Parameters as they were wanted and as the server takes them.
@@ -44,6 +49,22 @@ pub struct Postgres {
 }
 
 type Parameters = BTreeMap<String, String>;
+
+/// The dynamic configuration and what it makes of the local one.
+#[derive(Debug, Default)]
+struct InForce {
+    dynamic: String,
+    merged: ServerConfig,
+    /// The ways to make a replica.
+    ways: Vec<Way>,
+}
+
+impl InForce {
+    fn of(local: &PostgresOptions, dynamic: &str) -> Result<Self, UnusableConfig> {
+        let merged = ServerConfig::merge(local, dynamic)?;
+        Ok(Self { dynamic: dynamic.to_owned(), merged, ways: methods::ways(local, dynamic) })
+    }
+}
 
 impl Postgres {
     /// Takes the lock beside the data directory and clears up what an interrupted operation left behind. PostgreSQL is
@@ -58,16 +79,19 @@ impl Postgres {
                 options.bootstrap_users
             );
         }
-        let config = RwLock::new(ServerConfig::merge(&options, &options.bootstrap_dcs));
-        let ways = RwLock::new(methods::ways(&options, &options.bootstrap_dcs));
+        let dynamic = options.bootstrap_dcs.clone();
+        let config = InForce::of(&options, &dynamic)
+            .map_err(|e| OperationError::failed(format!("the dynamic configuration to begin with is unusable: {e}")))?;
         let server = Self {
+            local: ArcSwap::from_pointee(options.clone()),
             options,
             state,
-            config,
+            config: RwLock::new(config),
+            leads_standby_cluster: AtomicBool::new(false),
             files: Mutex::new(()),
             monitoring: Mutex::new(None),
+            told_of_pause: Mutex::new(None),
             wal_end: Mutex::new(None),
-            ways,
             copying: Mutex::new(None),
             checked: Mutex::new(None),
         };
@@ -76,9 +100,14 @@ impl Postgres {
         Ok(server)
     }
 
-    /// The options it was opened with.
+    /// The options it was opened with: for what never changes.
     pub fn options(&self) -> &PostgresOptions {
         &self.options
+    }
+
+    /// The options as the settings file says now.
+    pub fn current(&self) -> Arc<PostgresOptions> {
+        self.local.load_full()
     }
 
     /// The state directory.
@@ -93,35 +122,47 @@ impl Postgres {
 
     /// The configuration in force.
     pub fn config(&self) -> ServerConfig {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.config.read().unwrap_or_else(PoisonError::into_inner).merged.clone()
+    }
+
+    /// The dynamic configuration it comes from, a JSON text.
+    pub fn dynamic(&self) -> String {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).dynamic.clone()
+    }
+
+    /// Takes a dynamic configuration (the JSON text of the `config` key), or refuses it as a whole. No file is written.
+    pub(crate) fn take_dynamic(&self, dynamic: &str) -> Result<(), UnusableConfig> {
+        let new = InForce::of(&self.current(), dynamic)?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    /// Takes the local configuration as it is now. No file is written. The answer names what changed and needs a
+    /// restart of the agent; that stays as it was.
+    pub fn take_local(&self, new: PostgresOptions) -> Result<Vec<&'static str>, UnusableConfig> {
+        let (new, waiting) = local_options::changeable(&self.options, new);
+        let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
+        *config = InForce::of(&new, &config.dynamic)?;
+        self.local.store(Arc::new(new));
+        Ok(waiting)
+    }
+
+    /// Says whether this server, in recovery, leads a standby cluster; its files are written for that from now on.
+    pub fn set_leads_standby_cluster(&self, leads: bool) {
+        self.leads_standby_cluster.store(leads, Ordering::Relaxed);
+    }
+
+    pub(crate) fn leads_standby_cluster(&self) -> bool {
+        self.leads_standby_cluster.load(Ordering::Relaxed)
     }
 
     pub(crate) fn lock_files(&self) -> MutexGuard<'_, ()> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a dynamic configuration (the JSON text of the `config` key) in force: files are written if there is a data
-    /// directory, and a running server reads them again if they changed. True if it was told to.
-    pub fn apply_dynamic(&self, dynamic: &str) -> Outcome<bool> {
-        let merged = ServerConfig::merge(&self.options, dynamic);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = merged;
-        *self.ways.write().unwrap_or_else(PoisonError::into_inner) = methods::ways(&self.options, dynamic);
-        self.rewrite_and_reload()
-    }
-
     /// The ways to make a replica, in their order.
     pub(crate) fn ways(&self) -> Vec<Way> {
-        self.ways.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Writes the configuration files as they should be, and reloads a running server if that changed anything. True if
-    /// it was reloaded.
-    pub fn rewrite_and_reload(&self) -> Outcome<bool> {
-        if control_data::major_version(&self.options.data_dir).is_none() {
-            return Ok(false);
-        }
-        let changed = config_files::write(self, config_files::Recovery::Keep)?;
-        Ok(changed && self.reload())
+        self.config.read().unwrap_or_else(PoisonError::into_inner).ways.clone()
     }
 
     /// Makes a running server read its configuration files again.
@@ -142,8 +183,9 @@ impl Postgres {
 
     /// A warning for what the local configuration asks and the agent does not do.
     fn warn_of_plain_connections(&self) {
-        let mode = self.options.superuser.extra.get("sslmode").map(String::as_str).unwrap_or_default();
-        if matches!(mode, "require" | "verify-ca" | "verify-full") && !self.options.use_unix_socket {
+        let options = self.current();
+        let mode = options.superuser.extra.get("sslmode").map(String::as_str).unwrap_or_default();
+        if matches!(mode, "require" | "verify-ca" | "verify-full") && !options.use_unix_socket {
             log::warn!(
                 "the agent's own connections to PostgreSQL are not encrypted although sslmode is {mode}; set use_unix_socket"
             );
@@ -158,6 +200,11 @@ impl Postgres {
 
     pub(crate) fn keep_monitoring(&self, postmaster: (i32, u64), session: Session) {
         *self.monitoring.lock().unwrap_or_else(PoisonError::into_inner) = Some((postmaster, session));
+    }
+
+    /// The next look makes a new connection.
+    pub(crate) fn forget_monitoring(&self) {
+        drop(self.monitoring.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// The end of the WAL, if it was found for just this control data; `None` when it was not looked for.

@@ -2,6 +2,7 @@
 //! stand in, while no server runs. They get what PostgreSQL gives them: the data directory as working directory, paths
 //! relative to it.
 
+use crate::config_place::ConfigPlace;
 use crate::control::OperationControl;
 use crate::error::{OperationError, Outcome};
 use crate::programs::Said;
@@ -16,7 +17,9 @@ const OLDEST_FILE: &str = "000000010000000000000001";
 
 /// The value that a setting has in the configuration files of the data directory.
 pub(crate) fn setting(server: &Postgres, name: &str) -> Outcome<String> {
-    let arguments = |c: &mut Command| _ = c.arg("-D").arg(&server.options.data_dir).args(["-C", name]);
+    let arguments = |c: &mut Command| {
+        c.arg("-D").arg(&server.options.data_dir).args(["-C", name]).arg(ConfigPlace::of(server).main_argument());
+    };
     let said = server.options.run_short("postgres", arguments, SETTING_PATIENCE)?;
     if !said.success {
         return Err(OperationError::failed(format!("could not read the setting {name}: {}", said.quote())));

@@ -1,6 +1,7 @@
 //! Crash recovery in single-user mode (spec/postgres-control.md 4.7): pg_rewind works only on data that were shut down in
 //! order. No client can reach such a server, it archives nothing, and it removes no WAL, which pg_rewind needs.
 
+use crate::config_place::ConfigPlace;
 use crate::control::OperationControl;
 use crate::control_data::{ControlFile, major_version};
 use crate::error::{OperationError, Outcome, Tried};
@@ -60,7 +61,7 @@ fn remove_signals(dir: &Path) -> Outcome<Vec<&'static str>> {
 fn run(server: &Postgres, version: u32, control: &OperationControl) -> Outcome<()> {
     let dir = &server.options.data_dir;
     let mut command = server.options.command("postgres");
-    command.arg("--single").arg("-D").arg(dir);
+    command.arg("--single").arg("-D").arg(dir).arg(ConfigPlace::of(server).main_argument());
     for (name, value) in parameters(dir, version) {
         command.arg("-c").arg(format!("{name}={value}"));
     }

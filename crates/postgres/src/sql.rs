@@ -62,8 +62,17 @@ pub(crate) enum Address {
 
 /// Where our own server is reached (spec/postgres-control.md 2).
 pub(crate) fn own_address(server: &Postgres) -> Address {
+    address(server, server.current().use_unix_socket)
+}
+
+/// The same for replication connections.
+pub(crate) fn own_replication_address(server: &Postgres) -> Address {
+    address(server, server.current().use_unix_socket_repl)
+}
+
+fn address(server: &Postgres, use_socket: bool) -> Address {
     let options = &server.options;
-    if !options.use_unix_socket {
+    if !use_socket {
         return Address::Tcp(options.local_tcp_host(), options.listen_port);
     }
     let config = server.config();

@@ -2,13 +2,16 @@
 
 use crate::config_backup;
 use crate::config_files::{self, Recovery};
+use crate::config_place::ConfigPlace;
 use crate::control::OperationControl;
-use crate::control_data::{self, ControlFile};
+use crate::control_data;
 use crate::error::{OperationError, Outcome, Tried};
 use crate::exit_watch::PidFd;
+use crate::hot_standby;
 use crate::process::{PidFileStatus, find_postmaster, start_ticks};
 use crate::programs::tail;
 use crate::rewind_marker;
+use crate::role_overlay::RoleClass;
 use crate::server::Postgres;
 use crate::state_dir::give_to;
 use crate::timeline_files;
@@ -24,14 +27,6 @@ use std::time::{Duration, Instant};
 pub(crate) const STEP: Duration = Duration::from_millis(15);
 /// How much of the server's log an error quotes.
 const LOG_QUOTED_BYTES: u64 = 1500;
-/// A standby cannot start with less of these than its primary had (label in `pg_controldata`).
-const AT_LEAST_AS_PRIMARY: [(&str, &str); 5] = [
-    ("max_connections", "max_connections setting"),
-    ("max_prepared_transactions", "max_prepared_xacts setting"),
-    ("max_locks_per_transaction", "max_locks_per_xact setting"),
-    ("max_worker_processes", "max_worker_processes setting"),
-    ("max_wal_senders", "max_wal_senders setting"),
-];
 
 /// A server program that was spawned, and where its log began.
 pub(crate) struct Spawned {
@@ -77,7 +72,7 @@ pub fn start_replica(server: &Postgres, upstream: Option<&Upstream>, control: &O
     config_files::write(server, Recovery::Standby(upstream))?;
     let parameters = standby_parameters(server)?;
     let spawned = spawn(server, dir, &parameters, &[])?;
-    let ready = wait_until_ready(server, dir, &spawned, Some(server.options.ctl_timeout), || control.go_on());
+    let ready = wait_until_ready(server, dir, &spawned, Some(server.current().ctl_timeout), || control.go_on());
     if ready.is_ok() {
         config_backup::keep(server);
     }
@@ -89,19 +84,9 @@ pub fn start_replica(server: &Postgres, upstream: Option<&Upstream>, control: &O
 
 /// The controlled parameters, raised to what the primary had where PostgreSQL demands it.
 fn standby_parameters(server: &Postgres) -> Outcome<BTreeMap<String, String>> {
-    let file = ControlFile::read(&server.options).map_err(OperationError::Failed)?;
-    let mut parameters = server.config().controlled;
-    for (name, label) in AT_LEAST_AS_PRIMARY {
-        let needed = file.text(label).ok().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
-        let configured = parameters.get(name).and_then(|v| v.parse().ok()).unwrap_or(0);
-        if needed > configured {
-            log::warn!(
-                "{name} value in pg_controldata: {needed}, in the global configuration: {configured}. The former is used"
-            );
-            parameters.insert(name.to_owned(), needed.to_string());
-        }
-    }
-    Ok(parameters)
+    let raised = hot_standby::raise(server, RoleClass::Replica, server.config().controlled)?;
+    raised.told.iter().for_each(|told| log::warn!("{told}"));
+    Ok(raised.parameters)
 }
 
 /// Spawns the server program: no pipe to us, working directory already the data directory, session of its own.
@@ -118,6 +103,7 @@ pub(crate) fn spawn(
     let copy = log.try_clone().tried(|| "duplicate the log file".to_owned())?;
     let mut command = server.options.dressed(Command::new("setsid"));
     command.arg(server.options.program("postgres")).arg("-D").arg(dir);
+    command.arg(ConfigPlace::within(server, dir).main_argument());
     let old = control_data::major_version(dir).is_some_and(|v| v < 13);
     let more = more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
     let all: BTreeMap<String, String> = parameters.clone().into_iter().chain(more).collect();

@@ -42,12 +42,12 @@ pub async fn stop_fast(server: &Postgres, control: &OperationControl) -> Outcome
         },
         () = hurried(control) => {}
     }
-    scripts::before_stop(&server.options, control);
+    scripts::before_stop(&server.current(), control);
     let begun = Instant::now();
     let exit = PidFd::open(postmaster.pid).ok();
     server.killer().signal_postmaster(Signal::INT);
     while !exit.as_ref().is_none_or(|e| e.wait(STEP)) {
-        if control.hurries() > 0 || begun.elapsed() >= server.options.ctl_timeout {
+        if control.hurries() > 0 || begun.elapsed() >= server.current().ctl_timeout {
             log::warn!(
                 "PostgreSQL did not stop in order after {} s; stopping it immediately",
                 begun.elapsed().as_secs()

@@ -92,6 +92,8 @@ pub struct MemberDoc {
     pub conn_url: Option<String>,
     /// `http(s)://host:port/patroni`.
     pub api_url: Option<String>,
+    /// `postgres://host:port/db` of a connection pooler before it.
+    pub proxy_url: Option<String>,
     /// PostgreSQL's state as text (spec/postgres-control.md 1), any text on reading.
     pub state: String,
     /// The role.

@@ -56,6 +56,7 @@ fn fields(document: &Fields<'_>, faults: &mut Faults) -> MemberDoc {
     MemberDoc {
         conn_url: document.text("conn_url", faults),
         api_url: document.text("api_url", faults),
+        proxy_url: document.text("proxy_url", faults),
         state: document.text("state", faults).unwrap_or_default(),
         role: role(document, faults),
         version: document.text("version", faults),
@@ -152,6 +153,7 @@ pub fn encode_member(doc: &MemberDoc) -> Vec<u8> {
     put("state", Some(doc.state.clone().into()));
     put("role", doc.role.map(|role| role.as_str().into()));
     put("version", doc.version.clone().map(Value::from));
+    put("proxy_url", doc.proxy_url.clone().map(Value::from));
     put("checkpoint_after_promote", doc.checkpoint_pending.then_some(Value::Bool(false)));
     put("tags", shown_tags(&doc.tags));
     put("pending_restart", doc.pending_restart.then_some(Value::Bool(true)));

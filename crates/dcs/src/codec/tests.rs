@@ -30,6 +30,7 @@ fn full_member() -> MemberDoc {
     MemberDoc {
         conn_url: Some("postgres://10.0.0.1:5432/postgres".into()),
         api_url: Some("http://10.0.0.1:8008/patroni".into()),
+        proxy_url: Some("postgres://10.0.0.9:6432/postgres".into()),
         state: "running".into(),
         role: Some(Role::Replica),
         version: Some("4.1.4".into()),
@@ -66,7 +67,8 @@ fn full_member() -> MemberDoc {
 fn a_member_document_to_the_byte_and_back() {
     let expected = concat!(
         r#"{"conn_url":"postgres://10.0.0.1:5432/postgres","api_url":"http://10.0.0.1:8008/patroni","#,
-        r#""state":"running","role":"replica","version":"4.1.4","checkpoint_after_promote":false,"tags":{"nofailover":true,"zone":"x y"},"#,
+        r#""state":"running","role":"replica","version":"4.1.4","proxy_url":"postgres://10.0.0.9:6432/postgres","#,
+        r#""checkpoint_after_promote":false,"tags":{"nofailover":true,"zone":"x y"},"#,
         r#""pending_restart":true,"pending_restart_reason":{"max_connections":{"old_value":"100","new_value":"80"}},"#,
         r#""xlog_location":67109040,"receive_lsn":67109040,"replay_lsn":67109000,"#,
         r#""replication_state":"streaming","timeline":3,"scheduled_restart":{"schedule":"2030-01-01T12:00:00+00:00","#,

@@ -1,0 +1,80 @@
+//! Putting configurations in force, one at a time, also while an operation runs: the operator owns all of PostgreSQL's
+//! configuration files, so nobody else's change can get lost. Of the requests that wait only the newest counts.
+
+use super::PostgresOperator;
+use actix::prelude::*;
+use pgherd_postgres::{apply_dynamic, observe, reload_config};
+use pgherd_protocol::callbacks::Reloaded;
+use pgherd_protocol::coordinator::PostgresObserved;
+use pgherd_protocol::postgres_operator::{ConfigChanged, ReloadConfig};
+use std::sync::Arc;
+
+/// What is being done, and what waits for its end.
+#[derive(Default)]
+pub(super) struct ConfigLane {
+    busy: bool,
+    dynamic: Option<String>,
+    reload: bool,
+}
+
+impl ConfigLane {
+    /// What comes next: a dynamic configuration, and whether to reload in any case.
+    fn next(&mut self) -> Option<(Option<String>, bool)> {
+        let (dynamic, reload) = (self.dynamic.take(), std::mem::take(&mut self.reload));
+        (dynamic.is_some() || reload).then_some((dynamic, reload))
+    }
+}
+
+impl PostgresOperator {
+    fn go_on_with_config(&mut self, ctx: &mut Context<Self>) {
+        if self.config.busy {
+            return;
+        }
+        let Some((dynamic, reload)) = self.config.next() else { return };
+        self.config.busy = true;
+        let (server, observed) = (self.server.clone(), self.observed.clone());
+        let work = async move {
+            let mut told = false;
+            if let Some(dynamic) = dynamic {
+                told |= apply_dynamic(&server, dynamic).await.unwrap_or_else(|e| {
+                    log::error!("Exception when setting dynamic_configuration: {e}; the last good one stays in force");
+                    false
+                });
+            }
+            if reload {
+                told |= reload_config(&server).await.unwrap_or_else(|e| {
+                    log::error!("the configuration could not be reloaded: {e}");
+                    false
+                });
+            }
+            // What waits for a restart is known from now on.
+            let look = observe(&server).await;
+            let _ = observed.send(PostgresObserved(Arc::new(look.state))).await;
+            told
+        };
+        ctx.spawn(work.into_actor(self).map(|told, operator, ctx| {
+            if told {
+                log::info!("configuration files were written and PostgreSQL reads them");
+                operator.reloaded.iter().for_each(|to| crate::tell::tell(to, Reloaded));
+            }
+            operator.config.busy = false;
+            operator.go_on_with_config(ctx);
+        }));
+    }
+}
+
+impl Handler<ConfigChanged> for PostgresOperator {
+    type Result = ();
+    fn handle(&mut self, ConfigChanged(text): ConfigChanged, ctx: &mut Self::Context) {
+        self.config.dynamic = Some(text);
+        self.go_on_with_config(ctx);
+    }
+}
+
+impl Handler<ReloadConfig> for PostgresOperator {
+    type Result = ();
+    fn handle(&mut self, _: ReloadConfig, ctx: &mut Self::Context) {
+        self.config.reload = true;
+        self.go_on_with_config(ctx);
+    }
+}
