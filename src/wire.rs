@@ -90,7 +90,8 @@ async fn serve(
     let postgres = parts.postgres.clone();
     let RunningNode { shutdown, mut done, reload_config, requests, finish_callbacks, threads } = wiring::start(parts);
     let reload_config = reload_config.await.map_err(|_| "the actors of the node did not start".to_owned())?;
-    let owner = SettingsOwner::new(source, settings, postgres, reload_config, None).start();
+    let owner = SettingsOwner::new(source, settings, postgres, reload_config, None);
+    let owner = owner.with_api(api.clone().recipient()).start();
     let _ = ways.set(ways_to(requests, owner.clone().recipient()));
     let informed = actix_rt::spawn(service_manager::keep_informed(published));
     let reloading = async {
