@@ -91,7 +91,8 @@ async fn serve(
     let RunningNode { shutdown, mut done, reload_config, requests, finish_callbacks, threads, local } =
         wiring::start(parts);
     let reload_config = reload_config.await.map_err(|_| "the actors of the node did not start".to_owned())?;
-    let owner = SettingsOwner::new(source, settings, postgres, reload_config, Some(local)).start();
+    let owner = SettingsOwner::new(source, settings, postgres, reload_config, Some(local));
+    let owner = owner.with_api(api.clone().recipient()).start();
     let _ = ways.set(ways_to(requests, owner.clone().recipient()));
     let informed = actix_rt::spawn(service_manager::keep_informed(published));
     let reloading = async {

@@ -9,6 +9,7 @@ use pgherd_postgres::Postgres;
 use pgherd_protocol::coordinator::LocalChanged;
 use pgherd_protocol::node::ReloadRequested;
 use pgherd_protocol::postgres_operator::ReloadConfig;
+use pgherd_web::ChangeAccess;
 use std::sync::Arc;
 
 /// See the module.
@@ -19,6 +20,7 @@ pub struct SettingsOwner {
     postgres: Arc<Postgres>,
     reload_config: Recipient<ReloadConfig>,
     tags: Option<Recipient<LocalChanged>>,
+    api: Option<Recipient<ChangeAccess>>,
 }
 
 impl SettingsOwner {
@@ -30,7 +32,12 @@ impl SettingsOwner {
         reload_config: Recipient<ReloadConfig>,
         tags: Option<Recipient<LocalChanged>>,
     ) -> Self {
-        Self { source, opened, postgres, reload_config, tags }
+        Self { source, opened, postgres, reload_config, tags, api: None }
+    }
+
+    /// The rules who may change something go there.
+    pub fn with_api(self, api: Recipient<ChangeAccess>) -> Self {
+        Self { api: Some(api), ..self }
     }
 
     /// True if they are in force.
@@ -52,6 +59,9 @@ impl SettingsOwner {
             log::warn!("{key} was changed in the settings and needs a restart of the agent");
         }
         logging::set_level(new.log.level);
+        if let Some(api) = &self.api {
+            api.do_send(ChangeAccess(options::access(&new)));
+        }
         if let Some(coordinator) = &self.tags {
             coordinator.do_send(LocalChanged { tags: new.tags });
         }
@@ -66,7 +76,8 @@ impl SettingsOwner {
         let proxy = |settings: &NodeSettings| settings.postgresql.proxy_address.clone();
         [
             ("namespace", old.namespace != new.namespace),
-            ("restapi", old.restapi != new.restapi),
+            ("restapi.listen", old.restapi.listen != new.restapi.listen),
+            ("restapi.connect_address", old.restapi.connect_address != new.restapi.connect_address),
             ("etcd3", old.etcd3 != new.etcd3),
             ("watchdog", old.watchdog != new.watchdog),
             ("postgresql.use_pg_rewind or remove_data_directory_on_…", old.postgresql.policy != new.postgresql.policy),

@@ -3,6 +3,7 @@
 use crate::support::*;
 use pgherd_testkit::http::{Answer, request, request_with};
 use pgherd_testkit::node::Node;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -184,4 +185,27 @@ fn changes_need_the_password_and_an_address_on_the_list() {
         assert_ne!(node.check("/cluster"), Some(403));
         assert_eq!(cluster.nodes[0].terminate().code(), Some(0));
     }
+}
+
+#[test]
+fn who_may_change_something_changes_with_a_reload() {
+    let mut cluster = Cluster::prepare(1, options());
+    start_with(&mut cluster, "  allowlist: [10.99.0.0/16]\n");
+    let node = &cluster.nodes[0];
+    let refused_with = |status: u16| {
+        eventually(PATIENCE, &format!("changes are answered with {status}"), || {
+            (with_login(node, "/sigterm", None).status == status).then_some(())
+        });
+    };
+    refused_with(403);
+    with_restapi(&cluster, "  authentication: {username: admin, password: secret}\n");
+    let mark = node.log_mark();
+    node.signal_agent(Signal::HUP);
+    refused_with(401);
+    assert_eq!(with_login(node, "/sigterm", Some("YWRtaW46c2VjcmV0")).status, 202);
+    with_restapi(&cluster, "  allowlist: [10.99.0.0/16]\n");
+    let asked = with_login(node, "/reload", Some("YWRtaW46c2VjcmV0"));
+    assert_eq!((asked.status, asked.body.as_slice()), (202, b"reload scheduled".as_slice()));
+    refused_with(403);
+    assert_eq!(node.logged_since(mark, "needs a restart of the agent"), None);
 }

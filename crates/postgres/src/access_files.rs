@@ -98,6 +98,24 @@ pub(crate) fn put_back(server: &Postgres, replaced: &Replaced) -> Outcome<bool> 
     ConfigPlace::of(server).write(server, &replaced.path, old).map(|()| true)
 }
 
+/// A server that was not running could not be asked. If it does not start and blames our file, the copy from when it last
+/// ran well is put back, and the next start has it.
+pub(crate) fn put_back_after_failed_start(server: &Postgres, why: &str) {
+    let (file, path) = (AccessFile::Hba, ConfigPlace::of(server).hba());
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let copy = server.options.data_dir.join(format!("{name}.backup"));
+    let (Ok(new), Ok(old)) = (fs::read_to_string(&path), fs::read_to_string(copy)) else { return };
+    if !why.contains(&name) || !new.starts_with(HEAD) || old == new {
+        return;
+    }
+    match put_back(server, &Replaced { file, path, old: Some(old), new }) {
+        Ok(_) => log::error!("PostgreSQL did not start with the new {name}: the last good one was put back"),
+        Err(e) => {
+            log::error!("PostgreSQL did not start with the new {name}, and the last good one was not put back: {e}")
+        }
+    }
+}
+
 /// The text was found good: nothing is refused any more.
 pub(crate) fn forget_refused(server: &Postgres, file: AccessFile) {
     let _ = fs::remove_file(file.refused(server));

@@ -33,7 +33,7 @@ const FORBIDDEN: [&str; 10] = [
 /// The first version whose pg_rewind fetches WAL by `restore_command` itself and can be told not to recover the target.
 const FETCHES_WAL: u32 = 13;
 /// The first version whose pg_rewind can be told where the configuration is.
-const KNOWS_CONFIG_FILE: u32 = 14;
+const KNOWS_CONFIG_FILE: u32 = 15;
 /// A file from a slow archive may take this long.
 const FETCH_PATIENCE: Duration = Duration::from_secs(600);
 /// Each round fetches one WAL file that was missing.
@@ -137,14 +137,15 @@ impl<'a> PgRewind<'a> {
         let mut command = options.command("pg_rewind");
         command.args(["--progress", "--source-server", &self.source.connection()]);
         command.arg("--target-pgdata").arg(&options.data_dir);
-        if major_version(&options.data_dir).is_some_and(|v| v >= FETCHES_WAL) {
+        let (version, place) = (major_version(&options.data_dir).unwrap_or_default(), ConfigPlace::of(self.server));
+        if version >= FETCHES_WAL {
             command.arg("--no-ensure-shutdown");
-            if !self.restore_command.is_empty() {
+            // It reads restore_command itself, so it must find the file in which it is.
+            if !self.restore_command.is_empty() && (place.is_usual() || version >= KNOWS_CONFIG_FILE) {
                 command.arg("--restore-target-wal");
             }
         }
-        let place = ConfigPlace::of(self.server);
-        if !place.is_usual() && major_version(&options.data_dir).is_some_and(|v| v >= KNOWS_CONFIG_FILE) {
+        if !place.is_usual() && version >= KNOWS_CONFIG_FILE {
             command.arg(place.main_argument());
         }
         command.args(user_options(&options.rewind_options)).args(more);

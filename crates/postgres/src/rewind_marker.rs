@@ -19,9 +19,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Files in the data directory that the agent itself may write at any time.
-const OURS: [&str; 5] =
-    ["postgresql.conf", "postgresql.base.conf", "pg_hba.conf", "pg_ident.conf", "postgresql.auto.conf"];
+/// How the files in the data directory are called that the agent itself may write at any time.
+const OURS: [&str; 4] = [".conf", ".backup", ".new", ".signal"];
 /// No data directory is deeper; a link that leads back into it would have no end.
 const DEPTH_MAX: u32 = 20;
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -189,7 +188,7 @@ fn fingerprint(data_dir: &Path) -> io::Result<String> {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name == "pg_wal" || OURS.contains(&name.as_ref()) || name.ends_with(".new") || name.ends_with(".signal") {
+        if name == "pg_wal" || OURS.iter().any(|ending| name.ends_with(ending)) {
             continue;
         }
         add(&entry.path(), 0, &mut sum)?;

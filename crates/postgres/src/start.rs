@@ -1,5 +1,6 @@
 //! Starting the server: as a process in a session of its own, which outlives the agent.
 
+use crate::access_files;
 use crate::config_backup;
 use crate::config_files::{self, Recovery};
 use crate::config_place::ConfigPlace;
@@ -50,9 +51,7 @@ pub fn start_primary(server: &Postgres, control: &OperationControl) -> Outcome<(
     control.may_become_writable()?;
     let spawned = spawn(server, dir, &parameters, &[])?;
     let ready = wait_until_ready(server, dir, &spawned, None, || control.may_be_writable());
-    if ready.is_ok() {
-        config_backup::keep(server);
-    }
+    after_start(server, &ready);
     if matches!(ready, Err(OperationError::Cancelled | OperationError::TooLate)) {
         server.end_now()?;
     }
@@ -73,9 +72,7 @@ pub fn start_replica(server: &Postgres, upstream: Option<&Upstream>, control: &O
     let parameters = standby_parameters(server)?;
     let spawned = spawn(server, dir, &parameters, &[])?;
     let ready = wait_until_ready(server, dir, &spawned, Some(server.current().ctl_timeout), || control.go_on());
-    if ready.is_ok() {
-        config_backup::keep(server);
-    }
+    after_start(server, &ready);
     if ready == Err(OperationError::Cancelled) {
         server.end_now()?;
     }
@@ -147,6 +144,15 @@ pub(crate) fn stale_pid_of_another_program(dir: &Path) -> Option<i32> {
     let text = fs::read_to_string(dir.join("postmaster.pid")).ok()?;
     let pid: i32 = text.lines().next()?.trim().parse().ok()?;
     start_ticks(pid.abs()).map(|_| pid.abs())
+}
+
+/// Files that a server ran well with are kept, those that it did not start with are put back.
+fn after_start(server: &Postgres, ready: &Outcome<()>) {
+    match ready {
+        Ok(()) => config_backup::keep(server),
+        Err(OperationError::Failed(why)) => access_files::put_back_after_failed_start(server, why),
+        Err(OperationError::Cancelled | OperationError::TooLate) => {}
+    }
 }
 
 /// Waits for `ready` or `standby` in `postmaster.pid`, or for the exit. Without `patience` as long as `go_on` agrees;

@@ -216,6 +216,15 @@ async fn a_bad_access_file_is_put_back_and_not_tried_again() {
     restart_primary(&it).await;
     assert_eq!(read(&path), before);
 
+    // Nobody can be asked about another one while it is stopped: it fails one start.
+    stop_fast(&it.server, &free()).await.unwrap();
+    let worse: Vec<_> = good.iter().cloned().chain(["nonsense".to_owned()]).collect();
+    apply_dynamic(&it.server, hba(&worse)).await.unwrap();
+    let refused = start_primary(&it.server, &free()).unwrap_err().to_string();
+    assert!(refused.contains("pg_hba.conf"), "{refused}");
+    start_primary(&it.server, &free()).unwrap();
+    assert_eq!(read(&path), before);
+
     let better: Vec<_> = good.iter().cloned().chain(["host all all 10.0.0.0/8 reject".to_owned()]).collect();
     assert!(apply_dynamic(&it.server, hba(&better)).await.unwrap());
     assert!(read(&path).contains("10.0.0.0/8 reject"));
