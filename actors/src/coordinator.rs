@@ -187,6 +187,7 @@ fn severity(because: &Reason) -> log::Level {
     match because {
         Reason::Diverged(_)
         | Reason::ForeignData { .. }
+        | Reason::NameTaken { .. }
         | Reason::DataUnusable { .. }
         | Reason::InitializeIsGarbage => log::Level::Error,
         Reason::FencedLeaseRanOut

@@ -11,6 +11,7 @@ use std::fmt;
 pub enum Reason {
     NothingKnown,
     WaitingForDcs,
+    NameTaken { me: MemberName, api_url: String },
     DcsNotAccessible,
     OperationInProgress { name: &'static str, renewed: bool },
     LockLostDuring { name: &'static str },
@@ -133,6 +134,10 @@ impl fmt::Display for Reason {
         match self {
             Self::NothingKnown => f.write_str("waiting for the first look at PostgreSQL"),
             Self::WaitingForDcs => f.write_str("waiting for the first answer of the DCS"),
+            Self::NameTaken { me, api_url } => write!(
+                f,
+                "Can't start; there is already a node named '{me}' running at {api_url}. Give this node another name"
+            ),
             Self::DcsNotAccessible => f.write_str("DCS is not accessible"),
             Self::OperationInProgress { name, renewed: true } => write!(f, "updated leader lock during {name}"),
             Self::OperationInProgress { name, renewed: false } => write!(f, "{name} in progress"),

@@ -29,6 +29,8 @@ pub enum Situation<'v> {
     Unusable(&'v str),
     /// The DCS was never read.
     NoCluster,
+    /// Another living node has our name; its API is there.
+    NameTaken(&'v str),
     /// Maintenance mode.
     Paused(&'v Cluster, &'v PostgresState),
     /// There is no data.
@@ -93,6 +95,9 @@ impl<'v> Situation<'v> {
             return Self::Unusable(why);
         }
         let Some(cluster) = view.cluster.get() else { return Self::NoCluster };
+        if let (Some(api_url), false) = (view.namesake(), matches!(lock, Lock::Held { .. })) {
+            return Self::NameTaken(api_url);
+        }
         if view.must_stop_to_restart() {
             return Self::Restart;
         }

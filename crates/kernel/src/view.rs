@@ -165,6 +165,8 @@ pub struct View {
     pub releasing: Option<Option<StatusKey>>,
     /// The process should end, since.
     pub shutdown: Option<Instant>,
+    /// The member key was ours since this process began.
+    pub named: bool,
     /// When this view began.
     pub began: Instant,
     /// The lead is being handed over.
@@ -242,6 +244,13 @@ impl View {
         leader.is_some_and(|l| {
             l.name == self.me.name && l.lease.is_some() && l.lease == self.lease.current.map(|g| g.lease)
         })
+    }
+    /// Where the API of another living node with our name is. Its key hangs on its lease, so one that is dead lapses; one
+    /// with our own address is our predecessor's.
+    pub fn namesake(&self) -> Option<&str> {
+        let member = self.cluster.get()?.members.get(&self.me.name).filter(|_| !self.named)?;
+        let foreign = member.lease.is_some() && member.lease != self.lease.current.map(|grant| grant.lease);
+        member.doc.api_url.as_deref().filter(|api_url| foreign && *api_url != self.me.api_url)
     }
     /// The system identifier of our data.
     pub fn system_id(&self) -> Option<SystemId> {

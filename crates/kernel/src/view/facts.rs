@@ -61,6 +61,7 @@ impl View {
             }
             Observation::Written(write) => {
                 self.asked.write_answered(&write, now, true);
+                self.named |= matches!(write, DcsWrite::Member(_));
                 if let DcsWrite::ReserveTimeline { timeline, .. } = write {
                     self.reservation = Some(timeline);
                 }
