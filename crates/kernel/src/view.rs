@@ -29,6 +29,8 @@ pub struct Me {
     pub tags: Tags,
     /// The local configuration has a `bootstrap` section.
     pub can_bootstrap: bool,
+    /// A new cluster is made by the user's own program, not by initdb.
+    pub custom_bootstrap: bool,
     /// A method of making replicas works without a leader.
     pub can_restore: bool,
 }
