@@ -144,6 +144,8 @@ pub struct View {
     pub lease: LeaseView,
     /// PostgreSQL, by the time the look began.
     pub postgres: Seen<Arc<PostgresState>>,
+    /// It served when it last answered, and nothing was done to it since: as a standby (true) or as a primary.
+    pub served: Option<bool>,
     /// It went away without being asked to.
     pub crashed: bool,
     /// The last round of answers.
