@@ -200,7 +200,7 @@ fn severity(because: &Reason) -> log::Level {
         | Reason::DcsNotAccessible
         | Reason::LeaderHoldsWithoutDcs { .. }
         | Reason::TakingVanishedKeyAgain
-        | Reason::ManualRequestCleared { .. }
+        | Reason::ManualRequestCleared { done: false, .. }
         | Reason::HandoverGivenUp { .. }
         | Reason::WatchdogUnusable
         | Reason::UnresponsiveMakesRoom

@@ -35,7 +35,7 @@ pub enum Reason {
     LookingForSuccessor,
     HandingOver { action: &'static str },
     HandoverGivenUp { why: String },
-    ManualRequestCleared { action: &'static str, why: String },
+    ManualRequestCleared { action: &'static str, why: String, done: bool },
     // maintenance mode
     Paused { what: &'static str, me: MemberName },
     ReleasedBecauseStopped,
@@ -176,7 +176,7 @@ impl fmt::Display for Reason {
             Self::HandoverGivenUp { why } => {
                 write!(f, "nobody has received the shutdown checkpoint, going on as the leader: {why}")
             }
-            Self::ManualRequestCleared { action, why } => write!(f, "{action}: {why}. Cleaning up failover key"),
+            Self::ManualRequestCleared { action, why, done: _ } => write!(f, "{action}: {why}. Cleaning up failover key"),
             Self::Paused { what, me } => write!(f, "PAUSE: {what}. I am ({me})"),
             Self::ReleasedBecauseStopped => f.write_str("PAUSE: removed leader lock because postgres is not running"),
             Self::ReleasedBecauseStandby => f.write_str("PAUSE: removed leader lock because postgres is not running as primary"),

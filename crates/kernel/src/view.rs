@@ -13,6 +13,7 @@ use pgherd_types::{
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Who this node is.
 #[derive(Clone, Debug, Default)]
@@ -160,6 +161,8 @@ pub struct View {
     pub diverged: Option<Diverged>,
     /// The leader key was given up in the course of a shutdown, or need not be.
     pub released: bool,
+    /// The last request for the leader key had no answer that settles it.
+    pub acquire_unsure: bool,
     /// The release of the leader key was sent and its fate is not known: until it is, this key allows nothing new. What was
     /// to be published with it.
     pub releasing: Option<Option<StatusKey>>,
@@ -244,6 +247,11 @@ impl View {
         leader.is_some_and(|l| {
             l.name == self.me.name && l.lease.is_some() && l.lease == self.lease.current.map(|g| g.lease)
         })
+    }
+    /// How long a primary may take to start: zero says what to do after a crash, not that nothing may be started.
+    pub fn start_timeout(&self) -> Duration {
+        let configured = self.settings.primary_start_timeout;
+        if configured.is_zero() { Settings::default().primary_start_timeout } else { configured }
     }
     /// Where the API of another living node with our name is. Its key hangs on its lease, so one that is dead lapses; one
     /// with our own address is our predecessor's.

@@ -81,15 +81,13 @@ pub(crate) fn barred(view: &View, cluster: &Cluster, now: Instant) -> Option<Ver
     if let Some(until) = view.refused_promotion_at.map(|at| at + view.settings.ttl).filter(|until| now < *until) {
         return Some(Verdict::hold_until(Reason::PromotionRefusedLately, until));
     }
-    if !view.settings.failsafe_mode {
-        return None;
-    }
+    // a promise is kept even if the mode was switched off since
     if let Some((to, at)) = &view.promised
         && now < *at + view.settings.ttl
     {
         return Some(Verdict::hold_until(Reason::FailsafePromised { to: to.clone() }, *at + view.settings.ttl));
     }
-    let topology = cluster.failsafe.as_ref().filter(|members| !members.is_empty())?;
+    let topology = cluster.failsafe.as_ref().filter(|members| view.settings.failsafe_mode && !members.is_empty())?;
     if !topology.contains_key(&view.me.name) {
         return Some(Verdict::hold(Reason::NotInFailsafeTopology));
     }
@@ -275,7 +273,30 @@ mod tests {
         let promised = |ms| known().with_view(move |v| v.promised = Some(("b".into(), Instant::from_millis(ms))));
         check(promised(40_001), "Hold", "FailsafePromised");
         check(promised(40_000), "Probe", "AskingPeers");
+        let off = promised(40_001).with_view(|v| v.settings.failsafe_mode = false);
+        check(off, "Hold", "FailsafePromised");
         check(failsafe(replica().unlocked(), &["b", "c"]), "Hold", "NotInFailsafeTopology");
+    }
+
+    #[test]
+    fn who_leads_or_is_about_to_promises_nothing() {
+        let may = |case: Case| {
+            let (view, now) = case.with_view(|v| v.settings.failsafe_mode = true).build();
+            crate::wishes::may_promise(&view, now.mono)
+        };
+        assert!(may(replica()) && may(replica().unlocked()));
+        assert!(!may(primary()) && !may(replica().locked()), "it has the key");
+        let asked = |answer| {
+            replica().unlocked().with_view(move |v| {
+                let ask = crate::asked::Ask { what: (), at: Instant::from_millis(59_900), answer };
+                v.asked.acquire = Some(ask);
+                v.acquire_unsure = true;
+            })
+        };
+        assert!(!may(asked(None)), "it is asking for the key");
+        assert!(!may(asked(Some((Instant::from_millis(59_950), false)))), "whether it got the key is not known");
+        let (view, now) = replica().build();
+        assert!(!crate::wishes::may_promise(&view, now.mono), "the mode is off");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Facts change the view.
 
 use super::{Ended, PeerRound, Seen, View};
-use crate::Observation;
 use crate::asked::Ask;
 use crate::wishes::Pending;
+use crate::{Lock, Observation};
 use pgherd_types::{
     Cluster, DcsWrite, Instant, LeaseGrant, Now, Operation, OperationEnd, OperationId, PRE_PROMOTE, PeerReport,
     PostgresState, Refused, Server,
@@ -29,12 +29,18 @@ impl View {
                 if matches!(self.pending, Some(Pending::Reinitialize { .. })) {
                     self.pending = None; // the leader's data are not replaced
                 }
+                self.acquire_unsure = false;
+                self.refused_promotion_at = None;
+                if self.ended.as_ref().is_some_and(|ended| matches!(ended.operation, Operation::Promote { .. })) {
+                    self.ended = None; // failures of an earlier lead say nothing of this one
+                }
                 self.releasing = None;
                 self.released = false; // whatever was given up before, this key is a new one
                 self.lease.prove(grant, now);
             }
             Observation::AcquireRefused(why) => {
                 answer(&mut self.asked.acquire, now, false);
+                self.acquire_unsure = matches!(why, Refused::Unreachable(_));
                 match why {
                     Refused::Compare => self.lose_lock(now),
                     Refused::LeaseGone => {
@@ -113,7 +119,8 @@ impl View {
         let Some(ask) = self.asked.failsafe.as_mut().filter(|ask| ask.what == round) else { return };
         ask.answered(now, agreed);
         // the members' promise counts for the time that was in force when they were asked
-        if agreed && self.lease.leader.is_some() && self.settings.failsafe_mode {
+        // and only on top of a lead that lasts: meanwhile somebody else may have taken an expired one
+        if agreed && self.lease.lock(now) != Lock::No && self.settings.failsafe_mode {
             self.lease.agreed = self.lease.agreed.max(Some(asked_at));
         }
     }
