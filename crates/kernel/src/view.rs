@@ -182,6 +182,8 @@ pub struct View {
     pub scheduled_restart: Option<ScheduledRestart>,
     /// A primary that lost the DCS was promised that this node does not race: who, and when.
     pub promised: Option<(MemberName, Instant)>,
+    /// The key was given up then, because another node would serve better.
+    pub made_way_at: Option<Instant>,
     /// The user's script refused the promotion of this node then.
     pub refused_promotion_at: Option<Instant>,
     /// The watchdog is required and cannot be used.

@@ -234,6 +234,17 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_gone_after_the_release_was_sent_is_given_up_and_not_taken_again() {
+        let (mut view, decision) = able(handing_over(primary())).decide();
+        assert_eq!(name_of(&decision.role), "Release");
+        let now = Now { mono: Instant::from_millis(60_100), ..Now::default() };
+        let cluster = Cluster { leader: None, ..view.cluster.get().unwrap().as_ref().clone() };
+        view.apply(crate::Observation::Cluster { cluster: std::sync::Arc::new(cluster), read_at: now.mono }, now);
+        assert_eq!(view.lock(now.mono), crate::Lock::No);
+        assert_eq!(name_of(&decide(&view, now).role), "Start StartReplica");
+    }
+
+    #[test]
     fn a_stop_that_was_not_in_order_ends_the_handover() {
         let hurried = handing_over(primary()).with_control(|c| c.state = ControlState::InProduction);
         check(hurried, "Write ClearFailover", "ManualRequestCleared");

@@ -55,6 +55,12 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, now: Instan
     if let Some(because) = manual.filter(|_| now < open_at).and_then(|key| somebody_else(view, key, &answers.reports)) {
         return Verdict::hold_until(because, (answers.asked_at + probe_lasts()).min(open_at));
     }
+    if let Some(until) = view.made_way_at.map(|at| at + view.settings.ttl).filter(|until| now < *until)
+        && let Some(other) = anybody_able(view, &answers.reports)
+    {
+        let because = Reason::CandidateGoesFirst { candidate: other.clone() };
+        return Verdict::hold_until(because, (answers.asked_at + probe_lasts()).min(until));
+    }
     match rank(view, running, &answers.reports, stale_before) {
         Rank::First => acquire_once(view, now, Reason::Acquiring),
         // the candidate of a switchover comes before its equals, and not before those who have more: its leader may have
@@ -97,19 +103,23 @@ pub(crate) fn barred(view: &View, cluster: &Cluster, now: Instant) -> Option<Ver
     unknown.then(|| Verdict::hold_until(Reason::MayHavePromised, forgets_until))
 }
 
+fn able(reports: &[PeerReport], name: &MemberName) -> bool {
+    let report = reports.iter().find(|report| report.name == *name);
+    matches!(report.map(|r| &r.answer), Some(PeerAnswer::Said(said)) if counts(said) && !said.is_primary)
+}
+
+fn anybody_able<'r>(view: &View, reports: &'r [PeerReport]) -> Option<&'r MemberName> {
+    reports.iter().map(|report| &report.name).find(|name| **name != view.me.name && able(reports, name))
+}
+
 /// An operator named another node, or does not want this one, and somebody who may lead is there.
 fn somebody_else(view: &View, key: &FailoverKey, reports: &[PeerReport]) -> Option<Reason> {
-    let able = |name: &MemberName| {
-        let report = reports.iter().find(|report| report.name == *name);
-        matches!(report.map(|r| &r.answer), Some(PeerAnswer::Said(said)) if counts(said) && !said.is_primary)
-    };
     match (&key.candidate, &key.leader) {
         (Some(candidate), _) if *candidate != view.me.name => {
-            able(candidate).then(|| Reason::CandidateGoesFirst { candidate: candidate.clone() })
+            able(reports, candidate).then(|| Reason::CandidateGoesFirst { candidate: candidate.clone() })
         }
         (None, Some(leader)) if *leader == view.me.name => {
-            let other = reports.iter().map(|report| &report.name).find(|name| able(name))?;
-            Some(Reason::CandidateGoesFirst { candidate: other.clone() })
+            Some(Reason::CandidateGoesFirst { candidate: anybody_able(view, reports)?.clone() })
         }
         _ => None,
     }
@@ -249,6 +259,17 @@ mod tests {
         let case = |c: PeerAnswer| asked(replica().unlocked().peers(vec![("b", silent()), ("c", c)]), Some("a"), None);
         check(case(answered(900)), "Hold", "CandidateGoesFirst");
         check(case(silent()), "Acquire", "Acquiring");
+    }
+
+    #[test]
+    fn who_made_way_lets_others_go_first_for_a_ttl() {
+        let case = |c: PeerAnswer, ms| {
+            let made_way = move |v: &mut crate::View| v.made_way_at = Some(Instant::from_millis(ms));
+            replica().unlocked().peers(vec![("b", silent()), ("c", c)]).with_view(made_way)
+        };
+        check(case(answered(900), 30_001), "Hold", "CandidateGoesFirst");
+        check(case(silent(), 30_001), "Acquire", "Acquiring");
+        check(case(answered(900), 30_000), "Acquire", "Acquiring");
     }
 
     #[test]

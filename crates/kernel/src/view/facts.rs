@@ -31,6 +31,7 @@ impl View {
                 }
                 self.acquire_unsure = false;
                 self.refused_promotion_at = None;
+                self.made_way_at = None;
                 if self.ended.as_ref().is_some_and(|ended| matches!(ended.operation, Operation::Promote { .. })) {
                     self.ended = None; // failures of an earlier lead say nothing of this one
                 }
@@ -106,6 +107,12 @@ impl View {
         self.makes_room = false;
     }
 
+    /// The release was sent, and the key is gone: whatever became of the answer, that was it.
+    fn key_given_up(&mut self, now: Instant) {
+        self.released = true;
+        self.lose_lock(now);
+    }
+
     /// The lease lapsed in etcd. A primary that all members agreed to keep may take the key again on a new one.
     fn lease_gone(&mut self, now: Instant) {
         if self.lease.agreed(now) {
@@ -156,6 +163,7 @@ impl View {
     fn judge_lock_by(&mut self, cluster: &Cluster, read_at: Instant, now: Instant) {
         let Some(proof) = self.lease.leader.filter(|proof| read_at >= proof.known_at) else { return };
         match &cluster.leader {
+            None if self.releasing.is_some() => self.key_given_up(now),
             None => self.lease.vanished = true,
             Some(key) if key.name == self.me.name && key.lease == Some(proof.grant.lease) => {
                 self.lease.vanished = false
@@ -187,6 +195,7 @@ impl View {
             }
             Refused::Compare if proving => self.lose_lock(now),
             // the lease lives and nobody else can have the key: it may be taken back as long as the last proof lasts
+            Refused::Absent if self.releasing.is_some() => self.key_given_up(now),
             Refused::Absent if self.lease.leader.is_some() => self.lease.vanished = true,
             Refused::Absent | Refused::Compare | Refused::Denied(_) | Refused::Unreachable(_) => {}
         }
