@@ -61,6 +61,7 @@ fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), Strin
         inherited,
         bootstrap_dcs,
         policy: settings.postgresql.policy,
+        peer_login: options::peer_login(&settings),
         status: status.clone(),
     };
     actix::System::new().block_on(serve(parts, source, settings, status))?;

@@ -23,6 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// Every status line in maintenance mode begins so (spec/ha.md 1).
+const PAUSE: &str = "PAUSE: ";
+
 /// See the module.
 pub struct Coordinator {
     view: View,
@@ -157,7 +160,9 @@ impl Coordinator {
 
     /// The reason in words; the kernel does not know where the keys are.
     fn words(&self, because: &Reason) -> String {
-        because.to_string().replace("<namespace>/<scope>/", &self.key_prefix)
+        let text = because.to_string().replace("<namespace>/<scope>/", &self.key_prefix);
+        let prefix = if self.view.settings.pause && !text.starts_with(PAUSE) { PAUSE } else { "" };
+        format!("{prefix}{text}")
     }
 
     fn set_alarm(&mut self, at: Instant, now: Instant, ctx: &mut Context<Self>) {

@@ -1,28 +1,44 @@
 //! The peer prober: asks other members for their status before a leader race, all at once, each with its own patience.
 
+mod failsafe;
+
 use actix::fut::wrap_future;
 use actix::prelude::*;
 use futures_util::future::join_all;
 use pgherd_protocol::coordinator::{FailsafeAsked, PeersProbed};
-use pgherd_protocol::peer_prober::{AskFailsafe, ProbePeers};
-use pgherd_types::{Instant, Lsn, MemberName, PeerAnswer, PeerReport, PeerSaid, PeerToAsk, Timeline};
+use pgherd_protocol::peer_prober::ProbePeers;
+use pgherd_types::{Instant, Lsn, PeerAnswer, PeerReport, PeerSaid, PeerToAsk, Timeline};
 use serde_json::Value;
 use std::time::Duration;
 
 /// A status document is a few kilobytes; this is generous.
 const BODY_LIMIT: usize = 1 << 20;
 
+/// How members log in at each other's API; never shown.
+#[derive(Clone)]
+pub struct PeerLogin {
+    /// The name.
+    pub username: String,
+    /// The password.
+    pub password: String,
+}
+
 /// See the module.
 pub struct PeerProber {
     coordinator: Recipient<PeersProbed>,
     agreed: Recipient<FailsafeAsked>,
+    login: Option<PeerLogin>,
     client: awc::Client,
 }
 
 impl PeerProber {
     /// A prober that reports there. Make it on the thread it runs on.
-    pub fn new(coordinator: Recipient<PeersProbed>, agreed: Recipient<FailsafeAsked>) -> Self {
-        Self { coordinator, agreed, client: client() }
+    pub fn new(
+        coordinator: Recipient<PeersProbed>,
+        agreed: Recipient<FailsafeAsked>,
+        login: Option<PeerLogin>,
+    ) -> Self {
+        Self { coordinator, agreed, login, client: client() }
     }
 }
 
@@ -48,54 +64,6 @@ impl Handler<ProbePeers> for PeerProber {
             crate::tell::tell(&prober.coordinator, PeersProbed { round, reports });
         }));
     }
-}
-
-impl Handler<AskFailsafe> for PeerProber {
-    type Result = ();
-    fn handle(&mut self, asked: AskFailsafe, ctx: &mut Self::Context) {
-        let AskFailsafe { round, members, me, conn_url, api_url, patience } = asked;
-        let asked_at = pgherd_clock::boottime();
-        let body = serde_json::json!({"name": me, "conn_url": conn_url, "api_url": api_url, "slots": {}}).to_string();
-        let others = members.into_iter().filter(|(name, _)| *name != me);
-        let asks: Vec<_> =
-            others.map(|(name, api)| agrees(self.client.clone(), name, api, body.clone(), patience)).collect();
-        ctx.spawn(wrap_future::<_, Self>(join_all(asks)).map(move |refused, prober, _| {
-            let refused: Vec<_> = refused.into_iter().flatten().collect();
-            for (name, why) in &refused {
-                log::warn!("failsafe mode: {name} does not agree that I go on as the leader: {why}");
-            }
-            crate::tell::tell(&prober.agreed, FailsafeAsked { round, asked_at, refused });
-        }));
-    }
-}
-
-/// Why a member does not agree; asked once more when it does not answer, as other agents do.
-async fn agrees(
-    client: awc::Client,
-    name: MemberName,
-    api_url: String,
-    body: String,
-    patience: Duration,
-) -> Option<(MemberName, String)> {
-    let url = failsafe_url(&api_url);
-    let post = async || {
-        let sent = client.post(&url).timeout(patience / 2).content_type("application/json").send_body(body.clone());
-        let mut response = sent.await.map_err(|e| e.to_string())?;
-        let said = response.body().limit(BODY_LIMIT).await.map_err(|e| e.to_string())?;
-        let accepted = response.status().as_u16() == 200 && said.as_ref() == b"Accepted";
-        Ok(accepted.then_some(()).ok_or_else(|| format!("{}: {}", response.status(), String::from_utf8_lossy(&said))))
-    };
-    let answer: Result<Result<(), String>, String> = match post().await {
-        Err(_) => post().await,
-        answered => answered,
-    };
-    answer.and_then(|said| said).err().map(|why| (name, why))
-}
-
-/// `http://host:port/failsafe` of `http://host:port/patroni`.
-fn failsafe_url(api_url: &str) -> String {
-    let base = api_url.rsplit_once("/patroni").map_or(api_url, |(base, _)| base);
-    format!("{}/failsafe", base.trim_end_matches('/'))
 }
 
 /// Ask one for its status, and say for what when it has no usable answer.

@@ -75,7 +75,13 @@ impl PostgresMonitor {
             format!("a look at PostgreSQL hangs for more than {} s; is the storage in order?", HUNG_AFTER.as_secs());
         log::error!("{why}");
         let data = self.last_data.clone().unwrap_or_else(|| DataDirectory::Unusable(why.clone()));
-        let state = PostgresState { looked_at: now.mono, wall: now.wall, data, server: Server::Unresponsive(why) };
+        let state = PostgresState {
+            looked_at: now.mono,
+            wall: now.wall,
+            data,
+            server: Server::Unresponsive(why),
+            progress: None,
+        };
         crate::tell::tell(&self.observed, PostgresObserved(Arc::new(state)));
     }
 

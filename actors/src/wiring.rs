@@ -4,6 +4,7 @@ use crate::callbacks::{Announce, Callbacks};
 pub use crate::coordinator::LocalPolicy;
 use crate::coordinator::{ConfigTree, Coordinator, CoordinatorParts, Links};
 use crate::dcs_watcher::{DcsWatcher, WatcherOptions};
+pub use crate::peer_prober::PeerLogin;
 use crate::peer_prober::PeerProber;
 use crate::postgres_monitor::PostgresMonitor;
 use crate::postgres_operator::PostgresOperator;
@@ -43,6 +44,8 @@ pub struct NodeParts {
     pub bootstrap_dcs: String,
     /// What the local settings say of diverged data.
     pub policy: LocalPolicy,
+    /// How members log in at each other's API.
+    pub peer_login: Option<PeerLogin>,
     /// Where the status is published.
     pub status: Arc<ArcSwap<NodeStatus>>,
 }
@@ -149,7 +152,8 @@ fn links(
     let (observed, lost) = (coordinator.clone().recipient(), coordinator.clone().recipient());
     let (probed, agreed) = (coordinator.clone().recipient(), coordinator.clone().recipient());
     let watcher = DcsWatcher::start_in_arbiter(dcs_thread, move |_| DcsWatcher::new(&options, observed, lost));
-    let prober = PeerProber::start_in_arbiter(dcs_thread, move |_| PeerProber::new(probed, agreed));
+    let login = parts.peer_login.clone();
+    let prober = PeerProber::start_in_arbiter(dcs_thread, move |_| PeerProber::new(probed, agreed, login));
 
     let server = || parts.postgres.clone();
     let (looked, looked_after) = (coordinator.clone().recipient(), coordinator.clone().recipient());

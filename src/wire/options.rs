@@ -1,7 +1,7 @@
 //! One node's settings as the options of each package.
 
 use crate::settings::{DatabaseLogin, NodeSettings};
-use pgherd_actors::wiring::Me;
+use pgherd_actors::wiring::{Me, PeerLogin};
 use pgherd_dcs::EtcdOptions;
 use pgherd_postgres::{Credentials, PostgresOptions, Scripts};
 use pgherd_web::{AccessOptions, ApiOptions, BasicLogin};
@@ -16,6 +16,7 @@ pub fn me(settings: &NodeSettings) -> Me {
         proxy_url: postgres.proxy_address.as_ref().map(|address| format!("postgres://{address}/{}", postgres.database)),
         tags: settings.tags.clone(),
         can_bootstrap: settings.bootstrap.present,
+        custom_bootstrap: settings.bootstrap.method.is_some(),
         can_restore: settings.postgresql.replica_methods.iter().any(|method| method.no_leader),
     }
 }
@@ -46,6 +47,12 @@ pub fn access(settings: &NodeSettings) -> AccessOptions {
         allowlist: restapi.allowlist.clone(),
         allowlist_include_members: restapi.allowlist_include_members,
     }
+}
+
+/// How members log in at each other's API: all have the same login.
+pub fn peer_login(settings: &NodeSettings) -> Option<PeerLogin> {
+    let login = settings.restapi.authentication.as_ref()?;
+    Some(PeerLogin { username: login.username.clone(), password: login.password.expose().to_owned() })
 }
 
 /// For everything that touches PostgreSQL.

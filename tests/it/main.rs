@@ -21,6 +21,7 @@ mod partition;
 mod pause;
 mod postmaster_death;
 mod process_rules;
+mod recovery;
 mod replica_methods;
 mod rest;
 mod restart;

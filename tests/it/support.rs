@@ -88,6 +88,9 @@ pub fn send(node: &Node, method: &str, path: &str, body: &serde_json::Value) -> 
 
 /// Changes the dynamic configuration and waits until every node goes by it.
 pub fn configure(cluster: &Cluster, change: serde_json::Value) {
+    eventually(PATIENCE, "there is a configuration to change", || {
+        cluster.nodes[0].get("/config").filter(|answer| answer.status == 200).map(drop)
+    });
     let (code, text) = send(&cluster.nodes[0], "PATCH", "/config", &change);
     assert_eq!(code, 200, "{text}");
     let wanted = cluster.keys().get("config").expect("a config key").json();

@@ -135,6 +135,12 @@ fn own_part(status: &NodeStatus, now: Instant) -> Value {
     if let Some(looked) = &status.postgres {
         own.insert("looked_ms_ago".to_owned(), ms(now.since(looked.looked_at)).into());
     }
+    if let Some(operation) = status.operation {
+        own.insert("operation".to_owned(), operation.into());
+    }
+    if let Some(progress) = status.postgres.as_ref().and_then(|postgres| postgres.progress) {
+        own.insert("progress".to_owned(), json!(progress));
+    }
     if let Some(until) = status.leader_until.filter(|until| now < *until) {
         own.insert("leader_for_ms".to_owned(), ms(now.until(until)).into());
     }

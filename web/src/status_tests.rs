@@ -115,6 +115,7 @@ fn shown_tags() -> Vec<(String, String)> {
 
 fn look(server: RunningServer) -> Arc<PostgresState> {
     Arc::new(PostgresState {
+        progress: None,
         looked_at: NOW.minus(Duration::from_millis(500)),
         wall: WallTime::default(),
         data: DataDirectory::Empty,

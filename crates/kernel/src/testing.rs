@@ -96,7 +96,13 @@ pub fn replica() -> Case {
         ..Cluster::default()
     };
     let data = DataDirectory::Present(ControlData { standby_signal: true, ..control() });
-    let postgres = PostgresState { looked_at: now.mono, wall: now.wall, data, server: Server::Running(server(true)) };
+    let postgres = PostgresState {
+        looked_at: now.mono,
+        wall: now.wall,
+        data,
+        server: Server::Running(server(true)),
+        progress: None,
+    };
     Case { view, cluster, postgres, now }
 }
 

@@ -336,6 +336,7 @@ pub fn role(view: &View, now: Instant) -> Role {
 pub fn phase(view: &View) -> ServerPhase {
     let failed = |kind: fn(&Operation) -> bool| crate::rules::failed(view, kind);
     match view.operation.as_ref().map(|running| &running.operation) {
+        Some(Operation::Bootstrap) if view.me.custom_bootstrap => return ServerPhase::RunningCustomBootstrap,
         Some(Operation::Bootstrap) => return ServerPhase::InitializingNewCluster,
         Some(Operation::Clone { .. } | Operation::Restore) => return ServerPhase::CreatingReplica,
         Some(Operation::StartPrimary | Operation::StartReplica { .. } | Operation::Stop { .. })
@@ -356,7 +357,13 @@ pub fn phase(view: &View) -> ServerPhase {
         Some(Server::Stopped) if failed(|o| matches!(o, Operation::StartPrimary | Operation::StartReplica { .. })) => {
             ServerPhase::StartFailed
         }
-        Some(Server::Stopped) if failed(|o| matches!(o, Operation::Bootstrap)) => ServerPhase::InitdbFailed,
+        Some(Server::Stopped) if failed(|o| matches!(o, Operation::Bootstrap)) => {
+            if view.me.custom_bootstrap {
+                ServerPhase::CustomBootstrapFailed
+            } else {
+                ServerPhase::InitdbFailed
+            }
+        }
         Some(Server::Stopped) | None => ServerPhase::Stopped,
     }
 }

@@ -29,6 +29,8 @@ pub struct Me {
     pub tags: Tags,
     /// The local configuration has a `bootstrap` section.
     pub can_bootstrap: bool,
+    /// A new cluster is made by the user's own program, not by initdb.
+    pub custom_bootstrap: bool,
     /// A method of making replicas works without a leader.
     pub can_restore: bool,
 }
@@ -142,6 +144,8 @@ pub struct View {
     pub lease: LeaseView,
     /// PostgreSQL, by the time the look began.
     pub postgres: Seen<Arc<PostgresState>>,
+    /// It served when it last answered, and nothing was done to it since: as a standby (true) or as a primary.
+    pub served: Option<bool>,
     /// It went away without being asked to.
     pub crashed: bool,
     /// The last round of answers.

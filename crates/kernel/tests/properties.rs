@@ -1,13 +1,14 @@
 //! What must hold for every view that any facts, in any order, can lead to: deciding never panics, is repeatable, asks
 //! for nothing twice, wakes up again in time, and breaks no invariant.
 
+use pgherd_kernel::wishes;
 use pgherd_kernel::{Action, Decision, Me, Observation, View, decide, invariants};
 use pgherd_types::postgres::{ControlState, SeenSlot};
 use pgherd_types::{
     Cluster, ConfigKey, ControlData, DataDirectory, DcsWrite, FailoverKey, FenceOrder, HistoryRow, Initialize, Instant,
     LeaderKey, LeaseGrant, LeaseId, Lsn, Member, MemberDoc, MemberName, Now, OperationEnd, OperationId, PeerAnswer,
-    PeerReport, PeerSaid, PostgresState, Refused, Role, RunningServer, Schedule, Server, Settings, StatusKey, SystemId,
-    Tags, Timeline, WallTime,
+    PeerReport, PeerSaid, PostgresState, Refused, RequestId, RestartFilter, RestartWish, RewindPolicy, Role,
+    RunningServer, Schedule, ScheduledRestart, Server, Settings, StatusKey, SystemId, Tags, Timeline, WallTime, Wish,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -37,6 +38,11 @@ enum Raw {
     Peers(Vec<PeerReport>),
     Finished(OperationEnd),
     Slots(bool),
+    Wished(Wish),
+    Settings { pause: bool, failsafe: bool, rewind: bool, replace: bool },
+    Agreement(bool),
+    Promised(MemberName),
+    Watchdog(bool),
     Shutdown,
 }
 
@@ -222,6 +228,24 @@ fn report() -> impl Strategy<Value = PeerReport> {
     let answer = prop_oneof![1 => Just(PeerAnswer::Silent("x".into())), 3 => said];
     (name(), answer).prop_map(|(name, answer)| PeerReport { name, answer })
 }
+fn wish() -> impl Strategy<Value = Wish> {
+    let filter = (option::of(prop_oneof![Just(Role::Primary), Just(Role::Replica)]), any::<bool>())
+        .prop_map(|(role, pending_only)| RestartFilter { role, below_version: None, pending_only });
+    let restart = filter.prop_map(|filter| RestartWish { filter, timeout: None });
+    prop_oneof![
+        3 => restart.clone().prop_map(Wish::Restart),
+        1 => (restart, 0..40_i64).prop_map(|(wish, s)| Wish::ScheduleRestart(ScheduledRestart {
+            at: WallTime(s * 1000),
+            text: "then".into(),
+            wish,
+            shown: Vec::new(),
+            postmaster_start_time: String::new(),
+        })),
+        1 => Just(Wish::CancelRestart),
+        2 => (any::<bool>(), any::<bool>())
+            .prop_map(|(force, from_leader)| Wish::Reinitialize { force, from_leader }),
+    ]
+}
 fn fact() -> impl Strategy<Value = Raw> {
     let end = prop_oneof![
         3 => Just(OperationEnd::Done),
@@ -244,6 +268,12 @@ fn fact() -> impl Strategy<Value = Raw> {
         24 => vec(report(), 0..3).prop_map(Raw::Peers),
         32 => end.prop_map(Raw::Finished),
         8 => any::<bool>().prop_map(Raw::Slots),
+        4 => wish().prop_map(Raw::Wished),
+        6 => (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>())
+            .prop_map(|(pause, failsafe, rewind, replace)| Raw::Settings { pause, failsafe, rewind, replace }),
+        8 => any::<bool>().prop_map(Raw::Agreement),
+        2 => name().prop_map(Raw::Promised),
+        1 => any::<bool>().prop_map(Raw::Watchdog),
         1 => Just(Raw::Shutdown),
     ]
 }
@@ -272,7 +302,7 @@ fn observations(raw: Raw, view: &View, now: Now) -> Vec<Observation> {
             return asked.map(answered).collect();
         }
         Raw::Postgres(data, server, ago) => {
-            let state = PostgresState { looked_at: before(ago), wall: now.wall, data, server };
+            let state = PostgresState { looked_at: before(ago), wall: now.wall, data, server, progress: None };
             Observation::Postgres(Arc::new(state))
         }
         Raw::Peers(reports) => {
@@ -284,6 +314,25 @@ fn observations(raw: Raw, view: &View, now: Now) -> Vec<Observation> {
             Observation::OperationFinished { id, end }
         }
         Raw::Slots(ok) => Observation::SlotsAligned { round: view.last_round, ok },
+        Raw::Wished(wish) => {
+            if wishes::judge(view, &wish, now.mono).is_err() {
+                return Vec::new();
+            }
+            Observation::Wished { id: RequestId(now.mono.as_millis()), wish }
+        }
+        Raw::Settings { pause, failsafe, rewind, replace } => Observation::Settings(Settings {
+            pause: pause && failsafe, // not too often: in maintenance mode little is decided
+            failsafe_mode: failsafe,
+            rewind: RewindPolicy { use_pg_rewind: rewind, replace_on_failure: replace, replace_on_divergence: replace },
+            ..view.settings.clone()
+        }),
+        Raw::Agreement(agreed) => {
+            let Some(ask) = &view.asked.failsafe else { return Vec::new() };
+            let refused = if agreed { Vec::new() } else { vec![(NAMES[1].into(), "no".to_owned())] };
+            Observation::FailsafeAsked { round: ask.what, asked_at: ask.at, refused }
+        }
+        Raw::Promised(to) => Observation::FailsafePromised { to },
+        Raw::Watchdog(failed) => Observation::WatchdogFailed(failed),
         Raw::Shutdown => Observation::ShutdownRequested,
     }]
 }
@@ -317,7 +366,7 @@ fn turn(view: &mut View, now: Now) -> Decision {
         panic!("{}: {} in {view:#?}", breach.id, breach.what);
     }
     view.dispatched(&decision, now);
-    if view.may_be_writable() {
+    if view.may_be_writable() && (!view.settings.pause || view.becomes_writable()) {
         assert_ne!(view.fence_order(now.mono), FenceOrder::Disarmed, "what may become writable is fenced");
     }
     decision
@@ -473,5 +522,6 @@ fn primary_on_timeline_3(row: HistoryRow) -> PostgresState {
         wall: now.wall,
         data: DataDirectory::Present(control),
         server: Server::Running(server),
+        progress: None,
     }
 }

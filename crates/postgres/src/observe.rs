@@ -44,7 +44,8 @@ pub async fn observe(server: &Arc<Postgres>) -> Look {
         _ => None,
     };
     let data = if state == Server::Stopped { with_known_wal_end(server, data) } else { data };
-    Look { state: PostgresState { looked_at: now.mono, wall: now.wall, data, server: state }, postmaster }
+    let progress = server.progress();
+    Look { state: PostgresState { looked_at: now.mono, wall: now.wall, data, server: state, progress }, postmaster }
 }
 
 /// Must the end of the WAL still be found for this state?

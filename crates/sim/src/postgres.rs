@@ -174,7 +174,7 @@ impl Postgres {
             Proc::Stopping | Proc::Dying => Server::Stopping,
             Proc::Running => self.data.as_ref().map_or(Server::Starting, |data| Server::Running(self.running(data))),
         };
-        PostgresState { looked_at: at, wall, data, server }
+        PostgresState { looked_at: at, wall, data, server, progress: None }
     }
     fn running(&self, data: &Data) -> RunningServer {
         let standby = self.in_recovery;

@@ -3,6 +3,8 @@
 //! ```text
 //! nodes 3
 //! settings 30 10 10
+//! failsafe
+//! rewind
 //! seed 7
 //! at 40 NodeDeath leader for 60
 //! until 150
@@ -46,6 +48,8 @@ fn command(setup: &mut Setup, line: &str) -> Option<()> {
         ["settings", ttl, loop_wait, retry_timeout] => {
             setup.settings = settings(number(ttl)?, number(loop_wait)?, number(retry_timeout)?);
         }
+        ["failsafe"] => setup.settings.failsafe_mode = true,
+        ["rewind"] => setup.settings.rewind.use_pg_rewind = true,
         ["until", at] => setup.end_at = number(at)? * 1000,
         ["at", at, fault, whom, "for", lasts] => {
             let (at, lasts) = (number(at)? * 1000, number(lasts)? * 1000);

@@ -1,6 +1,6 @@
 //! What one look at this node's PostgreSQL found.
 
-use crate::{HistoryRow, Instant, Lsn, Timeline, WallTime};
+use crate::{HistoryRow, Instant, Lsn, Progress, Timeline, WallTime};
 use serde::Serialize;
 use std::fmt;
 
@@ -190,6 +190,8 @@ pub struct PostgresState {
     pub data: DataDirectory,
     /// The process.
     pub server: Server,
+    /// A copy is being made: how far it has come.
+    pub progress: Option<Progress>,
 }
 
 impl PostgresState {

@@ -178,7 +178,9 @@ fn rewind(view: &View, leader: &Member, from: Upstream, found: Diverged, failed:
 #[cfg(test)]
 mod tests {
     use crate::testing::*;
-    use pgherd_types::{Cluster, Instant, LeaseId, Lsn, Operation, OperationEnd, Role, Timeline, Upstream};
+    use pgherd_types::{
+        Cluster, Instant, LeaseId, Lsn, Now, Operation, OperationEnd, PostgresState, Role, Server, Timeline, Upstream,
+    };
     use std::time::Duration;
 
     /// A former primary that is down, with its WAL up to `end`.
@@ -308,6 +310,20 @@ mod tests {
         check(able(never(crashed())), "Release", "StoppedToFailOver");
         check(nobody(never(crashed())), "Start StartPrimary", "StartingPrimaryAfterFailure");
         check(able(never(primary().stopped())), "Start StartPrimary", "StartingPrimary");
+    }
+
+    #[test]
+    fn a_crash_that_is_seen_in_steps_is_one() {
+        let (mut view, now) = primary().build();
+        let at = |ms| Now { mono: Instant::from_millis(ms), ..now };
+        let state = view.postgres.get().unwrap().as_ref().clone();
+        for (ms, server) in [(60_100, Server::Starting), (60_200, Server::Orphaned), (60_300, Server::Stopped)] {
+            let looked_at = Instant::from_millis(ms);
+            let state = PostgresState { looked_at, server, ..state.clone() };
+            view.apply(crate::Observation::Postgres(std::sync::Arc::new(state)), at(ms));
+        }
+        assert!(view.crashed);
+        assert_eq!(view.crashes, [Instant::from_millis(60_200)]);
     }
 
     #[test]

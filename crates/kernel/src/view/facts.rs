@@ -189,24 +189,24 @@ impl View {
             return;
         }
         let before = self.postgres.get().and_then(|p| p.running());
-        let went = before.is_some() && self.operation.is_none();
-        let was_primary = before.is_some_and(|running| !running.in_recovery);
         match &state.server {
             Server::Running(running) => {
                 self.crashed = false;
+                self.served = Some(running.in_recovery);
                 if before.is_none_or(|before| before.position() != running.position()) {
                     self.moved_at = Some(state.looked_at);
                 }
             }
-            Server::Stopped | Server::Orphaned if went => {
-                self.crashed = true;
-                if was_primary {
+            // its end may be seen in steps: no answer first, then nobody there
+            Server::Stopped | Server::Orphaned => {
+                let served = self.served.take().filter(|_| self.operation.is_none());
+                self.crashed |= served.is_some();
+                if served == Some(false) {
                     self.crashes.push(state.looked_at);
                     let surplus = self.crashes.len().saturating_sub(CRASHES_KEPT);
                     self.crashes.drain(..surplus);
                 }
             }
-            Server::Stopped | Server::Orphaned => {}
             Server::Starting | Server::Stopping | Server::Unresponsive(_) => {}
         }
         self.unresponsive_since = match state.server {
