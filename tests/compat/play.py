@@ -76,11 +76,13 @@ def pgherd_joins_as_a_clone(c):
 
 
 def alike(c, command):
-    """Waits until both command lines print the same."""
+    """Waits until both command lines print the same, an empty last line aside."""
     printed = {}
 
     def same():
-        printed.update({tool: c.run(tool, *command) for tool in c.tools})
+        for tool in c.tools:
+            code, text = c.run(tool, *command)
+            printed[tool] = (code, text.rstrip("\n"))
         return printed["patronictl"] == printed["pgherd"]
     try:
         eventually(f"the same from both command lines for {command}", same, 30)
@@ -264,6 +266,52 @@ def configuration_is_in_force_everywhere(c):
         eventually(f"max_connections on {node.name}", lambda: node.sql("SHOW max_connections") == "120" and not c.member(node).get("pending_restart"))
 
 
+def swapped(c, node, product, leader):
+    """Another product takes a node over, with the same settings and the same data."""
+    marker = pathlib.Path(f"{node.home}/data/compat.marker")
+    marker.touch()
+    node.terminate()
+    node.product = product
+    node.start()
+    c.settled(leader)
+    check("the data are the same", marker.exists())
+    marker.unlink()
+
+
+def swapped_under_a_running_server(c, node, product):
+    """The same in maintenance mode, where PostgreSQL runs on meanwhile; the node may lead."""
+    leader = c.leader()
+    c.ran("patronictl", "pause", "--wait", says="Success: cluster management is paused")
+    before, timeline = started_at(node), leader.status()["timeline"]
+    node.terminate()
+    check("PostgreSQL runs on", started_at(node) == before)
+    node.product = product
+    node.start()
+    eventually(f"{node.name} is looked after again", lambda: node.status()["state"] == "running" and c.member(node).get("pause") is True)
+    eventually("the leader's health check", lambda: c.leader() is leader and leader.check("/primary"))
+    c.ran("patronictl", "resume", "--wait", says="Success: cluster management is resumed")
+    c.settled(leader)
+    check("no restart and no promotion", (started_at(node), leader.status()["timeline"]) == (before, timeline))
+
+
+def nodes_are_swapped_in_place_and_back(c, client):
+    a, b, ours = c.nodes
+    led_by(c, a)
+    swapped(c, b, "pgherd", a)
+    hand_over(c, client, "patronictl", "switchover", b)
+    swapped(c, a, "pgherd", b)
+    hand_over(c, client, "patronictl", "switchover", a)
+    swapped_under_a_running_server(c, a, "Patroni")
+    swapped(c, b, "Patroni", a)
+    hand_over(c, client, "pgherd", "switchover", ours)
+    hand_over(c, client, "pgherd", "switchover", a)
+    swapped_under_a_running_server(c, a, "pgherd")
+    swapped_under_a_running_server(c, b, "pgherd")
+    swapped_under_a_running_server(c, b, "Patroni")
+    hand_over(c, client, "patronictl", "switchover", ours)
+    swapped(c, a, "Patroni", ours)
+
+
 def lease_ttl(c, key):
     """The TTL that etcd granted to the lease of a key."""
     def post(path, body):
@@ -274,13 +322,16 @@ def lease_ttl(c, key):
 
 
 def patronis_minima_apply(c):
-    led_by(c, c.nodes[2])
-    c.ran("pgherd", "edit-config", "--force", "-s", "ttl=25", says="Configuration changed")
-    eventually("a lease of 25 s", lambda: lease_ttl(c, "leader") == 25)
-    c.ran("patronictl", "edit-config", "--force", "-s", "ttl=5", says="Configuration changed")
-    eventually("a lease of 20 s, not 5", lambda: lease_ttl(c, "leader") == 20)
+    """A lease gets a new ttl at once where it does not carry the leader key, and for that key when another one leads."""
+    a, _, ours = c.nodes
+    led_by(c, a)
+    for ttl, granted in ((25, 25), (5, 20)):
+        c.ran("pgherd", "edit-config", "--force", "-s", f"ttl={ttl}", says="Configuration changed")
+        eventually(f"a lease of {granted} s", lambda: lease_ttl(c, f"members/{ours.name}") == granted)
+    led_by(c, ours)
+    check("the leader's lease", lease_ttl(c, "leader") == 20)
     c.ran("patronictl", "edit-config", "--force", "-s", "ttl=20", says="Configuration changed")
-    c.settled(c.nodes[2])
+    c.settled(ours)
 
 
 def switchovers_are_scheduled_and_taken_back(c):
@@ -362,7 +413,7 @@ STEPS = [the_cluster_of_patroni_forms, pgherd_joins_as_a_clone, both_command_lin
          leaders_end_in_good_order, a_patroni_leader_dies_and_pgherd_leads, the_pgherd_leader_dies_and_patroni_leads,
          a_patroni_leader_dies_and_anybody_leads, reserved_timelines_and_patroni, restarts, restarts_are_scheduled_and_taken_back,
          replicas_are_copied_anew, pause_and_resume, configuration_is_in_force_everywhere, patronis_minima_apply,
-         switchovers_are_scheduled_and_taken_back, a_scheduled_switchover_takes_place, failsafe_holds_without_etcd]
+         nodes_are_swapped_in_place_and_back, switchovers_are_scheduled_and_taken_back, a_scheduled_switchover_takes_place, failsafe_holds_without_etcd]
 
 
 def logs(c):
