@@ -2,7 +2,7 @@
 CARGO ?= cargo
 SEEDS ?= 20000
 
-.PHONY: all build deps test explore demo bench bench-handover lint clean
+.PHONY: all build deps test explore demo bench bench-handover compat lint clean
 
 all: build
 
@@ -29,6 +29,10 @@ bench: deps build
 # How long writes are interrupted, beside Patroni.
 bench-handover: deps build
 	sh bench/run handover
+
+# One pgherd and two members of Patroni (from PyPI) through the life of a cluster; about twelve minutes.
+compat: deps build
+	sh tests/compat/run --pgherd $${CARGO_TARGET_DIR:-target}/release/pgherd
 
 lint:
 	$(CARGO) fmt --all --check

@@ -135,7 +135,9 @@ pub fn topology_table(scope: &str, cluster: &Cluster) -> Table {
     let (depths, rows): (Vec<usize>, Vec<Row>) = ordered.unzip();
     let mut table = table(scope, cluster, &rows, false);
     for (row, depth) in table.rows.iter_mut().zip(depths) {
-        row[0] = format!("{}+ {}", "  ".repeat(depth), row[0]);
+        if let Some(indent) = depth.checked_sub(1) {
+            row[0] = format!("{}+ {}", "  ".repeat(indent), row[0]);
+        }
     }
     table
 }

@@ -135,10 +135,10 @@ fn the_tree_follows_replicatefrom() {
         rows.into_iter().map(|row| row[0].clone()).collect::<Vec<_>>()
     };
     let mut cluster = cluster(members.into_iter().chain([leader]));
-    let expected = ["+ postgresql0", "  + d", "  + e", "    + f", "      + a", "+ b", "+ c"];
+    let expected = ["postgresql0", "+ d", "+ e", "  + f", "    + a", "b", "c"];
     assert_eq!(names(&cluster), expected);
     cluster.leader = None;
-    let expected = ["+ d", "+ e", "  + f", "    + a", "+ postgresql0", "+ b", "+ c"];
+    let expected = ["d", "e", "+ f", "  + a", "postgresql0", "b", "c"];
     assert_eq!(names(&cluster), expected);
 }
 
