@@ -7,6 +7,7 @@ use std::time::Duration;
 #[test]
 fn a_frozen_etcd_ends_writes_before_the_lease_can_lapse_and_they_go_on_after_it() {
     let cluster = cluster(3);
+    rewind_what_diverges(&cluster);
     let primary = cluster.await_primary();
     let writer = cluster.write();
     cluster.await_acks(&writer, 50);

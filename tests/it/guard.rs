@@ -37,6 +37,7 @@ fn await_guard(node: &Node, mark: usize) -> i32 {
 #[test]
 fn a_primary_whose_agent_was_killed_is_ended_before_its_lease_lapses() {
     let mut cluster = cluster(2);
+    rewind_what_diverges(&cluster);
     let old = cluster.await_primary();
     let key = leader_key(&cluster);
     let watch = LeaderWatch::start(cluster.keys());

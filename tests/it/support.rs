@@ -102,6 +102,11 @@ pub fn configure(cluster: &Cluster, change: serde_json::Value) {
     }
 }
 
+/// A primary that is ended at once may have a little that nobody else has: with this it comes back by itself.
+pub fn rewind_what_diverges(cluster: &Cluster) {
+    configure(cluster, serde_json::json!({"postgresql": {"use_pg_rewind": true}}));
+}
+
 /// Every acknowledged row is there.
 pub fn assert_nothing_lost(cluster: &Cluster, primary: usize, acks: &[Ack]) {
     let rows: std::collections::BTreeSet<i64> = cluster.nodes[primary].rows().expect("rows").into_iter().collect();

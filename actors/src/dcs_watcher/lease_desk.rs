@@ -45,7 +45,7 @@ impl LeaseDesk {
             (false, _) => self.live_lease(deadline).await,
             (true, None) => Err(Refused::LeaseGone),
             (true, Some(lease)) => {
-                let answer = self.dcs.renew(lease, true, deadline).await;
+                let answer = self.of_the_present_lease(lease, self.dcs.renew(lease, true, deadline).await);
                 match answer {
                     Err(Refused::LeaseGone) => self.forget(lease),
                     Err(Refused::Compare) => self.may_lead.set(false),
@@ -57,6 +57,17 @@ impl LeaseDesk {
         };
         self.note(&answer);
         answer.map(|grant| Renewed { grant, leader_proven: prove_leader })
+    }
+
+    /// Another command may have replaced the lease meanwhile: what is said of the old one says nothing of the new one, on
+    /// which the leader key may hang by now.
+    fn of_the_present_lease<T>(&self, asked: LeaseId, answer: Result<T, Refused>) -> Result<T, Refused> {
+        match answer {
+            Err(Refused::LeaseGone | Refused::Compare | Refused::Absent) if self.lease.get() != Some(asked) => {
+                Err(Refused::Unreachable("the lease was replaced while it was being renewed".to_owned()))
+            }
+            answer => answer,
+        }
     }
 
     /// The promise counts from the keepalive before the key was created, so it holds for the key too.

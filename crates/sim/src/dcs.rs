@@ -258,6 +258,7 @@ impl World {
     /// A reply.
     pub fn etcd_reply(&mut self, n: usize, id: u64, attempt: u32, reply: Reply) {
         let Some(call) = self.call_mut(n, id).filter(|c| c.attempt == attempt).map(|c| c.clone()) else { return };
+        let stale = self.is_about_an_old_lease(n, &call);
         match self.step(n, &call, reply) {
             Step::Next(request) => {
                 if let Some(call) = self.call_mut(n, id) {
@@ -267,6 +268,12 @@ impl World {
             }
             Step::Done(result) => {
                 let _ = self.take_call(n, id);
+                let result = match result {
+                    Err(Refused::LeaseGone | Refused::Compare | Refused::Absent) if stale => {
+                        Err(Refused::Unreachable("about an old lease".to_owned()))
+                    }
+                    result => result,
+                };
                 self.call_answered(n, call.kind, call.began, result);
             }
         }
@@ -381,6 +388,12 @@ impl World {
         if let Some(agent) = self.nodes[n].agent.as_mut().filter(|a| a.lease == lease) {
             agent.lease = None;
         }
+    }
+
+    /// Another call may have replaced the lease meanwhile: what is said of the old one says nothing of the new one.
+    fn is_about_an_old_lease(&self, n: usize, call: &Call) -> bool {
+        let present = self.nodes[n].agent.as_ref().and_then(|agent| agent.lease);
+        matches!(call.kind, Kind::Renew(true)) && present != call.lease
     }
 
     /// The answer becomes a fact.
