@@ -2,7 +2,7 @@
 CARGO ?= cargo
 SEEDS ?= 20000
 
-.PHONY: all build deps test explore demo bench compat lint clean
+.PHONY: all build deps test explore demo bench bench-handover compat lint clean
 
 all: build
 
@@ -25,6 +25,10 @@ demo: deps build
 
 bench: deps build
 	sh bench/run
+
+# How long writes are interrupted, beside Patroni.
+bench-handover: deps build
+	sh bench/run handover
 
 # One pgherd and two members of Patroni (from PyPI) through the life of a cluster; about twelve minutes.
 compat: deps build

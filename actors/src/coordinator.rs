@@ -187,6 +187,7 @@ fn severity(because: &Reason) -> log::Level {
     match because {
         Reason::Diverged(_)
         | Reason::ForeignData { .. }
+        | Reason::NameTaken { .. }
         | Reason::DataUnusable { .. }
         | Reason::InitializeIsGarbage => log::Level::Error,
         Reason::FencedLeaseRanOut
@@ -199,7 +200,7 @@ fn severity(because: &Reason) -> log::Level {
         | Reason::DcsNotAccessible
         | Reason::LeaderHoldsWithoutDcs { .. }
         | Reason::TakingVanishedKeyAgain
-        | Reason::ManualRequestCleared { .. }
+        | Reason::ManualRequestCleared { done: false, .. }
         | Reason::HandoverGivenUp { .. }
         | Reason::WatchdogUnusable
         | Reason::UnresponsiveMakesRoom

@@ -145,3 +145,21 @@ fn a_node_that_dies_while_it_bootstraps_does_not_block_the_cluster() {
     cluster.await_complete();
     assert_eq!(cluster.primary(), Some(1));
 }
+
+#[test]
+fn a_second_node_of_the_same_name_refuses_and_the_first_goes_on() {
+    let mut cluster = cluster(1);
+    let writer = cluster.write();
+    let second = cluster.add_node();
+    let config = cluster.nodes[second].config();
+    let settings = std::fs::read_to_string(&config).expect("the settings");
+    std::fs::write(&config, settings.replace("name: pg2", "name: pg1")).expect("write the settings");
+    cluster.nodes[second].start();
+    cluster.nodes[second].await_log(0, "Can't start; there is already a node named 'pg1' running");
+    assert!(!cluster.nodes[second].data_dir().exists(), "nothing is made");
+    let key = cluster.keys().get("members/pg1").expect("the member key").json();
+    assert!(key["api_url"].as_str().expect("an address").contains(&cluster.nodes[0].rest_link.port().to_string()));
+    cluster.await_acks(&writer, 20);
+    assert_undisturbed(&writer.stop());
+    assert_eq!(cluster.nodes[0].reason(), "LeaderWithLock");
+}

@@ -50,9 +50,11 @@ pub fn was_cloned_since(node: &Node, mark: usize) -> bool {
     node.logged_since(mark, "begins: bootstrap").is_some()
 }
 
-/// The timeline that a running server writes or replays.
+/// The timeline that a running server writes; of a standby the one of its last restartpoint. (The control file of a new
+/// primary shows its timeline only after a checkpoint.)
 pub fn timeline(node: &Node) -> u32 {
-    let text = "SELECT timeline_id FROM pg_control_checkpoint()";
+    let text = "SELECT CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint()) \
+                ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END";
     node.sql(text).remove(0).parse().expect("a timeline")
 }
 

@@ -45,7 +45,7 @@ impl Handler<RequestWish> for Coordinator {
         let id = self.waiting.next();
         log::info!("an operator asks: {wish:?}");
         let (at_once, allowed) = match &wish {
-            Wish::Restart(wish) => (None, wish.timeout.unwrap_or(self.view.settings.primary_start_timeout) + GRACE),
+            Wish::Restart(wish) => (None, wish.timeout.unwrap_or(self.view.start_timeout()) + GRACE),
             Wish::ScheduleRestart(_) => (Some(WishEnd::Scheduled), Duration::ZERO),
             Wish::CancelRestart | Wish::Reinitialize { .. } => (Some(WishEnd::Done), Duration::ZERO),
         };
@@ -74,9 +74,10 @@ impl Handler<RequestFailsafe> for Coordinator {
         if !self.view.settings.failsafe_mode {
             return MessageResult(FailsafeAnswer::Off);
         }
+        let now = pgherd_clock::boottime();
         let running = self.view.postgres.get().and_then(|postgres| postgres.running());
         let position = running.map(|running| running.position()).unwrap_or_default();
-        if self.view.may_be_writable() {
+        if !wishes::may_promise(&self.view, now) {
             return MessageResult(FailsafeAnswer::Leading);
         }
         self.turn(Observation::FailsafePromised { to: asked.name }, ctx);

@@ -58,6 +58,9 @@ pub fn decide(view: &View, now: Now) -> Decision {
         Situation::NothingKnown => Verdict::hold(Reason::NothingKnown),
         Situation::Orphaned => fence::orphaned(view, at),
         Situation::Unusable(why) => trouble::unusable(view, why, at),
+        Situation::NameTaken(api_url) => {
+            Verdict::hold(Reason::NameTaken { me: view.me.name.clone(), api_url: api_url.to_owned() })
+        }
         Situation::NoCluster => Verdict::hold(Reason::WaitingForDcs),
         Situation::Empty(cluster) => bootstrap::empty(view, cluster, at),
         Situation::Foreign { ours, key } => Verdict::hold(Reason::ForeignData { ours, key }),

@@ -52,8 +52,8 @@ fn judge(view: &View, cluster: &Cluster, leader: &Member, ours: Timeline, end: L
     };
     let diverged = |text: String| {
         let text = format!(
-            "{text}. Data are left untouched; to make this node a replica again move its data directory away (it is cloned \
-             anew) or use pg_rewind by hand"
+            "{text}. Data are left untouched; to make this node a replica again have them replaced (pgherd reinit) or use \
+             pg_rewind by hand"
         );
         Standing::Diverged(Diverged { timeline: ours, leader_timeline: theirs, text })
     };

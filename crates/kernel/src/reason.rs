@@ -11,6 +11,7 @@ use std::fmt;
 pub enum Reason {
     NothingKnown,
     WaitingForDcs,
+    NameTaken { me: MemberName, api_url: String },
     DcsNotAccessible,
     OperationInProgress { name: &'static str, renewed: bool },
     LockLostDuring { name: &'static str },
@@ -34,7 +35,7 @@ pub enum Reason {
     LookingForSuccessor,
     HandingOver { action: &'static str },
     HandoverGivenUp { why: String },
-    ManualRequestCleared { action: &'static str, why: String },
+    ManualRequestCleared { action: &'static str, why: String, done: bool },
     // maintenance mode
     Paused { what: &'static str, me: MemberName },
     ReleasedBecauseStopped,
@@ -133,6 +134,10 @@ impl fmt::Display for Reason {
         match self {
             Self::NothingKnown => f.write_str("waiting for the first look at PostgreSQL"),
             Self::WaitingForDcs => f.write_str("waiting for the first answer of the DCS"),
+            Self::NameTaken { me, api_url } => write!(
+                f,
+                "Can't start; there is already a node named '{me}' running at {api_url}. Give this node another name"
+            ),
             Self::DcsNotAccessible => f.write_str("DCS is not accessible"),
             Self::OperationInProgress { name, renewed: true } => write!(f, "updated leader lock during {name}"),
             Self::OperationInProgress { name, renewed: false } => write!(f, "{name} in progress"),
@@ -171,7 +176,7 @@ impl fmt::Display for Reason {
             Self::HandoverGivenUp { why } => {
                 write!(f, "nobody has received the shutdown checkpoint, going on as the leader: {why}")
             }
-            Self::ManualRequestCleared { action, why } => write!(f, "{action}: {why}. Cleaning up failover key"),
+            Self::ManualRequestCleared { action, why, done: _ } => write!(f, "{action}: {why}. Cleaning up failover key"),
             Self::Paused { what, me } => write!(f, "PAUSE: {what}. I am ({me})"),
             Self::ReleasedBecauseStopped => f.write_str("PAUSE: removed leader lock because postgres is not running"),
             Self::ReleasedBecauseStandby => f.write_str("PAUSE: removed leader lock because postgres is not running as primary"),

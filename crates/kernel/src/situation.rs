@@ -7,6 +7,7 @@ use pgherd_types::{
     Cluster, ControlData, DataDirectory, Initialize, Now, Operation, PostgresState, RunningServer, ScheduledRestart,
     Server, StatusKey, SystemId,
 };
+use std::sync::Arc;
 
 /// Kinds of moments, in the order in which they take precedence.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub enum Situation<'v> {
     Unusable(&'v str),
     /// The DCS was never read.
     NoCluster,
+    /// Another living node has our name; its API is there.
+    NameTaken(&'v str),
     /// Maintenance mode.
     Paused(&'v Cluster, &'v PostgresState),
     /// There is no data.
@@ -86,13 +89,20 @@ impl<'v> Situation<'v> {
         if postgres.server == Server::Orphaned {
             return Self::Orphaned;
         }
-        if let (Some(Pending::Reinitialize { .. }), Some(cluster)) = (&view.pending, view.cluster.get()) {
+        // without somebody to copy from the data are still worth having
+        let led_by_another = |c: &&Arc<Cluster>| c.leader.as_ref().is_some_and(|leader| leader.name != view.me.name);
+        if let (Some(Pending::Reinitialize { .. }), Some(cluster)) =
+            (&view.pending, view.cluster.get().filter(led_by_another))
+        {
             return Self::Reinitialize(cluster);
         }
         if let (DataDirectory::Unusable(why), false) = (&postgres.data, view.settings.pause) {
             return Self::Unusable(why);
         }
         let Some(cluster) = view.cluster.get() else { return Self::NoCluster };
+        if let (Some(api_url), false) = (view.namesake(), matches!(lock, Lock::Held { .. })) {
+            return Self::NameTaken(api_url);
+        }
         if view.must_stop_to_restart() {
             return Self::Restart;
         }

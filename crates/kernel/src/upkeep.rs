@@ -107,7 +107,7 @@ impl Owed<'_> {
     fn member(&mut self, because: &Reason) {
         let view = self.view;
         let Some(cluster) = view.cluster.get() else { return };
-        let Some(doc) = member_doc(view, because, self.now) else { return };
+        let Some(doc) = member_doc(view, because, self.now).filter(|_| view.namesake().is_none()) else { return };
         let in_place = cluster.members.get(&view.me.name).filter(|m| m.lease == view.lease.current.map(|g| g.lease));
         let asked = view.asked.writes.get("members");
         let last = asked.and_then(|ask| match (&ask.what, ask.answer) {

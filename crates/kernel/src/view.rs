@@ -13,6 +13,7 @@ use pgherd_types::{
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Who this node is.
 #[derive(Clone, Debug, Default)]
@@ -160,11 +161,15 @@ pub struct View {
     pub diverged: Option<Diverged>,
     /// The leader key was given up in the course of a shutdown, or need not be.
     pub released: bool,
+    /// The last request for the leader key had no answer that settles it.
+    pub acquire_unsure: bool,
     /// The release of the leader key was sent and its fate is not known: until it is, this key allows nothing new. What was
     /// to be published with it.
     pub releasing: Option<Option<StatusKey>>,
     /// The process should end, since.
     pub shutdown: Option<Instant>,
+    /// The member key was ours since this process began.
+    pub named: bool,
     /// When this view began.
     pub began: Instant,
     /// The lead is being handed over.
@@ -177,6 +182,8 @@ pub struct View {
     pub scheduled_restart: Option<ScheduledRestart>,
     /// A primary that lost the DCS was promised that this node does not race: who, and when.
     pub promised: Option<(MemberName, Instant)>,
+    /// The key was given up then, because another node would serve better.
+    pub made_way_at: Option<Instant>,
     /// The user's script refused the promotion of this node then.
     pub refused_promotion_at: Option<Instant>,
     /// The watchdog is required and cannot be used.
@@ -242,6 +249,18 @@ impl View {
         leader.is_some_and(|l| {
             l.name == self.me.name && l.lease.is_some() && l.lease == self.lease.current.map(|g| g.lease)
         })
+    }
+    /// How long a primary may take to start: zero says what to do after a crash, not that nothing may be started.
+    pub fn start_timeout(&self) -> Duration {
+        let configured = self.settings.primary_start_timeout;
+        if configured.is_zero() { Settings::default().primary_start_timeout } else { configured }
+    }
+    /// Where the API of another living node with our name is. Its key hangs on its lease, so one that is dead lapses; one
+    /// with our own address is our predecessor's.
+    pub fn namesake(&self) -> Option<&str> {
+        let member = self.cluster.get()?.members.get(&self.me.name).filter(|_| !self.named)?;
+        let foreign = member.lease.is_some() && member.lease != self.lease.current.map(|grant| grant.lease);
+        member.doc.api_url.as_deref().filter(|api_url| foreign && *api_url != self.me.api_url)
     }
     /// The system identifier of our data.
     pub fn system_id(&self) -> Option<SystemId> {

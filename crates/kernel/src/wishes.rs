@@ -1,6 +1,6 @@
 //! What operators ask of this node: whether it is acceptable now, and how it ended (spec/ha.md 17, spec/rest-api.md 11).
 
-use crate::View;
+use crate::{Lock, View};
 use pgherd_types::{
     Instant, Operation, OperationEnd, RequestId, RestartFilter, RestartWish, Role, ScheduledRestart, Server, Wish,
     WishEnd,
@@ -74,6 +74,17 @@ fn not_busy(view: &View) -> Result<(), WishEnd> {
     }
 }
 
+/// May this node agree that another one goes on as the primary without the DCS? Not while it leads, or may be about to.
+pub fn may_promise(view: &View, now: Instant) -> bool {
+    let leads = view.lock(now) != Lock::No || view.key_is_ours();
+    let asks = view.asked.acquire.as_ref().is_some_and(|ask| ask.pending(now, view.settings.retry_timeout));
+    let unknown = view.asked.acquire.as_ref().is_some_and(|ask| {
+        // an acquisition whose fate is not known may yet turn out to have worked
+        matches!(ask.answer, Some((at, false)) if now < at + view.settings.ttl) && view.acquire_unsure
+    });
+    view.settings.failsafe_mode && !view.may_be_writable() && !view.becomes_writable() && !leads && !asks && !unknown
+}
+
 /// Do all the conditions of a restart hold?
 pub fn filter_holds(view: &View, filter: &RestartFilter, now: Instant) -> bool {
     let running = view.postgres.get().and_then(|p| p.running());
@@ -101,7 +112,7 @@ pub fn restart_ended(view: &View, now: Instant) -> Option<(Option<RequestId>, Wi
     if let Some(why) = failed {
         return Some((*id, WishEnd::Failed(why.clone())));
     }
-    let allowed = timeout.unwrap_or(view.settings.primary_start_timeout) + STOP_ALLOWANCE;
+    let allowed = timeout.unwrap_or(view.start_timeout()) + STOP_ALLOWANCE;
     let overdue = (now >= *at + allowed).then_some((*id, WishEnd::StillStarting));
     let Some(stopped_at) = *stopped_at else { return overdue };
     let serves = view.postgres.get().filter(|p| p.looked_at >= stopped_at).is_some_and(|p| p.running().is_some());
@@ -123,7 +134,7 @@ pub fn restart_ended(view: &View, now: Instant) -> Option<(Option<RequestId>, Wi
 /// When a restart under way counts as overdue.
 pub fn overdue_at(view: &View) -> Option<Instant> {
     let Some(Pending::Restart { timeout, at, .. }) = &view.pending else { return None };
-    Some(*at + timeout.unwrap_or(view.settings.primary_start_timeout) + STOP_ALLOWANCE)
+    Some(*at + timeout.unwrap_or(view.start_timeout()) + STOP_ALLOWANCE)
 }
 
 fn starts(operation: &Operation) -> bool {

@@ -114,10 +114,8 @@ impl World {
             return self.push(at, Ev::AgreementAsked { n, inc, round, peer, until });
         }
         let to = self.nodes[n].me.name.clone();
-        let agrees = self.nodes[peer]
-            .agent
-            .as_ref()
-            .is_some_and(|agent| agent.view.settings.failsafe_mode && !agent.view.may_be_writable());
+        let local = self.local(peer);
+        let agrees = self.nodes[peer].agent.as_ref().is_some_and(|agent| wishes::may_promise(&agent.view, local));
         if agrees {
             self.turn(peer, Some(Observation::FailsafePromised { to }));
         }

@@ -192,6 +192,26 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_a_living_node_has_is_not_taken() {
+        let namesake = |api: &str, lease| {
+            let api = api.to_owned();
+            replica().empty().with_cluster(move |c| {
+                let member = c.members.get_mut(&"a".into()).unwrap();
+                (member.doc.api_url, member.lease) = (Some(api), Some(lease));
+            })
+        };
+        let decision = check(namesake("http://elsewhere:8008/patroni", LeaseId(4)), "Hold", "NameTaken");
+        assert_eq!(decision.upkeep.writes, [], "its member key is left alone");
+        check(namesake("http://a:8008/patroni", LeaseId(4)), "Start Clone", "Cloning");
+        check(namesake("http://elsewhere:8008/patroni", LEASE), "Start Clone", "Cloning");
+        check(
+            namesake("http://elsewhere:8008/patroni", LeaseId(4)).with_view(|v| v.named = true),
+            "Start Clone",
+            "Cloning",
+        );
+    }
+
+    #[test]
     fn data_of_another_cluster_are_left_alone() {
         let foreign = |case: Case| case.with_cluster(|c| c.initialize = Some(Initialize::Done(SystemId(5))));
         check(foreign(replica().stopped()), "Hold", "ForeignData");

@@ -5,10 +5,6 @@ use crate::view::Running;
 use crate::wishes::Pending;
 use crate::{Action, Reason, View};
 use pgherd_types::{Instant, Operation};
-use std::time::Duration;
-
-/// How long a primary may take to start where `primary_start_timeout` is 0.
-const START_TIMEOUT_FOR_ZERO: Duration = Duration::from_secs(300);
 
 /// Hold, or give up an operation whose ground or time is gone. (One that needs the lock and has lost it is the fence's case.)
 pub fn busy(view: &View, running: &Running, now: Instant) -> Verdict {
@@ -24,10 +20,8 @@ pub fn busy(view: &View, running: &Running, now: Instant) -> Verdict {
     let takes_long = matches!(running.operation, Operation::StartPrimary);
     let allowed = match &view.pending {
         Some(Pending::Restart { timeout: Some(timeout), .. }) => *timeout,
-        _ => view.settings.primary_start_timeout,
+        _ => view.start_timeout(),
     };
-    // zero says what to do after a crash, not that nothing may be started
-    let allowed = if allowed.is_zero() { START_TIMEOUT_FOR_ZERO } else { allowed };
     let gives_up_at = running.since + allowed;
     if takes_long && !running.cancelled && now >= gives_up_at {
         return Verdict::act(Action::Cancel(running.id), Reason::StartTimedOut);

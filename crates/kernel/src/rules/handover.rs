@@ -99,7 +99,9 @@ fn mistaken(view: &View, key: &FailoverKey) -> Option<String> {
 }
 
 fn clear(view: &View, key: &FailoverKey, why: String, now: Instant) -> Verdict {
-    let because = Reason::ManualRequestCleared { action: key.action(), why };
+    // a leader that was not the one to step down is, most of the time, the one that took over
+    let done = key.leader.as_ref().is_some_and(|leader| *leader != view.me.name);
+    let because = Reason::ManualRequestCleared { action: key.action(), why, done };
     write_once(view, now, DcsWrite::ClearFailover { seen: key.mod_revision }, because)
 }
 
@@ -128,8 +130,8 @@ pub fn stopped(view: &View, cluster: &Cluster, control: &ControlData, handover: 
     }
 }
 
-/// Nobody has everything: better the old leader than a successor without the last commits.
-fn give_up(view: &View, cluster: &Cluster, handover: &Handover, why: String, now: Instant) -> Verdict {
+/// Nobody has everything, or it cannot be told: better the old leader than a successor without the last commits.
+pub(crate) fn give_up(view: &View, cluster: &Cluster, handover: &Handover, why: String, now: Instant) -> Verdict {
     if let (Some(key), Some(_)) = (cluster.manual(), &handover.request) {
         return clear(view, key, why, now);
     }
@@ -229,6 +231,27 @@ mod tests {
         assert_eq!(name_of(&decide(&view, later).role), "Release", "it is tried again");
         view.apply(crate::Observation::ReleaseRefused(Refused::Denied("no space".into())), later);
         assert_eq!(view.releasing, None, "nothing was written: the key is ours as before");
+    }
+
+    #[test]
+    fn a_key_that_is_gone_after_the_release_was_sent_is_given_up_and_not_taken_again() {
+        let (mut view, decision) = able(handing_over(primary())).decide();
+        assert_eq!(name_of(&decision.role), "Release");
+        let now = Now { mono: Instant::from_millis(60_100), ..Now::default() };
+        let cluster = Cluster { leader: None, ..view.cluster.get().unwrap().as_ref().clone() };
+        view.apply(crate::Observation::Cluster { cluster: std::sync::Arc::new(cluster), read_at: now.mono }, now);
+        assert_eq!(view.lock(now.mono), crate::Lock::No);
+        assert_eq!(name_of(&decide(&view, now).role), "Start StartReplica");
+    }
+
+    #[test]
+    fn a_stop_that_was_not_in_order_ends_the_handover() {
+        let hurried = handing_over(primary()).with_control(|c| c.state = ControlState::InProduction);
+        check(hurried, "Write ClearFailover", "ManualRequestCleared");
+        let cleared = handing_over(primary())
+            .with_control(|c| c.state = ControlState::InProduction)
+            .with_cluster(|c| c.failover = None);
+        check(cleared, "Start StartPrimary", "HandoverGivenUp");
     }
 
     #[test]

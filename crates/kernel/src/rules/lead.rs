@@ -92,6 +92,29 @@ mod tests {
     }
 
     #[test]
+    fn failures_of_an_earlier_lead_do_not_count_in_the_next() {
+        let failed = OperationEnd::Failed(format!("{PRE_PROMOTE} script /bin/false ended with 1"));
+        let (mut view, now) = replica().unlocked().ended(Operation::Promote { timeline: Timeline(2) }, failed).build();
+        view.refused_promotion_at = Some(Instant::from_millis(1));
+        let grant = LeaseGrant { lease: LEASE, sent_at: now.mono, ttl_ms: 30_000 };
+        view.apply(Observation::LeaderAcquired(grant), now);
+        view.reservation = Some(Timeline(3));
+        let decision = decide(&view, now);
+        assert_eq!(name_of(&decision.role), "Start Promote");
+    }
+
+    #[test]
+    fn an_agreement_that_comes_after_the_lead_has_run_out_is_void() {
+        let (mut view, _) = without_dcs();
+        let decision = decide(&view, at(84_000));
+        let (round, _) = decision.upkeep.failsafe.clone().expect("all members are asked");
+        view.dispatched(&decision, at(84_000));
+        let asked_at = Instant::from_millis(84_000);
+        view.apply(Observation::FailsafeAsked { round, asked_at, refused: vec![] }, at(85_500));
+        assert_eq!(view.lock(at(85_500).mono), crate::Lock::No);
+    }
+
+    #[test]
     fn a_required_watchdog_that_fails_ends_the_lead() {
         let failed = |case: Case| case.with_view(|v| v.watchdog_failed = true);
         check(failed(primary()), "Stop Immediate", "WatchdogLostWhileLeading");

@@ -55,6 +55,12 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, now: Instan
     if let Some(because) = manual.filter(|_| now < open_at).and_then(|key| somebody_else(view, key, &answers.reports)) {
         return Verdict::hold_until(because, (answers.asked_at + probe_lasts()).min(open_at));
     }
+    if let Some(until) = view.made_way_at.map(|at| at + view.settings.ttl).filter(|until| now < *until)
+        && let Some(other) = anybody_able(view, &answers.reports)
+    {
+        let because = Reason::CandidateGoesFirst { candidate: other.clone() };
+        return Verdict::hold_until(because, (answers.asked_at + probe_lasts()).min(until));
+    }
     match rank(view, running, &answers.reports, stale_before) {
         Rank::First => acquire_once(view, now, Reason::Acquiring),
         // the candidate of a switchover comes before its equals, and not before those who have more: its leader may have
@@ -81,15 +87,13 @@ pub(crate) fn barred(view: &View, cluster: &Cluster, now: Instant) -> Option<Ver
     if let Some(until) = view.refused_promotion_at.map(|at| at + view.settings.ttl).filter(|until| now < *until) {
         return Some(Verdict::hold_until(Reason::PromotionRefusedLately, until));
     }
-    if !view.settings.failsafe_mode {
-        return None;
-    }
+    // a promise is kept even if the mode was switched off since
     if let Some((to, at)) = &view.promised
         && now < *at + view.settings.ttl
     {
         return Some(Verdict::hold_until(Reason::FailsafePromised { to: to.clone() }, *at + view.settings.ttl));
     }
-    let topology = cluster.failsafe.as_ref().filter(|members| !members.is_empty())?;
+    let topology = cluster.failsafe.as_ref().filter(|members| view.settings.failsafe_mode && !members.is_empty())?;
     if !topology.contains_key(&view.me.name) {
         return Some(Verdict::hold(Reason::NotInFailsafeTopology));
     }
@@ -99,19 +103,23 @@ pub(crate) fn barred(view: &View, cluster: &Cluster, now: Instant) -> Option<Ver
     unknown.then(|| Verdict::hold_until(Reason::MayHavePromised, forgets_until))
 }
 
+fn able(reports: &[PeerReport], name: &MemberName) -> bool {
+    let report = reports.iter().find(|report| report.name == *name);
+    matches!(report.map(|r| &r.answer), Some(PeerAnswer::Said(said)) if counts(said) && !said.is_primary)
+}
+
+fn anybody_able<'r>(view: &View, reports: &'r [PeerReport]) -> Option<&'r MemberName> {
+    reports.iter().map(|report| &report.name).find(|name| **name != view.me.name && able(reports, name))
+}
+
 /// An operator named another node, or does not want this one, and somebody who may lead is there.
 fn somebody_else(view: &View, key: &FailoverKey, reports: &[PeerReport]) -> Option<Reason> {
-    let able = |name: &MemberName| {
-        let report = reports.iter().find(|report| report.name == *name);
-        matches!(report.map(|r| &r.answer), Some(PeerAnswer::Said(said)) if counts(said) && !said.is_primary)
-    };
     match (&key.candidate, &key.leader) {
         (Some(candidate), _) if *candidate != view.me.name => {
-            able(candidate).then(|| Reason::CandidateGoesFirst { candidate: candidate.clone() })
+            able(reports, candidate).then(|| Reason::CandidateGoesFirst { candidate: candidate.clone() })
         }
         (None, Some(leader)) if *leader == view.me.name => {
-            let other = reports.iter().map(|report| &report.name).find(|name| able(name))?;
-            Some(Reason::CandidateGoesFirst { candidate: other.clone() })
+            Some(Reason::CandidateGoesFirst { candidate: anybody_able(view, reports)?.clone() })
         }
         _ => None,
     }
@@ -254,6 +262,17 @@ mod tests {
     }
 
     #[test]
+    fn who_made_way_lets_others_go_first_for_a_ttl() {
+        let case = |c: PeerAnswer, ms| {
+            let made_way = move |v: &mut crate::View| v.made_way_at = Some(Instant::from_millis(ms));
+            replica().unlocked().peers(vec![("b", silent()), ("c", c)]).with_view(made_way)
+        };
+        check(case(answered(900), 30_001), "Hold", "CandidateGoesFirst");
+        check(case(silent(), 30_001), "Acquire", "Acquiring");
+        check(case(answered(900), 30_000), "Acquire", "Acquiring");
+    }
+
+    #[test]
     fn a_scheduled_request_does_not_touch_the_race() {
         let schedule = Some(Schedule::At { at: pgherd_types::WallTime(0), text: "then".into() });
         let case = asked(replica().unlocked(), Some("b"), Some("c")).peers(vec![("b", silent()), ("c", answered(10))]);
@@ -275,7 +294,30 @@ mod tests {
         let promised = |ms| known().with_view(move |v| v.promised = Some(("b".into(), Instant::from_millis(ms))));
         check(promised(40_001), "Hold", "FailsafePromised");
         check(promised(40_000), "Probe", "AskingPeers");
+        let off = promised(40_001).with_view(|v| v.settings.failsafe_mode = false);
+        check(off, "Hold", "FailsafePromised");
         check(failsafe(replica().unlocked(), &["b", "c"]), "Hold", "NotInFailsafeTopology");
+    }
+
+    #[test]
+    fn who_leads_or_is_about_to_promises_nothing() {
+        let may = |case: Case| {
+            let (view, now) = case.with_view(|v| v.settings.failsafe_mode = true).build();
+            crate::wishes::may_promise(&view, now.mono)
+        };
+        assert!(may(replica()) && may(replica().unlocked()));
+        assert!(!may(primary()) && !may(replica().locked()), "it has the key");
+        let asked = |answer| {
+            replica().unlocked().with_view(move |v| {
+                let ask = crate::asked::Ask { what: (), at: Instant::from_millis(59_900), answer };
+                v.asked.acquire = Some(ask);
+                v.acquire_unsure = true;
+            })
+        };
+        assert!(!may(asked(None)), "it is asking for the key");
+        assert!(!may(asked(Some((Instant::from_millis(59_950), false)))), "whether it got the key is not known");
+        let (view, now) = replica().build();
+        assert!(!crate::wishes::may_promise(&view, now.mono), "the mode is off");
     }
 
     #[test]

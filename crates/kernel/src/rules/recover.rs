@@ -47,8 +47,15 @@ fn with_lock(view: &View, cluster: &Cluster, control: &ControlData, now: Instant
         let why = crate::upkeep::last_failure(view).unwrap_or("it took too long").to_owned();
         return release_once(view, now, None, Reason::StartFailedReleasing { why });
     }
-    if let Some(handover) = view.handover.as_ref().filter(|_| control.state == ControlState::ShutDown) {
-        return handover::stopped(view, cluster, control, handover, now);
+    match &view.handover {
+        Some(handover) if control.state == ControlState::ShutDown => {
+            return handover::stopped(view, cluster, control, handover, now);
+        }
+        Some(handover) => {
+            let why = "PostgreSQL did not stop in order".to_owned();
+            return handover::give_up(view, cluster, handover, why, now);
+        }
+        None => {}
     }
     if let Some(verdict) = make_room(view, cluster, now) {
         return verdict;

@@ -159,6 +159,12 @@ mod tests {
     }
 
     #[test]
+    fn without_a_leader_the_old_data_are_still_good_for_a_race() {
+        check(wished(replica(), reinit(false)).unlocked().stopped(), "Start StartReplica", "StartingAsSecondary");
+        check(wished(replica(), reinit(false)).unlocked(), "Probe", "AskingPeers");
+    }
+
+    #[test]
     fn new_data_are_copied_once_the_server_is_down() {
         check(wished(replica(), reinit(false)), "Stop Immediate", "Reinitializing");
         check(wished(replica().stopped(), reinit(false)), "Start Clone", "Cloning");

@@ -1,9 +1,9 @@
 //! Facts change the view.
 
 use super::{Ended, PeerRound, Seen, View};
-use crate::Observation;
 use crate::asked::Ask;
 use crate::wishes::Pending;
+use crate::{Lock, Observation};
 use pgherd_types::{
     Cluster, DcsWrite, Instant, LeaseGrant, Now, Operation, OperationEnd, OperationId, PRE_PROMOTE, PeerReport,
     PostgresState, Refused, Server,
@@ -29,12 +29,19 @@ impl View {
                 if matches!(self.pending, Some(Pending::Reinitialize { .. })) {
                     self.pending = None; // the leader's data are not replaced
                 }
+                self.acquire_unsure = false;
+                self.refused_promotion_at = None;
+                self.made_way_at = None;
+                if self.ended.as_ref().is_some_and(|ended| matches!(ended.operation, Operation::Promote { .. })) {
+                    self.ended = None; // failures of an earlier lead say nothing of this one
+                }
                 self.releasing = None;
                 self.released = false; // whatever was given up before, this key is a new one
                 self.lease.prove(grant, now);
             }
             Observation::AcquireRefused(why) => {
                 answer(&mut self.asked.acquire, now, false);
+                self.acquire_unsure = matches!(why, Refused::Unreachable(_));
                 match why {
                     Refused::Compare => self.lose_lock(now),
                     Refused::LeaseGone => {
@@ -61,6 +68,7 @@ impl View {
             }
             Observation::Written(write) => {
                 self.asked.write_answered(&write, now, true);
+                self.named |= matches!(write, DcsWrite::Member(_));
                 if let DcsWrite::ReserveTimeline { timeline, .. } = write {
                     self.reservation = Some(timeline);
                 }
@@ -99,6 +107,12 @@ impl View {
         self.makes_room = false;
     }
 
+    /// The release was sent, and the key is gone: whatever became of the answer, that was it.
+    fn key_given_up(&mut self, now: Instant) {
+        self.released = true;
+        self.lose_lock(now);
+    }
+
     /// The lease lapsed in etcd. A primary that all members agreed to keep may take the key again on a new one.
     fn lease_gone(&mut self, now: Instant) {
         if self.lease.agreed(now) {
@@ -112,7 +126,8 @@ impl View {
         let Some(ask) = self.asked.failsafe.as_mut().filter(|ask| ask.what == round) else { return };
         ask.answered(now, agreed);
         // the members' promise counts for the time that was in force when they were asked
-        if agreed && self.lease.leader.is_some() && self.settings.failsafe_mode {
+        // and only on top of a lead that lasts: meanwhile somebody else may have taken an expired one
+        if agreed && self.lease.lock(now) != Lock::No && self.settings.failsafe_mode {
             self.lease.agreed = self.lease.agreed.max(Some(asked_at));
         }
     }
@@ -148,6 +163,7 @@ impl View {
     fn judge_lock_by(&mut self, cluster: &Cluster, read_at: Instant, now: Instant) {
         let Some(proof) = self.lease.leader.filter(|proof| read_at >= proof.known_at) else { return };
         match &cluster.leader {
+            None if self.releasing.is_some() => self.key_given_up(now),
             None => self.lease.vanished = true,
             Some(key) if key.name == self.me.name && key.lease == Some(proof.grant.lease) => {
                 self.lease.vanished = false
@@ -179,6 +195,7 @@ impl View {
             }
             Refused::Compare if proving => self.lose_lock(now),
             // the lease lives and nobody else can have the key: it may be taken back as long as the last proof lasts
+            Refused::Absent if self.releasing.is_some() => self.key_given_up(now),
             Refused::Absent if self.lease.leader.is_some() => self.lease.vanished = true,
             Refused::Absent | Refused::Compare | Refused::Denied(_) | Refused::Unreachable(_) => {}
         }

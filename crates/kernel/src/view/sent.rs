@@ -15,6 +15,9 @@ impl View {
             Action::Release(status) => {
                 self.asked.release = Some(Ask::new((), now));
                 self.releasing = Some(status.clone());
+                if matches!(decision.because, Reason::StoppedToFailOver) {
+                    self.made_way_at = Some(now);
+                }
             }
             Action::Start { id, operation, .. } => {
                 self.last_operation = id.0;
