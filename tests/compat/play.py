@@ -2,8 +2,8 @@
 cluster, says what it needs, and leaves a settled cluster behind."""
 
 import argparse
-import datetime
 import base64
+import datetime
 import json
 import os
 import pathlib
@@ -222,7 +222,8 @@ def restarts_are_scheduled_and_taken_back(c):
 
 def replicas_are_copied_anew(c, client):
     a, b, ours = c.nodes
-    for leader, replica, tool, more in ((a, ours, "patronictl", []), (b, ours, "patronictl", ["--from-leader"]), (a, ours, "pgherd", []), (ours, b, "pgherd", []), (ours, a, "patronictl", [])):
+    for leader, replica, tool, *more in ((a, ours, "patronictl"), (b, ours, "patronictl", "--from-leader"), (a, ours, "pgherd"),
+                                         (ours, b, "pgherd"), (ours, a, "patronictl")):
         led_by(c, leader)
         marker = f"{replica.home}/data/compat.marker"
         pathlib.Path(marker).touch()
@@ -248,7 +249,8 @@ def pause_and_resume(c):
 
 
 def configuration_is_in_force_everywhere(c):
-    for leader, tool, value in ((c.nodes[0], "patronictl", "7MB"), (c.nodes[2], "patronictl", "9MB"), (c.nodes[2], "pgherd", "11MB"), (c.nodes[0], "pgherd", "13MB")):
+    a, _, ours = c.nodes
+    for leader, tool, value in ((a, "patronictl", "7MB"), (ours, "patronictl", "9MB"), (ours, "pgherd", "11MB"), (a, "pgherd", "13MB")):
         led_by(c, leader)
         c.ran(tool, "edit-config", "--force", "-p", f"work_mem={value}", says="Configuration changed")
         for node in c.nodes:
@@ -339,7 +341,8 @@ def switchovers_are_scheduled_and_taken_back(c):
     for leader, candidate in ((ours, a), (a, ours)):
         led_by(c, leader)
         for tool, other in (("patronictl", "pgherd"), ("pgherd", "patronictl")):
-            c.ran(tool, "switchover", "--force", "--leader", leader.name, "--candidate", candidate.name, "--scheduled", in_an_hour(), says="Switchover scheduled")
+            c.ran(tool, "switchover", "--force", "--leader", leader.name, "--candidate", candidate.name, "--scheduled", in_an_hour(),
+                  says="Switchover scheduled")
             c.ran(other, "list", says="Switchover scheduled at")
             check("the request", c.key("failover").get("member") == candidate.name, c.key("failover"))
             c.ran(other, "flush", SCOPE, "switchover", "--force", says="scheduled switchover deleted")
@@ -432,6 +435,7 @@ def main():
     args.add_argument("--keep-going", action="store_true", help="go on after a step that failed")
     args = args.parse_args()
 
+    check("pgherd is built", os.access(args.pgherd, os.X_OK), args.pgherd)
     version = subprocess.run(bench.theirs_version(args.patroni), capture_output=True, text=True).stdout.split()
     check("Patroni can be run", version)
     ours = subprocess.run([args.pgherd, "--version"], capture_output=True, text=True, check=True).stdout.strip()
