@@ -264,7 +264,23 @@ def machine():
 
 
 def theirs_version(site):
-    return ["env", f"PYTHONPATH={site}", sys.executable, "-m", "patroni", "--version"]
+    command = ["env", f"PYTHONPATH={site}", sys.executable, "-m", "patroni", "--version"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.split()[-1]
+
+
+def both(pgherd, patroni):
+    """How each product's agent is started, given a directory that the servers' user can read."""
+
+    def ours(home):
+        # the checkout may be unreadable for the user that PostgreSQL runs as
+        shutil.copy(pgherd, f"{home}/pgherd")
+        return [f"{home}/pgherd", "run"]
+
+    def theirs(home):
+        site = shutil.copytree(patroni, f"{home}/site") if os.geteuid() == 0 else patroni
+        return ["env", f"PYTHONPATH={site}", sys.executable, "-m", "patroni"]
+
+    return {"pgherd": ours, "Patroni": theirs}
 
 
 def main():
@@ -276,22 +292,13 @@ def main():
     args.add_argument("--save", action="store_true")
     args = args.parse_args()
 
-    def ours(home):
-        # the checkout may be unreadable for the user that PostgreSQL runs as
-        shutil.copy(args.pgherd, f"{home}/pgherd")
-        return [f"{home}/pgherd", "run"]
-
-    def theirs(home):
-        site = shutil.copytree(args.patroni, f"{home}/site") if os.geteuid() == 0 else args.patroni
-        return ["env", f"PYTHONPATH={site}", sys.executable, "-m", "patroni"]
-
-    products = {"pgherd": ours, "Patroni": theirs}
+    products = both(args.pgherd, args.patroni)
     idle = {name: measured(name, command, 30, lambda c: (time.sleep(30), c.idle(args.idle_seconds))[1]) for name, command in products.items()}
     failover = {name: [] for name in products}
     for _ in range(args.rounds):
         for name, command in products.items():
             failover[name].append(measured(name, command, 20, Cluster.failover))
-    version = subprocess.run([*theirs_version(args.patroni)], capture_output=True, text=True).stdout.split()[-1]
+    version = theirs_version(args.patroni)
     rows = [
         ("idle CPU, s per minute (highest of three agents)", *(idle[n][0] for n in products), "{:.3f}"),
         ("resident memory, MiB (highest of three agents)", *(idle[n][1] for n in products), "{:.1f}"),

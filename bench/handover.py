@@ -9,18 +9,15 @@ import argparse
 import datetime
 import json
 import os
-import shutil
 import signal
 import statistics
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
 
 import psycopg
 
-from bench import NODES, machine, measured, theirs_version
+from bench import NODES, both, machine, measured, theirs_version
 
 
 class Client:
@@ -126,18 +123,10 @@ def main():
     args.add_argument("--save", action="store_true")
     args = args.parse_args()
 
-    def ours(home):
-        shutil.copy(args.pgherd, f"{home}/pgherd")
-        return [f"{home}/pgherd", "run"]
-
-    def theirs(home):
-        site = shutil.copytree(args.patroni, f"{home}/site") if os.geteuid() == 0 else args.patroni
-        return ["env", f"PYTHONPATH={site}", sys.executable, "-m", "patroni"]
-
     all_gaps = {}
-    for name, command in {"pgherd": ours, "Patroni": theirs}.items():
+    for name, command in both(args.pgherd, args.patroni).items():
         all_gaps[name] = measured(name, command, 20, lambda cluster: gaps(cluster, args.rounds))
-    out = [f"# {datetime.date.today()}: interruptions of writes, pgherd beside Patroni {version(args.patroni)}", "",
+    out = [f"# {datetime.date.today()}: interruptions of writes, pgherd beside Patroni {theirs_version(args.patroni)}", "",
            f"Machine: {machine()}; {NODES} nodes on it.", "",
            f"| longest time without a write, s (median of {args.rounds}; slowest) | pgherd | Patroni | pgherd / Patroni |",
            "| --- | --- | --- | --- |"]
@@ -152,10 +141,6 @@ def main():
         os.makedirs("bench/results", exist_ok=True)
         with open(f"bench/results/{datetime.date.today()}-handover.md", "w") as f:
             f.write(text)
-
-
-def version(site):
-    return subprocess.run(theirs_version(site), capture_output=True, text=True).stdout.split()[-1]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// A cluster in failsafe mode whose topology is written down, with a client at work.
 fn prepared() -> (Cluster, usize, pgherd_testkit::writer::Writer) {
-    let cluster = Cluster::start(3, options_with(6, 2, 1));
+    let cluster = Cluster::start(3, options_with(12, 2, 2));
     let primary = cluster.await_primary();
     let writer = cluster.write();
     configure(&cluster, json!({"failsafe_mode": true}));
@@ -23,7 +23,7 @@ fn the_primary_goes_on_while_all_members_agree() {
     cluster.etcd[0].freeze();
     let frozen = Instant::now();
     eventually(PATIENCE, "rows are acknowledged long after the lease", || {
-        (writer.acks().last()?.at > frozen + Duration::from_secs(12)).then_some(())
+        (writer.acks().last()?.at > frozen + Duration::from_secs(20)).then_some(())
     });
     assert_eq!(cluster.nodes[primary].reason(), "FailsafeActive");
     assert_eq!(cluster.nodes[primary].check("/primary"), Some(200));

@@ -1,7 +1,7 @@
 //! Publishing what this node says of itself. Claims carry their expiry; readers compare it with the clock.
 
 use super::Coordinator;
-use pgherd_kernel::{Decision, Lock, upkeep};
+use pgherd_kernel::{Decision, Lock, shown};
 use pgherd_types::node_status::ReasonText;
 use pgherd_types::{NodeStatus, Now, ServerPhase};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ impl Coordinator {
         let cluster = view.cluster.get().cloned().zip(view.cluster.when());
         // only a leader that is not on its way down says so
         let leader_until = match view.lock(now.mono) {
-            Lock::Held { until } if upkeep::phase(view) != ServerPhase::Stopping => Some(until),
+            Lock::Held { until } if shown::phase(view) != ServerPhase::Stopping => Some(until),
             _ => None,
         };
         let timeline =
@@ -22,8 +22,8 @@ impl Coordinator {
             name: view.me.name.clone(),
             scope: self.scope.clone(),
             tags: view.me.tags.clone(),
-            role: upkeep::role(view, now.mono),
-            phase: upkeep::phase(view),
+            role: shown::role(view, now.mono),
+            phase: shown::phase(view),
             leader_until,
             turned_at: now.mono,
             postgres,

@@ -88,7 +88,7 @@ pub fn may_promise(view: &View, now: Instant) -> bool {
 /// Do all the conditions of a restart hold?
 pub fn filter_holds(view: &View, filter: &RestartFilter, now: Instant) -> bool {
     let running = view.postgres.get().and_then(|p| p.running());
-    let role = crate::upkeep::role(view, now);
+    let role = crate::shown::role(view, now);
     let same = |wanted: Role| wanted == role || (wanted == Role::Primary && role == Role::Promoted);
     filter.role.is_none_or(same)
         && filter.below_version.is_none_or(|version| running.is_some_and(|r| r.server_version < version))

@@ -41,7 +41,7 @@ fn claim(view: &View, now: Instant) -> Verdict {
     if let Some((failures, until)) = crate::rules::backoff(view, &Operation::Bootstrap)
         && now < until
     {
-        let why = crate::upkeep::last_failure(view).unwrap_or_default().to_owned();
+        let why = crate::shown::last_failure(view).unwrap_or_default().to_owned();
         return Verdict::hold_until(Reason::WaitingBeforeRetry { what: "bootstrap", failures, why }, until);
     }
     write_once(view, now, DcsWrite::ClaimInitialize, Reason::BootstrapRace)

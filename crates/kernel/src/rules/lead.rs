@@ -57,7 +57,7 @@ pub fn elected(view: &View, cluster: &Cluster, running: &RunningServer, now: Ins
         return release_once(view, now, None, Reason::PromotionRefused);
     }
     if crate::rules::backoff(view, &promote).is_some_and(|(failures, _)| failures >= PROMOTIONS_MAX) {
-        let why = crate::upkeep::last_failure(view).unwrap_or_default().to_owned();
+        let why = crate::shown::last_failure(view).unwrap_or_default().to_owned();
         return release_once(view, now, None, Reason::StartFailedReleasing { why });
     }
     start_unless_failing(view, now, promote, Reason::PromotedByLock { timeline })

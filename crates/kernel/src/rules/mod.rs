@@ -3,6 +3,7 @@
 pub mod bootstrap;
 pub mod busy;
 pub mod dcs_unreachable;
+pub mod diverged;
 pub mod fence;
 pub mod follow;
 pub mod handover;
@@ -38,7 +39,7 @@ pub fn backoff(view: &View, wanted: &Operation) -> Option<(u32, Instant)> {
 pub fn start_unless_failing(view: &View, now: Instant, operation: Operation, because: Reason) -> Verdict {
     match backoff(view, &operation) {
         Some((failures, until)) if now < until => {
-            let why = crate::upkeep::last_failure(view).unwrap_or_default().to_owned();
+            let why = crate::shown::last_failure(view).unwrap_or_default().to_owned();
             Verdict::hold_until(Reason::WaitingBeforeRetry { what: operation.name(), failures, why }, until)
         }
         _ => Verdict::start(view, now, operation, because),

@@ -15,7 +15,7 @@ impl View {
             Action::Release(status) => {
                 self.asked.release = Some(Ask::new((), now));
                 self.releasing = Some(status.clone());
-                if matches!(decision.because, Reason::StoppedToFailOver) {
+                if matches!(decision.because, Reason::StoppedToFailOver | Reason::StartFailedReleasing { .. }) {
                     self.made_way_at = Some(now);
                 }
             }
