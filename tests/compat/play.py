@@ -4,6 +4,7 @@ cluster, says what it needs, and leaves a settled cluster behind."""
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -53,6 +54,8 @@ def main():
     args.add_argument("--keep-going", action="store_true", help="go on after a step that failed")
     args = args.parse_args()
 
+    # ended from outside, it still ends its servers
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("compat: ended by SIGTERM"))
     check("pgherd is built", os.access(args.pgherd, os.X_OK), args.pgherd)
     version = subprocess.run(bench.theirs_version(args.patroni), capture_output=True, text=True).stdout.split()
     check("Patroni can be run", version)
