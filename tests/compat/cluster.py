@@ -129,7 +129,10 @@ class Mixed:
         return f"""
 scope: {SCOPE}
 name: {node.name}
-restapi: {{listen: "127.0.0.1:{node.rest}", connect_address: "127.0.0.1:{node.rest}"}}
+restapi:
+  listen: "127.0.0.1:{node.rest}"
+  connect_address: "127.0.0.1:{node.rest}"
+  authentication: {{username: operator, password: {PASSWORD}}}
 etcd3: {{hosts: "127.0.0.1:{self.etcd.port}"}}
 bootstrap:
   dcs: {json.dumps(DYNAMIC)}
