@@ -75,7 +75,7 @@ pub fn decide(view: &View, now: Now) -> Decision {
         Situation::Leading(cluster, running) => lead::leading(view, cluster, running, now),
         Situation::Elected(cluster, running) => lead::elected(view, cluster, running, at),
         Situation::Blind => dcs_unreachable::blind(),
-        Situation::Race(cluster, running) => race::race(view, cluster, running, at),
+        Situation::Race(cluster, running) => race::race(view, cluster, running, now),
         Situation::Following(cluster, running) => follow::follow(view, cluster, running, at),
     };
     finish(view, now, verdict)

@@ -5,7 +5,8 @@ use crate::eligibility::{Rank, counts, rank};
 use crate::rules::{acquire_once, probe_once};
 use crate::{Reason, View};
 use pgherd_types::{
-    Cluster, FailoverKey, Initialize, Instant, MemberName, PeerAnswer, PeerReport, PeerToAsk, RunningServer, Timeline,
+    Cluster, FailoverKey, Initialize, Instant, MemberName, Now, PeerAnswer, PeerReport, PeerToAsk, RunningServer,
+    Schedule, Timeline,
 };
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ const PATIENCE_ALIVE_MS: u64 = 2000;
 const PATIENCE_LAPSED_MS: u64 = 300;
 
 /// One step of the race.
-pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, now: Instant) -> Verdict {
+pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, at: Now) -> Verdict {
+    let now = at.mono;
     if !view.me.tags.may_lead() {
         return Verdict::hold(Reason::NotAllowedToPromote);
     }
@@ -34,7 +36,7 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, now: Instan
     if view.postgres.when().is_none_or(|looked_at| looked_at < lost_at) {
         return Verdict::hold(Reason::AwaitingOwnPosition);
     }
-    let manual = cluster.manual().filter(|key| key.schedule.is_none());
+    let manual = cluster.manual().filter(|key| is_due(view, key, at));
     let named = manual.is_some_and(|key| key.candidate.as_ref() == Some(&view.me.name));
     if named && manual.is_some_and(|key| key.leader.is_none()) {
         return acquire_once(view, now, Reason::Acquiring); // a failover to this node: an operator answers for it
@@ -77,6 +79,16 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, now: Instan
 /// Answers count for a second after the slowest peer's time was up.
 fn probe_lasts() -> Duration {
     ANSWERS_LAST + Duration::from_millis(PATIENCE_ALIVE_MS)
+}
+
+/// A scheduled request counts once its time has come; the clocks of two nodes may differ a little.
+fn is_due(view: &View, key: &FailoverKey, now: Now) -> bool {
+    let tolerance_ms = i64::try_from(view.settings.loop_wait.as_millis()).unwrap_or(i64::MAX);
+    match &key.schedule {
+        None => true,
+        Some(Schedule::At { at, .. }) => at.0 <= now.wall.0.saturating_add(tolerance_ms),
+        Some(Schedule::Garbage(_)) => false,
+    }
 }
 
 /// Why this node takes no part for now.
@@ -273,10 +285,17 @@ mod tests {
     }
 
     #[test]
-    fn a_scheduled_request_does_not_touch_the_race() {
-        let schedule = Some(Schedule::At { at: pgherd_types::WallTime(0), text: "then".into() });
-        let case = asked(replica().unlocked(), Some("b"), Some("c")).peers(vec![("b", silent()), ("c", answered(10))]);
-        check(case.with_cluster(|c| c.failover.as_mut().unwrap().schedule = schedule), "Acquire", "Acquiring");
+    fn a_scheduled_request_does_not_touch_the_race_before_its_time() {
+        let case = |at_ms: i64| {
+            let at = pgherd_types::WallTime(1_700_000_000_000 + at_ms);
+            let schedule = Some(Schedule::At { at, text: "then".into() });
+            asked(replica().unlocked(), Some("b"), Some("c"))
+                .peers(vec![("b", silent()), ("c", answered(10))])
+                .with_cluster(|c| c.failover.as_mut().unwrap().schedule = schedule)
+        };
+        check(case(10_001), "Acquire", "Acquiring");
+        check(case(10_000), "Hold", "CandidateGoesFirst");
+        check(case(-5000), "Hold", "CandidateGoesFirst");
     }
 
     fn failsafe(case: Case, members: &[&str]) -> Case {

@@ -15,7 +15,11 @@ impl View {
             Action::Release(status) => {
                 self.asked.release = Some(Ask::new((), now));
                 self.releasing = Some(status.clone());
-                if matches!(decision.because, Reason::StoppedToFailOver | Reason::StartFailedReleasing { .. }) {
+                let makes_way = matches!(
+                    decision.because,
+                    Reason::StoppedToFailOver | Reason::StartFailedReleasing { .. } | Reason::HandingOver { .. }
+                );
+                if makes_way {
                     self.made_way_at = Some(now);
                 }
             }
