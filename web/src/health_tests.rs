@@ -122,7 +122,15 @@ fn without_the_dcs_a_primary_leads_as_long_as_its_claim_and_no_longer() {
     let mut status = NodeStatus { dcs_lost_since: Some(NOW), ..primary() };
     expect(&status, &[("/primary", "200"), ("/leader", "200")]);
     status.leader_until = None;
+    expect(&status, &[("/primary", "503"), ("/leader", "503")]);
+    // In maintenance mode a primary goes on without the DCS, and a replica is still none (spec/rest-api.md 6).
     status.settings.pause = true;
+    expect(&status, &[("/primary", "200"), ("/leader", "200")]);
+    let mut replica = NodeStatus { dcs_lost_since: Some(NOW), ..replica() };
+    replica.settings.pause = true;
+    expect(&replica, &[("/primary", "503"), ("/leader", "503")]);
+    // With the DCS at hand the lock counts, whatever the mode.
+    status.dcs_lost_since = None;
     expect(&status, &[("/primary", "503"), ("/leader", "503")]);
 }
 
