@@ -2,7 +2,8 @@
 //! decisions depend on. Whatever the text holds, usable settings come out: a key with a value of the wrong type keeps
 //! what was in force before and is reported, bad timings are corrected and reported.
 
-use pgherd_types::{RewindPolicy, Settings};
+use pgherd_postgres::StandbySection;
+use pgherd_types::{RewindPolicy, Settings, StandbyCluster};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::time::Duration;
@@ -41,7 +42,6 @@ const LATER: &[&str] = &[
     "permanent_slots",
     "permanent_replication_slots",
     "ignore_slots",
-    "standby_cluster",
 ];
 
 /// Reads `text`. `all_ours` says that no member of another kind is in the cluster, so that our lower minima apply.
@@ -83,6 +83,7 @@ pub fn read(text: &str, previous: &Settings, all_ours: bool) -> Result<Checked, 
         ),
         check_timeline: reader.flag("check_timeline", default.check_timeline, previous.check_timeline),
         failsafe_mode: reader.flag("failsafe_mode", default.failsafe_mode, previous.failsafe_mode),
+        standby_cluster: reader.standby_cluster(previous.standby_cluster.as_ref()),
         rewind: reader.rewind(previous.rewind),
         dcs_outage_demote_early: reader.demote_early(previous.dcs_outage_demote_early),
     };
@@ -147,6 +148,18 @@ impl Reader {
             "fence" => Some(false),
             _ => None,
         })
+    }
+
+    /// A section that cannot be used changes nothing: whether a cluster has a primary must not hang on a slip.
+    fn standby_cluster(&mut self, previous: Option<&StandbyCluster>) -> Option<StandbyCluster> {
+        self.known.push("standby_cluster");
+        match StandbySection::read(&Value::Object(self.map.clone())) {
+            Ok(section) => section.map(|section| section.remote),
+            Err(why) => {
+                self.warnings.push(format!("{why}; what was in force before is kept"));
+                previous.cloned()
+            }
+        }
     }
 
     /// What may be done with diverged data.

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 use watchdog_keeper::{Told, WatchdogKeeper};
 
 const KILL_PATIENCE: Duration = Duration::from_millis(200);
@@ -81,6 +82,7 @@ struct Standing {
 pub struct FenceHandle {
     standing: Arc<Shared<Standing>>,
     record: Arc<Shared<Record>>,
+    on_disk: watch::Receiver<Record>,
     guarded: Option<GuardedUntil>,
     watchdog_gate: Option<WatchdogGate>,
     watchdog_told: Told,
@@ -93,6 +95,15 @@ impl FenceHandle {
         let granted_ttl = Some(promise.map(|promise| Duration::from_millis(promise.ttl_ms)));
         self.standing.change(|standing| (standing.order, standing.granted_ttl) = (order, granted_ttl));
         self.record.change(|record| record.promise = promise);
+    }
+
+    /// Waits until no promise is on disk for a successor, but not longer than this.
+    pub async fn promise_withdrawn(&self, patience: Duration) {
+        let mut on_disk = self.on_disk.clone();
+        let withdrawn = on_disk.wait_for(|record| record.promise.is_none());
+        if tokio::time::timeout(patience, withdrawn).await.is_err() {
+            log::warn!("the lease record could not be removed within {} ms", patience.as_millis());
+        }
     }
 
     /// Maintenance mode is on, or off: a restarted agent must know, because in it a primary is not fenced.
@@ -141,6 +152,7 @@ pub fn start(
     let (standing, alarm) = Shared::new(Standing { order: initial, granted_ttl: None, leaving: false })?;
     let found = Record { promise: recorded, paused: is_paused(&record_path) };
     let (record, record_alarm) = Shared::new(found)?;
+    let (written, on_disk) = watch::channel(found);
     let guarded = guard.is_some().then(GuardedUntil::default);
     let link = guard.zip(guarded.clone()).map(|(guard, by)| Link::new(guard, standing.waker.clone(), by));
     let (dismiss, dismissed) = sync_channel(1);
@@ -150,6 +162,7 @@ pub fn start(
     let handle = FenceHandle {
         standing: standing.clone(),
         record: record.clone(),
+        on_disk,
         guarded,
         watchdog_gate: watchdog.gate(),
         watchdog_told,
@@ -158,7 +171,7 @@ pub fn start(
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10);
     let mut fence = Fence { standing, alarm, killer, stopped: false, watchdog, link, dismiss };
     thread("fence").spawn(move || fence.watch())?;
-    thread("fence-record").spawn(move || keep(&record, &record_alarm, &record_path, found))?;
+    thread("fence-record").spawn(move || keep(&record, &record_alarm, &record_path, &written))?;
     Ok(handle)
 }
 
@@ -240,13 +253,13 @@ fn kill(killer: &Killer) {
     }
 }
 
-fn keep(shared: &Shared<Record>, alarm: &Alarm, path: &Path, mut written: Record) {
+fn keep(shared: &Shared<Record>, alarm: &Alarm, path: &Path, written: &watch::Sender<Record>) {
     loop {
         let wanted = shared.get();
         let mut again_at = None;
-        if wanted != written {
+        if wanted != *written.borrow() {
             match write_record(path, wanted.promise).and_then(|()| mark_paused(path, wanted.paused)) {
-                Ok(()) => written = wanted,
+                Ok(()) => drop(written.send_replace(wanted)),
                 Err(e) => {
                     let path = path.display();
                     log::error!("cannot write the lease record {path}: {e}; a restarted agent would stop PostgreSQL");

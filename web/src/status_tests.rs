@@ -136,6 +136,7 @@ fn standby_server() -> RunningServer {
         latest_end: Some(Lsn(0x100_0028)),
         restore_command: false,
         upstream: None,
+        forked_at: None,
         slots: vec![],
         walsenders: vec![],
         postmaster_start_time: "2026-11-21 21:00:00.123456+00".into(),

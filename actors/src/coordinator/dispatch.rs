@@ -63,6 +63,9 @@ impl Links {
     }
 }
 
+/// The file that is to go is small, and the disk is rarely asked.
+const RECORD_PATIENCE: Duration = Duration::from_millis(500);
+
 impl Coordinator {
     pub(super) fn dispatch(&mut self, decision: Decision, now: Now, ctx: &mut Context<Self>) {
         let Decision { role, upkeep, .. } = decision;
@@ -148,12 +151,18 @@ impl Coordinator {
         });
     }
 
+    /// The promise is withdrawn first: a successor of this process must not rely on a lease that a request on its way may
+    /// take the leader key from.
     fn release(&self, status: Option<pgherd_types::StatusKey>, now: Instant, ctx: &mut Context<Self>) {
-        let deadline = self.deadline(now);
-        self.ask(&self.links.release, ReleaseLease { status, deadline }, deadline, ctx, |coordinator, answer, ctx| {
-            let fact = answer.map_or_else(Observation::ReleaseRefused, |()| Observation::LeaderReleased);
-            coordinator.turn(fact, ctx);
-        });
+        let (deadline, fence) = (self.deadline(now), self.fence.clone());
+        let withdrawn = async move { fence.promise_withdrawn(RECORD_PATIENCE).await };
+        ctx.spawn(wrap_future::<_, Self>(withdrawn).map(move |(), coordinator, ctx| {
+            let release = ReleaseLease { status, deadline };
+            coordinator.ask(&coordinator.links.release, release, deadline, ctx, |coordinator, answer, ctx| {
+                let fact = answer.map_or_else(Observation::ReleaseRefused, |()| Observation::LeaderReleased);
+                coordinator.turn(fact, ctx);
+            });
+        }));
     }
 
     fn write(&self, write: DcsWrite, now: Now, ctx: &mut Context<Self>) {

@@ -110,7 +110,7 @@ fn limitation(
     }
     let latest =
         cluster.history.as_ref().map_or(Timeline(1), |rows| rows.last().map_or(Timeline(1), |row| row.timeline.next()));
-    let behind = view.settings.check_timeline && said.timeline.is_none_or(|timeline| timeline < latest);
+    let behind = view.checks_timeline() && said.timeline.is_none_or(|timeline| timeline < latest);
     behind.then_some("is behind the cluster's timeline")
 }
 

@@ -2,7 +2,7 @@
 
 use crate::rules::{
     bootstrap, busy, dcs_unreachable, fence, follow, lead, pause, race, recover, release_once, requests, shutdown,
-    trouble,
+    standby_cluster, trouble,
 };
 use crate::situation::Situation;
 use crate::view::Memory;
@@ -74,6 +74,8 @@ pub fn decide(view: &View, now: Now) -> Decision {
         Situation::KeyVanished => lead::key_vanished(view, at),
         Situation::Leading(cluster, running) => lead::leading(view, cluster, running, now),
         Situation::Elected(cluster, running) => lead::elected(view, cluster, running, at),
+        Situation::Surplus => standby_cluster::demote(view, at),
+        Situation::StandbyLeader(cluster, running) => standby_cluster::leading(view, cluster, running, now),
         Situation::Blind => dcs_unreachable::blind(),
         Situation::Race(cluster, running) => race::race(view, cluster, running, now),
         Situation::Following(cluster, running) => follow::follow(view, cluster, running, at),

@@ -37,6 +37,9 @@ pub fn check(view: &View, decision: &Decision, now: Now) -> Result<(), Breach> {
         {
             return breach("S6", "changing the data of a running server or of the leader");
         }
+        if operation.needs_lock() && view.settings.standby_cluster.is_some() {
+            return breach("S2", "becoming writable in a standby cluster");
+        }
         if let Operation::Promote { timeline } = operation {
             let mine = view.postgres.get().and_then(|p| p.running()).and_then(|r| r.timeline);
             if view.reservation != Some(*timeline) || mine.is_some_and(|mine| *timeline <= mine) {

@@ -36,6 +36,16 @@ pub enum Reason {
     HandingOver { action: &'static str },
     HandoverGivenUp { why: String },
     ManualRequestCleared { action: &'static str, why: String, done: bool },
+    // standby cluster
+    StandbyLeaderWithLock { me: MemberName },
+    PromotedToStandbyLeader,
+    StartingAsStandbyLeader,
+    DemotingToStandbyCluster,
+    PublishingShutdownCheckpoint,
+    LeavingRemotePrimary,
+    ComparingWithRemotePrimary,
+    WaitingForStandbyLeader,
+    BootstrappingStandbyLeader,
     // maintenance mode
     Paused { what: &'static str, me: MemberName },
     ReleasedBecauseStopped,
@@ -70,7 +80,7 @@ pub enum Reason {
     Acquiring,
     AcquireRefused,
     // follow
-    Following { me: MemberName, leader: MemberName },
+    Following { me: MemberName, leader: MemberName, standby: bool },
     ChangingUpstream { leader: MemberName },
     LeaderKeyWithoutMember { leader: MemberName },
     LeaderKeyWithoutLease { leader: MemberName },
@@ -222,6 +232,19 @@ impl fmt::Display for Reason {
                 f.write_str("PostgreSQL does not answer and another member could lead: stopping it to fail over")
             }
             Self::NotAllowedToPromote => f.write_str("following a different leader because I am not allowed to promote"),
+            Self::StandbyLeaderWithLock { me } => write!(f, "no action. I am ({me}), the standby leader with the lock"),
+            Self::PromotedToStandbyLeader => f.write_str("promoted self to a standby leader because i had the session lock"),
+            Self::StartingAsStandbyLeader => f.write_str("starting as a standby leader because i had the session lock"),
+            Self::DemotingToStandbyCluster => {
+                f.write_str("demoting to a standby cluster: cannot be a real primary in a standby cluster")
+            }
+            Self::PublishingShutdownCheckpoint => f.write_str("publishing the position of the shutdown checkpoint"),
+            Self::LeavingRemotePrimary => f.write_str("leaving the remote primary before the promotion"),
+            Self::ComparingWithRemotePrimary => f.write_str(
+                "running pg_rewind from the remote primary: this node was a primary, and whether all of its data are there is not known",
+            ),
+            Self::WaitingForStandbyLeader => f.write_str("waiting for standby_leader to bootstrap"),
+            Self::BootstrappingStandbyLeader => f.write_str("trying to bootstrap a new standby leader"),
             Self::AwaitingProof => f.write_str("the leader key is on my lease; waiting for the proof"),
             Self::AwaitingOwnPosition => f.write_str("leader race: looking at my own position"),
             Self::AskingPeers => f.write_str("leader race: asking the other members for their positions"),
@@ -244,8 +267,9 @@ impl fmt::Display for Reason {
             }
             Self::Acquiring => f.write_str("leader race: I am the healthiest node, acquiring the lock"),
             Self::AcquireRefused => f.write_str("following new leader after trying and failing to obtain lock"),
-            Self::Following { me, leader } => {
-                write!(f, "no action. I am ({me}), a secondary, and following a leader ({leader})")
+            Self::Following { me, leader, standby } => {
+                let what = if *standby { "a standby leader" } else { "a leader" };
+                write!(f, "no action. I am ({me}), a secondary, and following {what} ({leader})")
             }
             Self::ChangingUpstream { leader } => write!(f, "changing primary_conninfo to follow {leader}"),
             Self::LeaderKeyWithoutMember { leader } => write!(

@@ -68,6 +68,9 @@ pub fn role(view: &View, now: Instant) -> Role {
     let Some(control) = postgres.control() else { return Role::Uninitialized };
     match &postgres.server {
         Server::Running(r) if !r.in_recovery => Role::Primary,
+        _ if control.standby_signal && view.settings.standby_cluster.is_some() && view.leads(now) => {
+            Role::StandbyLeader
+        }
         _ if control.standby_signal => Role::Replica,
         _ if view.leads(now) => Role::Primary,
         _ => Role::Demoted,

@@ -59,6 +59,10 @@ pub enum Situation<'v> {
     Leading(&'v Cluster, &'v RunningServer),
     /// Standby with the lock.
     Elected(&'v Cluster, &'v RunningServer),
+    /// Primary with the lock, where there should be none.
+    Surplus,
+    /// Standby with the lock, in a standby cluster.
+    StandbyLeader(&'v Cluster, &'v RunningServer),
     /// Standby, and the DCS does not answer.
     Blind,
     /// Standby, and nobody leads.
@@ -140,6 +144,12 @@ impl<'v> Situation<'v> {
             Server::Stopped | Server::Orphaned => Self::Down(cluster, control),
             Server::Starting | Server::Stopping | Server::Unresponsive(_) => Self::NotServing(cluster, server),
             Server::Running(_) if matches!(lock, Lock::Vanished { .. }) => Self::KeyVanished,
+            Server::Running(running) if held && view.settings.standby_cluster.is_some() => match running.in_recovery {
+                true => Self::StandbyLeader(cluster, running),
+                // the fence is what matters as long as the DCS is gone
+                false if view.dcs_lost_since.is_some() => Self::Leading(cluster, running),
+                false => Self::Surplus,
+            },
             Server::Running(running) if held && !running.in_recovery => Self::Leading(cluster, running),
             Server::Running(running) if held => Self::Elected(cluster, running),
             Server::Running(_) if view.dcs_lost_since.is_some() => Self::Blind,

@@ -9,8 +9,9 @@ pub fn plan(view: &View, cluster: &Cluster, running: &RunningServer, now: Instan
     if !view.settings.use_slots {
         return None;
     }
+    let leads_standbys = view.settings.standby_cluster.is_some() && view.leads(now);
     let own = view.me.name.slot_name();
-    let mut target = SlotTarget { reserve: !running.in_recovery, ..SlotTarget::default() };
+    let mut target = SlotTarget { reserve: !running.in_recovery || leads_standbys, ..SlotTarget::default() };
     for (slot, wanted_at) in view.slots_wanted.iter().filter(|(slot, _)| **slot != own) {
         if now.since(*wanted_at) <= view.settings.member_slots_ttl {
             target.members.insert(slot.clone());

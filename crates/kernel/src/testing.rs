@@ -62,6 +62,7 @@ pub fn server(in_recovery: bool) -> RunningServer {
         latest_end: None,
         restore_command: false,
         upstream: in_recovery.then(|| ("b".into(), 5432)),
+        forked_at: None,
         slots: vec![],
         walsenders: vec![],
         postmaster_start_time: String::new(),

@@ -91,8 +91,10 @@ impl Owed<'_> {
     fn look(&mut self, because: &Reason) {
         let asked_lately = self.view.asked.look.is_some_and(|at| self.now < at + Duration::from_secs(1));
         match because {
-            Reason::AwaitingOwnPosition if !asked_lately => self.upkeep.look = true,
-            Reason::AwaitingOwnPosition => self.wake(self.now + Duration::from_millis(500)),
+            Reason::AwaitingOwnPosition | Reason::LeavingRemotePrimary if !asked_lately => self.upkeep.look = true,
+            Reason::AwaitingOwnPosition | Reason::LeavingRemotePrimary => {
+                self.wake(self.now + Duration::from_millis(500))
+            }
             // others wait for the end of the checkpoint after our promotion
             _ if checkpoint_pending(self.view, self.now) && self.view.operation.is_none() => {
                 self.upkeep.look = !asked_lately;
@@ -142,17 +144,24 @@ impl Owed<'_> {
     /// The keys that only a primary with the lock writes.
     fn leaders_keys(&mut self) {
         let view = self.view;
-        let running = view.postgres.get().and_then(|p| p.running()).filter(|r| !r.in_recovery);
+        let standby = view.settings.standby_cluster.is_some();
+        let running = view.postgres.get().and_then(|p| p.running()).filter(|r| !r.in_recovery || standby);
         let (Some(cluster), Some(running)) = (view.cluster.get(), running) else { return };
         if !view.leads(self.now) {
             return;
         }
         if view.dcs_lost_since.is_some() {
-            return self.ask_members(cluster);
+            if !running.in_recovery {
+                self.ask_members(cluster); // a standby has nothing to go on with
+            }
+            return;
         }
-        self.failsafe_topology(cluster);
+        if !running.in_recovery {
+            self.failsafe_topology(cluster);
+        }
         self.status(&cluster.status, running);
-        if let Some(rows) = history::owed(view, cluster, running) {
+        // a standby cluster's history is that of the other cluster, until it promotes
+        if let Some(rows) = history::owed(view, cluster, running).filter(|_| !running.in_recovery) {
             self.write(DcsWrite::History(rows));
         }
         if let (None, Some(ours)) = (&cluster.initialize, view.system_id()) {
@@ -220,10 +229,13 @@ impl Owed<'_> {
     }
 
     fn status(&mut self, known: &StatusKey, running: &RunningServer) {
-        let mut status =
-            StatusKey { optime: running.flushed, slots: Default::default(), retain_slots: known.retain_slots.clone() };
+        let mut status = StatusKey {
+            optime: running.position(),
+            slots: Default::default(),
+            retain_slots: known.retain_slots.clone(),
+        };
         status.slots.extend(running.slots.iter().filter_map(|s| Some((s.name.clone(), s.restart_lsn?))));
-        status.slots.insert(self.view.me.name.slot_name(), running.flushed);
+        status.slots.insert(self.view.me.name.slot_name(), running.position());
         let ask = self.view.asked.writes.get("status");
         let due = ask.map_or(self.now, |ask| ask.at + self.view.settings.loop_wait);
         if status == *known {

@@ -9,7 +9,7 @@ use crate::wishes::Pending;
 use crate::{LeaseView, Lock};
 use pgherd_types::{
     Cluster, FenceOrder, Instant, LeaseGrant, MemberName, Operation, OperationEnd, OperationId, PeerReport,
-    PostgresState, ScheduledRestart, Settings, StatusKey, SystemId, Tags, Timeline,
+    PostgresState, Role, ScheduledRestart, Settings, StatusKey, SystemId, Tags, Timeline, Upstream,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -139,6 +139,10 @@ pub struct View {
     pub leaderless_since: Option<Instant>,
     /// The API of every member ever seen beside a leader: those whose keys just lapsed are still asked.
     pub known_apis: BTreeMap<MemberName, String>,
+    /// Where the PostgreSQL of every member ever seen is, and its role then.
+    pub known_servers: BTreeMap<MemberName, ((String, u16), Option<Role>)>,
+    /// This was a standby cluster, and no primary was seen since.
+    pub was_standby_cluster: bool,
     /// When each other member's slot was last wanted.
     pub slots_wanted: BTreeMap<String, Instant>,
     /// The lease.
@@ -262,6 +266,14 @@ impl View {
         let foreign = member.lease.is_some() && member.lease != self.lease.current.map(|grant| grant.lease);
         member.doc.api_url.as_deref().filter(|api_url| foreign && *api_url != self.me.api_url)
     }
+    /// The primary of another cluster that this one follows.
+    pub fn remote(&self) -> Option<Upstream> {
+        self.settings.standby_cluster.as_ref()?.upstream()
+    }
+    /// May only members on the latest timeline lead? A standby cluster's timelines are not its own.
+    pub fn checks_timeline(&self) -> bool {
+        self.settings.check_timeline && self.settings.standby_cluster.is_none()
+    }
     /// The system identifier of our data.
     pub fn system_id(&self) -> Option<SystemId> {
         Some(self.postgres.get()?.control()?.system_id)
@@ -279,6 +291,11 @@ impl View {
             Some(Running { operation, .. }) if !matches!(operation, Operation::Stop { .. }) => false,
             _ => self.postgres.get().is_some_and(|p| p.may_be_writable()),
         }
+    }
+    /// The promise that a successor of this process may rely on. None once the release of the leader key was sent: a
+    /// request that is still on its way may give the key up at any time, and a successor knows nothing of it.
+    pub fn promise(&self) -> Option<LeaseGrant> {
+        self.lease.leader.map(|proof| proof.grant).filter(|_| self.releasing.is_none())
     }
     /// What the fence thread must be told.
     pub fn fence_order(&self, now: Instant) -> FenceOrder {

@@ -196,6 +196,7 @@ fn running() -> impl Strategy<Value = RunningServer> {
             latest_end: None,
             restore_command: false,
             upstream: upstream.map(|name| (name.0, 5432)),
+            forked_at: None,
             slots: slots
                 .into_iter()
                 .map(|name| SeenSlot { name: name.slot_name(), physical: true, active: false, restart_lsn: Some(end) })
@@ -509,6 +510,7 @@ fn primary_on_timeline_3(row: HistoryRow) -> PostgresState {
         latest_end: None,
         restore_command: false,
         upstream: None,
+        forked_at: None,
         slots: Vec::new(),
         walsenders: Vec::new(),
         postmaster_start_time: String::new(),

@@ -45,6 +45,10 @@ impl ControlFile {
     pub fn text(&self, key: &str) -> Result<&str, String> {
         self.0.get(key).map(String::as_str).ok_or_else(|| format!("pg_controldata does not say '{key}'"))
     }
+    /// A primary that ended in order.
+    pub fn was_shut_down(&self) -> bool {
+        self.state() == Ok(ControlState::ShutDown)
+    }
     fn number<T: std::str::FromStr>(&self, key: &str) -> Result<T, String> {
         let text = self.text(key)?;
         text.parse().map_err(|_| format!("pg_controldata says '{key}: {text}', which is not a number"))

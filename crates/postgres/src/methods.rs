@@ -2,6 +2,7 @@
 //! in what order comes from the local configuration, else from the dynamic one, and in a standby cluster from its section.
 
 use crate::options::PostgresOptions;
+use crate::standby_section::{StandbySection, method_names};
 use serde_json::{Map, Value};
 
 /// The name that stands for pg_basebackup.
@@ -104,9 +105,9 @@ impl Way {
 pub(crate) fn ways(options: &PostgresOptions, dynamic: &str) -> Vec<Way> {
     let dynamic: Value = serde_json::from_str(dynamic).unwrap_or(Value::Null);
     let shared = &dynamic["postgresql"];
-    let names = match standby_cluster(&dynamic) {
-        Some(section) => names(section),
-        None if options.create_replica_methods.is_empty() => names(shared),
+    let names = match StandbySection::read(&dynamic).unwrap_or_default() {
+        Some(section) => section.create_replica_methods,
+        None if options.create_replica_methods.is_empty() => method_names(shared),
         None => options.create_replica_methods.clone(),
     };
     let way = |name: &String| match name.as_str() {
@@ -124,18 +125,6 @@ fn tool(options: &PostgresOptions, shared: &Value, name: &str) -> Option<Replica
     let empty = Map::new();
     let made = ReplicaMethod::from_section(name, shared[name].as_object().unwrap_or(&empty));
     made.inspect_err(|e| log::error!("the replica method {name} is left out: {e}")).ok()
-}
-
-/// The section, if it makes this a standby cluster.
-fn standby_cluster(dynamic: &Value) -> Option<&Value> {
-    let section = dynamic.get("standby_cluster")?;
-    let says = |key: &&str| section.get(key).is_some_and(|v| !v.is_null() && v.as_str() != Some(""));
-    ["host", "port", "restore_command"].iter().any(says).then_some(section)
-}
-
-fn names(section: &Value) -> Vec<String> {
-    let list = ["create_replica_methods", "create_replica_method"].into_iter().find_map(|key| section.get(key));
-    list.and_then(Value::as_array).into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
 }
 
 #[cfg(test)]

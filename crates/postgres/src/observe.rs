@@ -154,6 +154,12 @@ async fn ask(server: &Arc<Postgres>, postmaster: Postmaster) -> Result<RunningSe
     if running.in_recovery && running.timeline.is_none() {
         running.timeline = standby_timeline(server, &row).await;
     }
+    let cut_off = running.in_recovery && !running.streaming && server.config().standby_cluster.is_some();
+    if let Some(timeline) = running.timeline.filter(|_| cut_off) {
+        let server = server.clone();
+        let fork = spawn_blocking(move || timeline_files::fork(&server.options.data_dir, timeline));
+        running.forked_at = fork.await.unwrap_or_default();
+    }
     if let (false, Some(timeline)) = (running.in_recovery, running.timeline) {
         running.history = timeline_files::history(&server.options.data_dir, timeline);
     }
@@ -187,6 +193,7 @@ fn running(row: &SimpleQueryRow) -> Option<RunningServer> {
         latest_end: lsn("latest_end"),
         restore_command: is("restore_command"),
         upstream: text("conninfo").and_then(host_and_port),
+        forked_at: None,
         slots: objects(text("slots")).iter().map(slot).collect(),
         walsenders: objects(text("walsenders")).iter().map(walsender).collect(),
         postmaster_start_time: text("start_time").unwrap_or_default().to_owned(),

@@ -2,7 +2,7 @@
 //! it is archived by hand first; the archive would keep a hole for ever.
 
 use crate::control::OperationControl;
-use crate::control_data::major_version;
+use crate::control_data::{ControlFile, major_version};
 use crate::error::{OperationError, Outcome, Tried};
 use crate::server::Postgres;
 use crate::shell;
@@ -53,6 +53,25 @@ pub(crate) fn archive(
     let report = archive_all(server, &command, &files, control)?;
     tell(&report);
     Ok(report)
+}
+
+/// Archives the file with the shutdown checkpoint, though it is not full: another cluster that restores from this archive
+/// only gets the very end of this server's WAL by it (spec/bootstrap-and-replicas.md 5).
+pub(crate) fn archive_last(server: &Postgres, control: &OperationControl) -> Outcome<()> {
+    if !matches!(shell::setting(server, "archive_mode")?.as_str(), "on" | "always") {
+        return Ok(());
+    }
+    let Some(command) = command(server)? else { return Ok(()) };
+    let last = ControlFile::read(&server.options)
+        .and_then(|file| file.text("Latest checkpoint's REDO WAL file").map(str::to_owned))
+        .map_err(OperationError::Failed)?;
+    match archive_one(server, &command, &last, FILE_PATIENCE, control) {
+        Err(OperationError::Failed(why)) => {
+            log::error!("WAL file {last} with the shutdown checkpoint could not be archived: {why}");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 fn count(files: &[String]) -> u32 {

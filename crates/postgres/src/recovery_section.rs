@@ -96,16 +96,26 @@ fn standby_parameters(
         set(name, String::new());
     }
     if let Some(upstream) = upstream {
-        set("primary_conninfo", primary_conninfo(server, upstream, major_version)?);
-        if config.use_slots {
-            set("primary_slot_name", server.options.name.slot_name());
+        let remote = config.standby_cluster.as_ref().filter(|it| it.is_remote(&upstream.host, upstream.port));
+        let slot = match remote {
+            None => config.use_slots.then(|| server.options.name.slot_name()),
+            Some(remote) => remote.slot.clone(),
+        };
+        let must_write = remote.is_some() && slot.is_some() && upstream.host.contains(',');
+        set("primary_conninfo", primary_conninfo(server, upstream, must_write, major_version)?);
+        if let Some(slot) = slot {
+            set("primary_slot_name", slot);
+        }
+        if let Some(delay) = remote.and_then(|remote| remote.recovery_min_apply_delay.clone()) {
+            set("recovery_min_apply_delay", delay);
         }
     }
     Ok(section)
 }
 
-/// Also writes the password file it names.
-fn primary_conninfo(server: &Postgres, upstream: &Upstream, major_version: u32) -> Outcome<String> {
+/// Also writes the password file it names. Among several hosts `must_write` finds the primary, the only one that has the
+/// slot.
+fn primary_conninfo(server: &Postgres, upstream: &Upstream, must_write: bool, major_version: u32) -> Outcome<String> {
     let options = server.current();
     let who = &options.replication;
     let user = options.user_of(who);
@@ -117,7 +127,10 @@ fn primary_conninfo(server: &Postgres, upstream: &Upstream, major_version: u32) 
     }
     parts.push(pair("host", &upstream.host));
     parts.push(pair("port", &upstream.port.to_string()));
-    let keywords = keywords(&options, major_version);
+    let mut keywords = keywords(&options, major_version);
+    if must_write {
+        keywords.insert("target_session_attrs", "read-write");
+    }
     parts.extend(KEYWORDS.iter().filter_map(|keyword| Some(pair(keyword, keywords.get(keyword)?))));
     Ok(parts.join(" "))
 }

@@ -29,11 +29,23 @@ pub(crate) async fn replayed_timeline(server: &Postgres) -> Result<Option<u32>, 
 pub(crate) async fn reach(server: &Postgres, host: &str, port: u16) -> Result<(), SqlError> {
     let patience = CONNECT_PATIENCE + STATEMENT_PATIENCE;
     let asked = async {
-        let stream = TcpStream::connect((host, port)).await;
+        let stream = connect_any(host, port).await;
         ask(server, stream.map_err(|e| SqlError::Unreachable(format!("could not connect: {e}")))?).await
     };
     let answer = tokio::time::timeout(patience, asked).await;
     answer.map_err(|_| SqlError::Timeout(format!("no answer within {} s", patience.as_secs())))?.map(drop)
+}
+
+/// The first of several hosts (`a,b`) that is there.
+async fn connect_any(hosts: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for host in hosts.split(',') {
+        match TcpStream::connect((host.trim(), port)).await {
+            Ok(stream) => return Ok(stream),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
 }
 
 async fn identify(server: &Postgres) -> Result<Option<u32>, SqlError> {

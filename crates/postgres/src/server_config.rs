@@ -3,6 +3,7 @@
 use crate::controlled::{controlled, is_controlled, wal_keep_size};
 use crate::options::PostgresOptions;
 use crate::role_overlay::{Overlay, RoleClass};
+use crate::standby_section::StandbySection;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub struct ServerConfig {
     pub recovery: BTreeMap<String, String>,
     /// What is different in a role.
     pub overlays: BTreeMap<RoleClass, Overlay>,
+    /// The leader follows the primary of another cluster.
+    pub standby_cluster: Option<StandbySection>,
     /// Stream through a replication slot.
     pub use_slots: bool,
     /// How long a primary may take to start, and a `pre_promote` script to end.
@@ -48,6 +51,12 @@ impl ServerConfig {
         };
         take_recovery_parameters(&mut parameters, &mut recovery);
         recovery.retain(|name, _| is_user_recovery_parameter(name));
+        let standby_cluster = StandbySection::read(&root).map_err(UnusableConfig)?;
+        if let Some(section) = &standby_cluster {
+            let command = |name: &str, value: &Option<String>| value.clone().map(|value| (name.to_owned(), value));
+            recovery.extend(command("restore_command", &section.restore_command));
+            recovery.extend(command("archive_cleanup_command", &section.archive_cleanup_command));
+        }
         parameters.retain(|name, _| !is_controlled(name));
         parameters.insert("wal_keep_size".to_owned(), wal_keep_size(&shared));
         Ok(Self {
@@ -58,6 +67,7 @@ impl ServerConfig {
             recovery,
             overlays: overlays(options, &section)?,
             use_slots: section.use_slots()?,
+            standby_cluster,
             primary_start_timeout: primary_start_timeout(&root),
         })
     }

@@ -5,12 +5,13 @@ use crate::config_backup;
 use crate::config_files::{self, Recovery};
 use crate::config_place::ConfigPlace;
 use crate::control::OperationControl;
-use crate::control_data;
+use crate::control_data::{self, ControlFile};
 use crate::error::{OperationError, Outcome, Tried};
 use crate::exit_watch::PidFd;
 use crate::hot_standby;
 use crate::process::{PidFileStatus, find_postmaster, start_ticks};
 use crate::programs::tail;
+use crate::ready_wal;
 use crate::rewind_marker;
 use crate::role_overlay::RoleClass;
 use crate::server::Postgres;
@@ -67,6 +68,9 @@ pub fn start_replica(server: &Postgres, upstream: Option<&Upstream>, control: &O
     let dir = &server.options.data_dir;
     timeline_files::forget_unused(dir)?;
     config_files::clean_auto_conf(server, dir)?;
+    if leads_standby_cluster_from_now_on(server, upstream) {
+        ready_wal::archive_last(server, control)?;
+    }
     config_files::set_standby_signal(server, dir, true)?;
     config_files::write(server, Recovery::Standby(upstream))?;
     let parameters = standby_parameters(server)?;
@@ -77,6 +81,17 @@ pub fn start_replica(server: &Postgres, upstream: Option<&Upstream>, control: &O
         server.end_now()?;
     }
     ready
+}
+
+/// A primary that was shut down in order begins to follow the primary of another cluster.
+fn leads_standby_cluster_from_now_on(server: &Postgres, upstream: Option<&Upstream>) -> bool {
+    let config = server.config();
+    let follows_remote = config.standby_cluster.as_ref().is_some_and(|section| match upstream {
+        Some(upstream) => section.is_remote(&upstream.host, upstream.port),
+        None => section.remote.host.is_none(),
+    });
+    let was_primary = !control_data::has_signal_file(&server.options.data_dir);
+    follows_remote && was_primary && ControlFile::read(&server.options).is_ok_and(|file| file.was_shut_down())
 }
 
 /// The controlled parameters, raised to what the primary had where PostgreSQL demands it.

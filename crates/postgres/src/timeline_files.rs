@@ -4,7 +4,7 @@
 
 use crate::error::{OperationError, Outcome};
 use crate::state_dir::write_private;
-use pgherd_types::{HistoryRow, Timeline};
+use pgherd_types::{HistoryRow, Lsn, Timeline};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,13 @@ fn numbers(data_dir: &Path) -> Vec<(u32, bool)> {
 /// The highest timeline with a history file that describes one.
 pub(crate) fn newest_real(data_dir: &Path) -> Option<Timeline> {
     numbers(data_dir).into_iter().filter(|(_, placeholder)| !placeholder).map(|(n, _)| Timeline(n)).max()
+}
+
+/// Where a standby's timeline ended by the history of a newer one, whose file came from the server it follows.
+pub(crate) fn fork(data_dir: &Path, ours: Timeline) -> Option<(Timeline, Lsn)> {
+    let newest = newest_real(data_dir).filter(|newest| *newest > ours)?;
+    let row = history(data_dir, newest).into_iter().find(|row| row.timeline == ours)?;
+    Some((newest, row.switch_lsn))
 }
 
 /// The ancestors of a timeline, oldest first, from its history file; none when there is no such file.

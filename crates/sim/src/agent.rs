@@ -83,7 +83,7 @@ impl World {
         let decision = decide(&agent.view, now);
         let verdict = invariants::check(&agent.view, &decision, now);
         agent.view.dispatched(&decision, now);
-        let (fence, recorded) = (agent.view.fence_order(now.mono), agent.view.lease.leader.map(|proof| proof.grant));
+        let (fence, recorded) = (agent.view.fence_order(now.mono), agent.view.promise());
         let pause = agent.view.settings.pause;
         // a primary that went on without the key under maintenance mode is stopped now that the mode is over
         if self.nodes[n].recorded_pause && !pause && self.etcd.leader() != Some(n) {
@@ -222,7 +222,10 @@ impl World {
         let now = self.clocks(n);
         let node = &mut self.nodes[n];
         let stalled = node.pg.stalled_until > self.now;
-        let state = node.pg.look(now.mono, now.wall, stalled);
+        let mut state = node.pg.look(now.mono, now.wall, stalled);
+        if let pgherd_types::Server::Running(running) = &mut state.server {
+            running.forked_at = self.forked_at(n);
+        }
         self.turn(n, Some(Observation::Postgres(Arc::new(state))));
     }
 

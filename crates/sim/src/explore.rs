@@ -113,7 +113,7 @@ pub fn explore_on_all_cores(
 
 /// What must have happened in a run of many seeds, beside every fault: a simulation in which nothing happens proves
 /// nothing.
-const MUST_HAPPEN: [&str; 57] = [
+const MUST_HAPPEN: [&str; 64] = [
     "answer:done",
     "answer:not done",
     "fault:reply lost after effect",
@@ -134,8 +134,11 @@ const MUST_HAPPEN: [&str; 57] = [
     "happened:operation cancelled",
     "happened:pause seen",
     "happened:promotion",
+    "happened:remote failover",
+    "happened:remote promotion",
     "happened:resume seen",
     "happened:rewind",
+    "happened:rewind to the remote primary",
     "happened:unconfirmed commits lost",
     "operation:bootstrap failed",
     "operation:promote cancelled",
@@ -145,6 +148,7 @@ const MUST_HAPPEN: [&str; 57] = [
     "reason:AcquireRefused",
     "reason:CandidateGoesFirst",
     "reason:DemotedEarly",
+    "reason:DemotingToStandbyCluster",
     "reason:Diverged",
     "reason:DivergenceUnknown",
     "reason:FailsafeActive",
@@ -167,7 +171,10 @@ const MUST_HAPPEN: [&str; 57] = [
     "reason:ReleasedBecauseStopped",
     "reason:ReplacingDiverged",
     "reason:Restarting",
+    "reason:PromotedToStandbyLeader",
+    "reason:StandbyLeaderWithLock",
     "reason:StartFailedReleasing",
+    "reason:StartingAsStandbyLeader",
     "reason:StoppedToFailOver",
     "reason:TakingVanishedKeyAgain",
     "reason:UnresponsiveMakesRoom",

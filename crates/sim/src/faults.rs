@@ -57,10 +57,12 @@ pub enum Fault {
     Reinitialize,
     /// Maintenance mode, for a while.
     Pause,
+    /// The cluster follows another one, for a while.
+    StandbyCluster,
 }
 
 /// All kinds.
-pub const ALL: [Fault; 24] = [
+pub const ALL: [Fault; 25] = [
     Fault::NodeDeath,
     Fault::AgentDeath,
     Fault::AgentRestart,
@@ -85,6 +87,7 @@ pub const ALL: [Fault; 24] = [
     Fault::Restart,
     Fault::Reinitialize,
     Fault::Pause,
+    Fault::StandbyCluster,
 ];
 
 impl Fault {
@@ -228,6 +231,13 @@ impl World {
                 self.set_pause(true);
                 self.push(over, end);
             }
+            Fault::StandbyCluster => {
+                if self.remote.wanted || self.etcd.leader().is_none() {
+                    return false;
+                }
+                self.set_standby_cluster(true);
+                self.push(over, end);
+            }
             Fault::KeyRemoved => {
                 let Some(leader) = self.etcd.leader() else { return false };
                 self.nodes[leader].exempt_until = self.now + self.ms(self.setup.settings.ttl);
@@ -299,6 +309,7 @@ impl World {
         match fault {
             Fault::SlowOperator => self.nodes[n].operator_slow = 0,
             Fault::Pause => self.set_pause(false),
+            Fault::StandbyCluster => self.set_standby_cluster(false),
             Fault::NodeDeath
             | Fault::Reboot
             | Fault::DataLoss

@@ -16,6 +16,7 @@ pub mod network;
 pub mod node;
 pub mod operator;
 pub mod postgres;
+pub mod remote;
 pub mod requests;
 pub mod rng;
 pub mod scenario;

@@ -3,6 +3,7 @@
 use crate::network::End;
 use crate::node::Op;
 use crate::postgres::{Data, Proc};
+use crate::remote::{self, REMOTE};
 use crate::world::{Ev, World};
 use pgherd_kernel::Observation;
 use pgherd_kernel::view::Mutant;
@@ -186,6 +187,9 @@ impl World {
 
     /// The data of a source that runs and can be reached.
     fn data_of(&self, from: &Upstream, n: usize) -> Option<(usize, Data)> {
+        if from.host == remote::HOST {
+            return Some((REMOTE, self.remote.data.clone()?));
+        }
         let source = self.nodes.iter().position(|node| node.me.name == from.member)?;
         let node = &self.nodes[source];
         let usable = node.up && node.pg.proc == Proc::Running && self.net.both(End::Node(source), End::Node(n));
@@ -216,10 +220,15 @@ impl World {
 
     /// Back to the point where the histories part, and what the source has from there on is still to be replayed.
     fn rewind_from(&mut self, n: usize, from: &Upstream) -> OperationEnd {
-        let Some((source, theirs)) = self.data_of(from, n).filter(|(s, _)| !self.nodes[*s].pg.in_recovery) else {
+        let Some((source, theirs)) =
+            self.data_of(from, n).filter(|(s, _)| *s == REMOTE || !self.nodes[*s].pg.in_recovery)
+        else {
             return OperationEnd::Failed("the source cannot be reached or is no primary".to_owned());
         };
-        self.check_rewind(n, source);
+        self.check_rewind(n, source, &theirs);
+        if source == REMOTE {
+            self.trace.count("happened:rewind to the remote primary");
+        }
         let end = (theirs.timeline, theirs.wal_end);
         if let Some(data) = self.nodes[n].pg.data.as_mut() {
             *data = Data {

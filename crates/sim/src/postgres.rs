@@ -198,6 +198,7 @@ impl Postgres {
             latest_end: streaming.then_some(end),
             restore_command: false,
             upstream: data.upstream.clone(),
+            forked_at: None,
             slots: data.slots.iter().map(|name| seen_slot(name)).collect(),
             walsenders: Vec::new(),
             postmaster_start_time: String::new(),

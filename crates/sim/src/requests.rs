@@ -2,6 +2,7 @@
 //! agreement to a primary that lost the DCS.
 
 use crate::network::End;
+use crate::remote;
 use crate::world::{Ev, World};
 use pgherd_kernel::{Observation, upkeep, wishes};
 use pgherd_types::{ConfigKey, FailoverKey, Instant, MemberName, RequestId, RestartWish, Settings, Wish};
@@ -63,8 +64,18 @@ impl World {
 
     /// Maintenance mode is switched on or off in the `config` key.
     pub fn set_pause(&mut self, pause: bool) {
+        self.pause = pause;
+        self.write_config();
+    }
+
+    /// The `config` key as operators want it; written only when it should say something else.
+    pub fn write_config(&mut self) {
+        let text = format!("{{\"pause\":{},\"standby_cluster\":{}}}", self.pause, self.remote.wanted);
+        let known = self.etcd.cluster.config.as_ref().map(|config| config.text.as_str());
+        if known == Some(&text) || (known.is_none() && !text.contains("true")) {
+            return;
+        }
         self.etcd.write_for_operator(|cluster| {
-            let text = format!("{{\"pause\":{pause}}}");
             cluster.config = Some(ConfigKey { mod_revision: cluster.revision + 1, text, valid: true });
         });
         self.etcd_changed();
@@ -75,11 +86,16 @@ impl World {
         let now = self.clocks(n);
         let Some(agent) = self.nodes[n].agent.as_mut() else { return };
         let config = agent.view.cluster.get().and_then(|c| c.config.as_ref()).filter(|config| config.valid);
-        let Some(pause) = config.map(|config| config.text.contains("true")) else { return };
-        if agent.view.settings.pause != pause {
-            let settings = Settings { pause, ..agent.view.settings.clone() };
-            agent.view.apply(Observation::Settings(settings), now);
+        let Some(text) = config.map(|config| config.text.as_str()) else { return };
+        let pause = text.contains("\"pause\":true");
+        let standby_cluster = text.contains("\"standby_cluster\":true").then(remote::section);
+        let before = &agent.view.settings;
+        if before.pause != pause {
             self.trace.count(if pause { "happened:pause seen" } else { "happened:resume seen" });
+        }
+        if (before.pause, &before.standby_cluster) != (pause, &standby_cluster) {
+            let settings = Settings { pause, standby_cluster, ..before.clone() };
+            agent.view.apply(Observation::Settings(settings), now);
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::network::End;
 use crate::operator::Notice;
 use crate::postgres::{CHECKPOINT_BYTES, Proc, Receiver};
+use crate::remote::{self, REMOTE};
 use crate::world::{Ev, World};
 use pgherd_types::postgres::ControlState;
 use pgherd_types::{HistoryRow, Lsn, Timeline};
@@ -238,6 +239,10 @@ impl World {
             return;
         }
         let Some((host, _)) = pg.data.as_ref().and_then(|d| d.upstream.as_ref()) else { return };
+        if host == remote::HOST && self.streams_from_remote(n) {
+            self.nodes[n].pg.receiver = Some(Receiver { upstream: REMOTE, upstream_pid: 0 });
+            return self.ship_remote();
+        }
         let upstream = self.nodes.iter().position(|node| node.me.name.as_str() == host);
         match upstream.filter(|u| self.can_stream(n, *u)) {
             Some(upstream) => {

@@ -7,6 +7,7 @@ use crate::etcd::{Etcd, Reply, Request};
 use crate::network::Network;
 use crate::node::{Clock, Node};
 use crate::postgres::Proc;
+use crate::remote::Remote;
 use crate::rng::Rng;
 use crate::scenario::Setup;
 use crate::server::Death;
@@ -104,6 +105,10 @@ pub struct World {
     pub net: Network,
     /// The nodes.
     pub nodes: Vec<Node>,
+    /// Maintenance mode is wanted.
+    pub pause: bool,
+    /// The other cluster.
+    pub remote: Remote,
     /// Acknowledged commits.
     pub ledger: Ledger,
     /// What the checkers remember.
@@ -136,6 +141,8 @@ impl World {
             etcd: Etcd::default(),
             net: Network::default(),
             nodes,
+            pause: false,
+            remote: Remote::default(),
             ledger: Ledger::default(),
             trace,
             turns: 0,
@@ -344,6 +351,7 @@ impl World {
 
     fn client(&mut self) {
         self.push(self.now + self.setup.write_every, Ev::Client);
+        self.remote_ticks();
         for n in 0..self.nodes.len() {
             let pg = &mut self.nodes[n].pg;
             let busy = pg.writable && pg.stalled_until <= self.now;
@@ -380,9 +388,8 @@ impl World {
 
     fn healed(&mut self) {
         self.trace.tell(self.now, || "*** all faults are over".to_owned());
-        if self.etcd.cluster.config.as_ref().is_some_and(|config| config.text.contains("true")) {
-            self.set_pause(false);
-        }
+        self.set_standby_cluster(false);
+        self.set_pause(false);
         self.net = Network { calm: true, ..Network::default() };
         self.etcd.frozen_until = self.etcd.frozen_until.min(self.now);
         for n in 0..self.nodes.len() {

@@ -132,6 +132,9 @@ pub struct RunningServer {
     pub restore_command: bool,
     /// `host` and `port` of `primary_conninfo`; `None` when it names nobody.
     pub upstream: Option<(String, u16)>,
+    /// Standby of a standby cluster that does not stream: by a history file that came from its source, its timeline ended
+    /// at this position and went on as that timeline.
+    pub forked_at: Option<(Timeline, Lsn)>,
     /// Replication slots (not temporary ones).
     pub slots: Vec<SeenSlot>,
     /// Standby connections.

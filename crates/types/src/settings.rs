@@ -1,5 +1,6 @@
 //! The typed part of the dynamic configuration that decisions depend on.
 
+use crate::StandbyCluster;
 use std::time::Duration;
 
 /// Cluster-wide settings, already checked and corrected.
@@ -31,6 +32,8 @@ pub struct Settings {
     pub check_timeline: bool,
     /// Keep the primary while the DCS is lost and every member agrees.
     pub failsafe_mode: bool,
+    /// The leader follows the primary of another cluster, and nobody is promoted.
+    pub standby_cluster: Option<StandbyCluster>,
     /// What to do with diverged data.
     pub rewind: RewindPolicy,
     /// Demote after `retry_timeout` without the DCS (as Patroni does) instead of at the fence deadline.
@@ -53,6 +56,7 @@ impl Default for Settings {
             primary_race_backoff: Duration::ZERO,
             check_timeline: false,
             failsafe_mode: false,
+            standby_cluster: None,
             rewind: RewindPolicy::default(),
             dcs_outage_demote_early: false,
         }

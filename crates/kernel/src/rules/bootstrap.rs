@@ -1,7 +1,7 @@
 //! No data, or data that the DCS does not know yet: clone, or make a new cluster, or wait (spec/ha.md 6).
 
 use crate::decide::Verdict;
-use crate::rules::{failed, release_once, start_unless_failing, write_once};
+use crate::rules::{release_once, start_unless_failing, write_once};
 use crate::{Reason, View};
 use pgherd_types::{Cluster, ControlData, DcsWrite, Initialize, Instant, Member, Operation, Server, Upstream};
 
@@ -30,15 +30,20 @@ pub fn empty(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
         (None, None | Some(Initialize::Done(_))) if view.me.can_restore => {
             start_unless_failing(view, now, Operation::Restore, Reason::Restoring)
         }
-        _ => Verdict::hold(Reason::WaitingForLeaderToBootstrap),
+        _ => waiting(view),
     }
+}
+
+fn waiting(view: &View) -> Verdict {
+    let standby = view.settings.standby_cluster.is_some();
+    Verdict::hold(if standby { Reason::WaitingForStandbyLeader } else { Reason::WaitingForLeaderToBootstrap })
 }
 
 fn claim(view: &View, now: Instant) -> Verdict {
     if view.lease.current.is_none() {
         return Verdict::hold(Reason::BootstrapRace);
     }
-    if let Some((failures, until)) = crate::rules::backoff(view, &Operation::Bootstrap)
+    if let Some((failures, until)) = crate::rules::backoff(view, &first(view))
         && now < until
     {
         let why = crate::shown::last_failure(view).unwrap_or_default().to_owned();
@@ -49,17 +54,29 @@ fn claim(view: &View, now: Instant) -> Verdict {
 
 /// The right to bootstrap is ours. After a failure it is given back, so that another node may try.
 fn bootstrap(view: &View, now: Instant) -> Verdict {
-    let just_failed = failed(view, |o| *o == Operation::Bootstrap)
-        && crate::rules::backoff(view, &Operation::Bootstrap).is_some_and(|(_, until)| now < until);
-    if just_failed {
+    let operation = first(view);
+    if crate::rules::backoff(view, &operation).is_some_and(|(_, until)| now < until) {
         return write_once(view, now, DcsWrite::DropInitialize, Reason::BootstrapFailed);
     }
-    Verdict::start(view, now, Operation::Bootstrap, Reason::Bootstrapping)
+    let because = match operation {
+        Operation::Bootstrap => Reason::Bootstrapping,
+        _ => Reason::BootstrappingStandbyLeader,
+    };
+    Verdict::start(view, now, operation, because)
+}
+
+/// What makes the first node's data: a standby cluster begins as a copy of the remote primary, or of an archive.
+fn first(view: &View) -> Operation {
+    match (&view.settings.standby_cluster, view.remote()) {
+        (None, _) => Operation::Bootstrap,
+        (Some(_), Some(from)) => Operation::Clone { from, replace: false, basebackup_only: false },
+        (Some(_), None) => Operation::Restore,
+    }
 }
 
 fn clone(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
     let Some((from, is_leader)) = source(view, cluster, false) else {
-        return Verdict::hold(Reason::WaitingForLeaderToBootstrap);
+        return waiting(view);
     };
     let because = Reason::Cloning { from: from.member.clone(), is_leader };
     start_unless_failing(view, now, Operation::Clone { from, replace: false, basebackup_only: false }, because)
@@ -68,8 +85,11 @@ fn clone(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
 /// A random running replica with the tag `clonefrom`, else the leader once it runs; after a failure the next of them.
 pub(crate) fn source(view: &View, cluster: &Cluster, from_leader: bool) -> Option<(Upstream, bool)> {
     let leader = cluster.leader.as_ref().map(|l| &l.name);
+    let leads_on = cluster.leader_member().and_then(|leader| leader.doc.timeline);
     let usable = |m: &&Member| {
         !from_leader
+            // one that has not come to the leader's timeline may never get there
+            && (leads_on.is_none() || m.doc.timeline == leads_on)
             && m.doc.tags.clonefrom
             && m.doc.state == "running"
             && m.name != view.me.name
@@ -107,13 +127,13 @@ pub fn unregistered(view: &View, cluster: &Cluster, control: &ControlData, now: 
             if stopped_or_primary || view.postgres.get().is_some_and(|p| p.running().is_some()) {
                 write_once(view, now, DcsWrite::AdoptInitialize(control.system_id), Reason::AdoptingData)
             } else {
-                Verdict::hold(Reason::WaitingForLeaderToBootstrap)
+                waiting(view)
             }
         }
         Some(Initialize::InProgress { lease }) if *lease == view.lease.current.map(|g| g.lease) => {
             write_once(view, now, DcsWrite::FinishInitialize(control.system_id), Reason::FinishingBootstrap)
         }
-        Some(_) => Verdict::hold(Reason::WaitingForLeaderToBootstrap),
+        Some(_) => waiting(view),
     }
 }
 
@@ -177,6 +197,11 @@ mod tests {
             replica().empty().with_cluster(|c| c.members.get_mut(&"c".into()).unwrap().doc.tags.clonefrom = true);
         let decision = check(willing, "Start Clone", "Cloning");
         assert_eq!(decision.because.to_string(), "trying to bootstrap from replica 'c'");
+        let old = replica().empty().with_cluster(|c| {
+            let doc = &mut c.members.get_mut(&"c".into()).unwrap().doc;
+            (doc.tags.clonefrom, doc.timeline) = (true, Some(Timeline(7)));
+        });
+        assert_eq!(check(old, "Start Clone", "Cloning").because.to_string(), "trying to bootstrap from leader 'b'");
         let starting =
             replica().empty().with_cluster(|c| c.members.get_mut(&"b".into()).unwrap().doc.state = "starting".into());
         check(starting, "Hold", "WaitingForLeaderToBootstrap");

@@ -3,7 +3,7 @@
 use crate::decide::Verdict;
 use crate::divergence::{Standing, of_running};
 use crate::rules::bootstrap::upstream_of;
-use crate::rules::start_unless_failing;
+use crate::rules::{standby_cluster, start_unless_failing};
 use crate::{Reason, View};
 use pgherd_types::{Cluster, Instant, Member, Operation, RunningServer, StopMode, Upstream};
 
@@ -23,6 +23,9 @@ pub fn follow(view: &View, cluster: &Cluster, running: &RunningServer, now: Inst
     let Some(member) = cluster.members.get(&leader) else {
         return Verdict::hold(Reason::LeaderKeyWithoutMember { leader });
     };
+    if let Some(verdict) = standby_cluster::cut_off(view, running, now) {
+        return verdict;
+    }
     if let Standing::Diverged(found) = of_running(view, cluster, member, running) {
         return Verdict::start(view, now, Operation::Stop { mode: StopMode::Fast }, Reason::Diverged(found));
     }
@@ -31,7 +34,10 @@ pub fn follow(view: &View, cluster: &Cluster, running: &RunningServer, now: Inst
             let because = Reason::ChangingUpstream { leader };
             start_unless_failing(view, now, Operation::Follow { upstream: Some(wanted) }, because)
         }
-        _ => Verdict::hold(Reason::Following { me: view.me.name.clone(), leader }),
+        _ => {
+            let standby = view.settings.standby_cluster.is_some();
+            Verdict::hold(Reason::Following { me: view.me.name.clone(), leader, standby })
+        }
     }
 }
 

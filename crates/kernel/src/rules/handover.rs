@@ -6,7 +6,7 @@
 
 use crate::candidates::{Found, Wanted, find};
 use crate::decide::Verdict;
-use crate::rules::{release_once, write_once};
+use crate::rules::{release_once, standby_cluster, write_once};
 use crate::view::Memory;
 use crate::{Reason, View};
 use pgherd_types::{
@@ -44,9 +44,12 @@ pub fn requested(view: &View, cluster: &Cluster, running: &RunningServer, now: N
     if let Some(why) = mistaken(view, key) {
         return Some(clear(view, key, why, at));
     }
-    match find(view, cluster, &Wanted::by(Some(key), running.flushed, Instant::default()), at) {
+    match find(view, cluster, &Wanted::by(Some(key), running.position(), Instant::default()), at) {
         Found::Asking(step) => Some(*step),
         Found::Nobody(why) => Some(clear(view, key, format!("no healthy members found: {why}"), at)),
+        Found::Able(_) if running.in_recovery => {
+            Some(standby_cluster::hand_over(view, cluster, running, key.action(), at))
+        }
         Found::Able(_) => Some(begin(view, Some(key.clone()), at)),
     }
 }

@@ -1,7 +1,7 @@
 //! The lock is ours and PostgreSQL runs.
 
 use crate::decide::Verdict;
-use crate::rules::{acquire_once, failed, handover, release_once, start_unless_failing, write_once};
+use crate::rules::{acquire_once, failed, handover, release_once, standby_cluster, start_unless_failing, write_once};
 use crate::{Lock, Reason, View};
 use pgherd_types::{Cluster, DcsWrite, Initialize, Instant, Now, Operation, RunningServer, StopMode, Timeline};
 
@@ -45,6 +45,9 @@ pub fn leading(view: &View, cluster: &Cluster, running: &RunningServer, at: Now)
 
 /// Standby with the lock: reserve a timeline, then promote to exactly that one, so that no number is ever used twice.
 pub fn elected(view: &View, cluster: &Cluster, running: &RunningServer, now: Instant) -> Verdict {
+    if let Some(verdict) = standby_cluster::leave(view, running, now) {
+        return verdict;
+    }
     let mine =
         running.timeline.or_else(|| Some(view.postgres.get()?.control()?.checkpoint_timeline)).unwrap_or(Timeline(1));
     let Some(timeline) = view.reservation.filter(|reserved| *reserved > mine) else {

@@ -13,6 +13,7 @@ pub mod race;
 pub mod recover;
 pub mod requests;
 pub mod shutdown;
+pub mod standby_cluster;
 pub mod trouble;
 
 use crate::View;

@@ -2,7 +2,7 @@
 //! or takes it if it is free; manual requests to a named candidate, restarts and new copies are still carried out.
 
 use crate::decide::Verdict;
-use crate::rules::{acquire_once, follow, lead, race, release_once};
+use crate::rules::{acquire_once, follow, lead, race, release_once, standby_cluster};
 use crate::wishes::Pending;
 use crate::{Lock, Reason, View};
 use pgherd_types::{Cluster, ControlData, Initialize, Instant, Now, Operation, PostgresState, RunningServer, Server};
@@ -19,7 +19,7 @@ pub fn paused(view: &View, cluster: &Cluster, postgres: &PostgresState, now: Now
         Server::Starting | Server::Stopping | Server::Unresponsive(_) => {
             Verdict::hold(Reason::Paused { what: "PostgreSQL does not answer", me: view.me.name.clone() })
         }
-        Server::Running(running) if running.in_recovery => standby(view, cluster, running, at),
+        Server::Running(running) if running.in_recovery => standby(view, cluster, running, now),
         Server::Running(running) => primary(view, cluster, control, running, now),
     }
 }
@@ -78,17 +78,23 @@ fn primary(view: &View, cluster: &Cluster, control: &ControlData, running: &Runn
     }
 }
 
-fn standby(view: &View, cluster: &Cluster, running: &RunningServer, now: Instant) -> Verdict {
+fn standby(view: &View, cluster: &Cluster, running: &RunningServer, at: Now) -> Verdict {
+    let now = at.mono;
     let named = cluster.manual().filter(|key| key.schedule.is_none()).and_then(|key| key.candidate.as_ref());
     let wanted = named == Some(&view.me.name) && view.me.tags.may_lead();
+    let promotes = view.settings.standby_cluster.is_none();
     match view.lock(now) {
-        Lock::Held { .. } if wanted || view.reservation.is_some() => lead::elected(view, cluster, running, now),
+        Lock::Held { .. } if promotes && (wanted || view.reservation.is_some()) => {
+            lead::elected(view, cluster, running, now)
+        }
+        Lock::Held { .. } if view.settings.standby_cluster.is_some() => {
+            standby_cluster::follow_remote(view, running, now)
+        }
         Lock::Held { .. } => release_once(view, now, None, Reason::ReleasedBecauseStandby),
         Lock::Vanished { .. } => hold(view, "no action"),
         Lock::No if view.dcs_lost_since.is_some() => Verdict::hold(Reason::DcsNotAccessible),
-        Lock::No if cluster.leader.is_none() && wanted => {
-            race::barred(view, cluster, now).unwrap_or_else(|| acquire_once(view, now, Reason::Acquiring))
-        }
+        // a switchover whose leader died before it handed over is no licence to lose what others have
+        Lock::No if cluster.leader.is_none() && wanted => race::race(view, cluster, running, at),
         Lock::No if cluster.leader.is_none() => hold(view, "no action"),
         Lock::No => match follow::wanted(view, cluster) {
             Some(upstream) if follow::differs(running, &upstream) => {
@@ -167,6 +173,13 @@ mod tests {
     fn a_named_candidate_is_promoted_and_others_are_not() {
         check(asks_for(paused(replica().unlocked()), "a"), "Acquire", "Acquiring");
         check(asks_for(paused(replica().unlocked()), "c"), "Hold", "Paused");
+        let switchover = |position| {
+            let from = |c: &mut Cluster| c.failover.as_mut().unwrap().leader = Some("b".into());
+            let case = asks_for(paused(replica().unlocked()), "a").with_cluster(from);
+            case.peers(vec![("b", silent()), ("c", answered(position))])
+        };
+        check(switchover(1000), "Acquire", "Acquiring");
+        check(switchover(1001), "Hold", "PeerAhead");
         check(asks_for(paused(replica().locked()), "a"), "Write ReserveTimeline", "ReservingTimeline");
         let able = |case: Case| case.peers(vec![("b", answered(1000)), ("c", answered(1000))]);
         check(able(asks_for(paused(primary()), "c")), "Stop Fast", "HandingOver");

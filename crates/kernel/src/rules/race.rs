@@ -2,7 +2,7 @@
 
 use crate::decide::Verdict;
 use crate::eligibility::{Rank, counts, rank};
-use crate::rules::{acquire_once, probe_once};
+use crate::rules::{acquire_once, probe_once, standby_cluster};
 use crate::{Reason, View};
 use pgherd_types::{
     Cluster, FailoverKey, Initialize, Instant, MemberName, Now, PeerAnswer, PeerReport, PeerToAsk, RunningServer,
@@ -30,6 +30,9 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, at: Now) ->
         return Verdict::hold(Reason::InitializeIsGarbage);
     }
     if let Some(verdict) = barred(view, cluster, now) {
+        return verdict;
+    }
+    if let Some(verdict) = standby_cluster::cut_off(view, running, now) {
         return verdict;
     }
     let lost_at = view.leaderless_since.unwrap_or(now);
@@ -92,7 +95,7 @@ fn is_due(view: &View, key: &FailoverKey, now: Now) -> bool {
 }
 
 /// Why this node takes no part for now.
-pub(crate) fn barred(view: &View, cluster: &Cluster, now: Instant) -> Option<Verdict> {
+fn barred(view: &View, cluster: &Cluster, now: Instant) -> Option<Verdict> {
     if view.watchdog_failed {
         return Some(Verdict::hold(Reason::WatchdogUnusable));
     }
@@ -142,7 +145,8 @@ fn backoff(view: &View, running: &RunningServer, lost_at: Instant, now: Instant)
     let over = lost_at + view.settings.primary_race_backoff;
     let arrives =
         running.streaming && view.moved_at.is_some_and(|at| at >= lost_at && now < at + view.settings.loop_wait);
-    (now < over && arrives).then(|| over.min(now + ANSWERS_LAST))
+    let may_be_alive = view.settings.standby_cluster.is_none(); // the remote primary's WAL says nothing of a leader here
+    (now < over && arrives && may_be_alive).then(|| over.min(now + ANSWERS_LAST))
 }
 
 /// Too far behind to lead.
@@ -150,7 +154,7 @@ fn behind(view: &View, cluster: &Cluster, running: &RunningServer) -> Option<Rea
     if let Some(lag) = lag_too_large(view, cluster, running) {
         return Some(lag);
     }
-    let rows = cluster.history.as_ref().filter(|_| view.settings.check_timeline)?;
+    let rows = cluster.history.as_ref().filter(|_| view.checks_timeline())?;
     let latest = rows.last().map_or(Timeline(1), |row| row.timeline.next());
     let old = running.timeline.is_none_or(|ours| ours < latest);
     old.then_some(Reason::TimelineBehind { ours: running.timeline, latest })

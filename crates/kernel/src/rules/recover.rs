@@ -5,7 +5,7 @@ use crate::decide::Verdict;
 use crate::divergence::{Standing, of_stopped};
 use crate::rules::bootstrap::upstream_of;
 use crate::rules::diverged::{diverged, half_rewound};
-use crate::rules::{acquire_once, failed, handover, release_once, start_unless_failing};
+use crate::rules::{acquire_once, failed, handover, release_once, standby_cluster, start_unless_failing};
 use crate::{Lock, Reason, View};
 use pgherd_types::postgres::ControlState;
 use pgherd_types::{Cluster, ControlData, Initialize, Instant, LeaderKey, Operation, OperationEnd};
@@ -19,6 +19,9 @@ const CRASH_WINDOW: Duration = Duration::from_secs(300);
 pub fn down(view: &View, cluster: &Cluster, control: &ControlData, now: Instant) -> Verdict {
     if control.rewind_interrupted {
         return half_rewound(view, cluster, control, now);
+    }
+    if let (Lock::No, Some(verdict)) = (view.lock(now), standby_cluster::take_back(view, now)) {
+        return verdict;
     }
     match view.lock(now) {
         Lock::Held { .. } => with_lock(view, cluster, control, now),
@@ -44,6 +47,9 @@ fn with_lock(view: &View, cluster: &Cluster, control: &ControlData, now: Instant
     if gave_up || failed(view, starts) {
         let why = crate::shown::last_failure(view).unwrap_or("it took too long").to_owned();
         return release_once(view, now, None, Reason::StartFailedReleasing { why });
+    }
+    if view.settings.standby_cluster.is_some() {
+        return standby_cluster::down_with_lock(view, cluster, control, now);
     }
     match &view.handover {
         Some(handover) if control.state == ControlState::ShutDown => {
@@ -96,8 +102,9 @@ fn just_bootstrapped(view: &View, cluster: &Cluster, control: &ControlData) -> b
     done && cluster.initialize == Some(Initialize::Done(control.system_id))
 }
 
+/// Of nobody in this cluster: where it follows another one, it is a standby of that.
 fn as_standby_of_nobody(view: &View, now: Instant) -> Verdict {
-    start_unless_failing(view, now, Operation::StartReplica { upstream: None }, Reason::StartingAsSecondary)
+    start_unless_failing(view, now, Operation::StartReplica { upstream: view.remote() }, Reason::StartingAsSecondary)
 }
 
 /// Another member leads. A former primary is started only once it is known to be on the leader's history.
@@ -107,7 +114,8 @@ fn behind(view: &View, cluster: &Cluster, leader: &LeaderKey, control: &ControlD
     };
     match of_stopped(view, cluster, member, control) {
         Standing::Diverged(found) => diverged(view, cluster, member, control, found, now),
-        Standing::Unknown(why) if !control.standby_signal => Verdict::hold(Reason::DivergenceUnknown { why }),
+        Standing::Unknown(why) if !control.standby_signal => standby_cluster::former_primary(view, now)
+            .unwrap_or_else(|| Verdict::hold(Reason::DivergenceUnknown { why })),
         Standing::Unknown(_) | Standing::OnHistory => {
             let upstream = upstream_of(member);
             start_unless_failing(view, now, Operation::StartReplica { upstream }, Reason::StartingAsSecondary)

@@ -87,7 +87,13 @@ impl View {
                     ask.answered(now, ok);
                 }
             }
-            Observation::Settings(settings) => self.settings = settings,
+            Observation::Settings(settings) => {
+                self.was_standby_cluster |= self.settings.standby_cluster.is_some();
+                if self.settings.standby_cluster != settings.standby_cluster {
+                    self.diverged = None; // it was found by the history of somebody who does not count any more
+                }
+                self.settings = settings;
+            }
             Observation::Tags(tags) => self.me.tags = tags,
             Observation::Wished { id, wish } => self.wished(id, wish, now),
             Observation::FailsafePromised { to } => self.promised = Some((to, now)),
@@ -151,6 +157,9 @@ impl View {
             if let Some(api) = &member.doc.api_url {
                 self.known_apis.insert(name.clone(), api.clone());
             }
+            if let Some(endpoint) = member.doc.endpoint() {
+                self.known_servers.insert(name.clone(), (endpoint, member.doc.role));
+            }
             self.member_seen.insert(name.clone(), now);
             if !member.doc.tags.nostream {
                 self.slots_wanted.insert(name.slot_name(), now);
@@ -210,6 +219,7 @@ impl View {
             Server::Running(running) => {
                 self.crashed = false;
                 self.served = Some(running.in_recovery);
+                self.was_standby_cluster &= running.in_recovery;
                 if before.is_none_or(|before| before.position() != running.position()) {
                     self.moved_at = Some(state.looked_at);
                 }

@@ -1,5 +1,7 @@
 //! S1, S2, S4 and S6.
 
+use crate::postgres::Data;
+use crate::remote::REMOTE;
 use crate::world::World;
 use pgherd_types::{HistoryRow, Initialize, Operation, Timeline};
 
@@ -32,9 +34,12 @@ impl World {
         for n in 0..self.nodes.len() {
             let now = self.nodes[n].pg.data.as_ref().map(|d| (d.system.0, d.timeline));
             let before = std::mem::replace(&mut self.checks.timelines[n], now);
+            // the other cluster counts for itself: who followed it may come back from its numbers
+            let ours = |timeline| timeline == Timeline(1) || self.checks.made.contains_key(&timeline);
             if let (Some((system, before)), Some((same, now))) = (before, now)
                 && system == same
                 && now < before
+                && ours(before)
             {
                 self.fail(format!("S4: the data of n{} went back from timeline {before} to {now}", n + 1));
             }
@@ -95,9 +100,10 @@ impl World {
     }
 
     /// S6: only data that have really diverged are rewound, and never those of a running server.
-    pub fn check_rewind(&mut self, n: usize, source: usize) {
-        let (here, there) = (&self.nodes[n].pg, &self.nodes[source].pg);
-        let diverged = matches!((&here.data, &there.data), (Some(ours), Some(theirs)) if !ours.is_within(theirs));
+    pub fn check_rewind(&mut self, n: usize, source: usize, theirs: &Data) {
+        let here = &self.nodes[n].pg;
+        // a remote primary is asked by pg_rewind itself, which changes nothing if nothing has diverged
+        let diverged = source == REMOTE || here.data.as_ref().is_some_and(|ours| !ours.is_within(theirs));
         if here.alive() || !diverged {
             self.fail(format!("S6: n{} rewinds data that are in use or on the source's history", n + 1));
         }
