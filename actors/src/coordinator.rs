@@ -40,6 +40,7 @@ pub struct Coordinator {
     said: Option<(String, Instant)>,
     dcs_last_seen: pgherd_types::WallTime,
     done: Option<oneshot::Sender<()>>,
+    leads_standbys: bool,
 }
 
 /// What a coordinator is made of.
@@ -80,6 +81,7 @@ impl Coordinator {
             said: None,
             dcs_last_seen,
             done: Some(done),
+            leads_standbys: false,
         }
     }
 

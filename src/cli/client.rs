@@ -3,7 +3,8 @@
 use super::console::{Console, Outcome, Stop};
 use super::session::{CalledAs, Connection, Session};
 use super::{
-    dsn, edit_config, flush, history, list, pause, reinit, reload, remove, restart, show_config, switchover, version,
+    dsn, edit_config, flush, history, list, pause, reinit, reload, remove, restart, show_config, standby_cluster,
+    switchover, version,
 };
 use clap::{Args, Subcommand};
 use std::future::Future;
@@ -38,6 +39,10 @@ pub enum ClientCommand {
     Pause(Of<pause::PauseArguments>),
     /// Turn maintenance mode off.
     Resume(Of<pause::PauseArguments>),
+    /// Make the cluster a standby of another cluster's primary.
+    DemoteCluster(Of<standby_cluster::DemoteArguments>),
+    /// Make a standby cluster a cluster of its own.
+    PromoteCluster(Of<standby_cluster::PromoteArguments>),
     /// Change the dynamic configuration.
     EditConfig(Of<edit_config::EditConfigArguments>),
     /// Print the dynamic configuration.
@@ -65,6 +70,8 @@ impl ClientCommand {
             Self::Reload(of) => &of.connection,
             Self::Reinit(of) => &of.connection,
             Self::Pause(of) | Self::Resume(of) => &of.connection,
+            Self::DemoteCluster(of) => &of.connection,
+            Self::PromoteCluster(of) => &of.connection,
             Self::EditConfig(of) => &of.connection,
             Self::ShowConfig(of) => &of.connection,
             Self::History(of) => &of.connection,
@@ -86,6 +93,8 @@ impl ClientCommand {
             Self::Reinit(of) => reinit::reinit(session, &of.own).await,
             Self::Pause(of) => pause::pause(session, &of.own).await,
             Self::Resume(of) => pause::resume(session, &of.own).await,
+            Self::DemoteCluster(of) => standby_cluster::demote(session, &of.own).await,
+            Self::PromoteCluster(of) => standby_cluster::promote(session, &of.own).await,
             Self::EditConfig(of) => edit_config::edit_config(session, &of.own).await,
             Self::ShowConfig(of) => show_config::show_config(session, &of.own).await,
             Self::History(of) => history::history(session, &of.own).await,

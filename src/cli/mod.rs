@@ -24,6 +24,7 @@ pub mod schedule;
 pub mod selection;
 pub mod session;
 pub mod show_config;
+pub mod standby_cluster;
 pub mod switchover;
 pub mod table;
 #[cfg(test)]

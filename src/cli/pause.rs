@@ -1,9 +1,7 @@
 //! `pause` and `resume`: maintenance mode on and off.
 
 use super::console::{Outcome, Stop, Verdict};
-use super::rest::{Request, SHORT};
-use super::session::{Session, leader_first, loop_wait_s, paused};
-use awc::http::Method;
+use super::session::{Session, loop_wait_s, paused};
 use clap::Args;
 use pgherd_types::Cluster;
 use serde_json::{Value, json};
@@ -43,7 +41,7 @@ async fn toggle(session: &Session<'_>, arguments: &PauseArguments, pause: bool) 
     }
     let (action, done) = if pause { ("pause", "paused") } else { ("resume", "resumed") };
     let value = if pause { json!(true) } else { Value::Null };
-    let answer = first_answer(session, &cluster, &json!({"pause": value})).await?;
+    let answer = session.patch_config(&cluster, &json!({"pause": value})).await?;
     if answer.status != 200 {
         session.console.say(format!("Failed: {action} cluster management, {}", answer.shown()))?;
         return Ok(Verdict::Refused);
@@ -59,20 +57,6 @@ async fn toggle(session: &Session<'_>, arguments: &PauseArguments, pause: bool) 
     }
     session.console.say(format!("Success: cluster management is {done}"))?;
     Ok(Verdict::Done)
-}
-
-/// From the leader, else from whoever answers.
-async fn first_answer(session: &Session<'_>, cluster: &Cluster, body: &Value) -> Result<super::rest::Answer, Stop> {
-    let mut tried = Vec::new();
-    for member in leader_first(cluster) {
-        let request = Request { method: Method::PATCH, path: "/config", body: Some(body.clone()), patience: SHORT };
-        match session.rest.ask(member, request).await {
-            Ok(answer) => return Ok(answer),
-            Err(why) => tried.push(format!("{}: {}", member.name, why.text())),
-        }
-    }
-    let tried = if tried.is_empty() { "the cluster has no members".to_owned() } else { tried.join("; ") };
-    Err(Stop::Error(format!("Can not find accessible cluster member ({tried})")))
 }
 
 /// Who has not seen it after a round of the slowest.

@@ -4,8 +4,9 @@
 use super::console::{Console, Outcome, Stop, Verdict};
 use super::dcs_url;
 use super::members;
-use super::rest::{NoAnswer, Rest};
+use super::rest::{Answer, NoAnswer, Request, Rest, SHORT};
 use crate::settings::{self, ClientSettings};
+use awc::http::Method;
 use clap::Args;
 use pgherd_dcs::{Dcs, Etcd3, EtcdOptions};
 use pgherd_types::{Cluster, Member, MemberName, Refused};
@@ -155,6 +156,21 @@ impl<'a> Session<'a> {
         };
         let hosts = self.settings.etcd3.as_ref().map(|etcd3| etcd3.endpoints.join(", ")).unwrap_or_default();
         Stop::Error(format!("cannot {doing} at {hosts}: {why}"))
+    }
+
+    /// Changes the dynamic configuration through the leader's API, else through that of whoever answers.
+    pub async fn patch_config(&self, cluster: &Cluster, change: &Value) -> Result<Answer, Stop> {
+        let mut tried = Vec::new();
+        for member in leader_first(cluster) {
+            let request =
+                Request { method: Method::PATCH, path: "/config", body: Some(change.clone()), patience: SHORT };
+            match self.rest.ask(member, request).await {
+                Ok(answer) => return Ok(answer),
+                Err(why) => tried.push(format!("{}: {}", member.name, why.text())),
+            }
+        }
+        let tried = if tried.is_empty() { "the cluster has no members".to_owned() } else { tried.join("; ") };
+        Err(Stop::Error(format!("Can not find accessible cluster member ({tried})")))
     }
 
     /// Prints the members and what else is to be known.

@@ -28,6 +28,7 @@ mod restart;
 mod rewind;
 mod settings;
 mod shutdown;
+mod standby_cluster;
 mod support;
 mod switchover_api;
 mod watchdog;

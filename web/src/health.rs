@@ -24,11 +24,12 @@ pub fn check(status: &NodeStatus, path: &str, parameters: &Parameters, now: Inst
         Err(why) if looks_at_lag(path) => return Verdict::Nonsense(why),
         Err(_) => None,
     };
-    let replica = || is_usable_replica(status, parameters, lag_bytes, now);
+    let replica = || is_usable_replica(status, parameters, lag_bytes, now) && !leads_standby_cluster(status, now);
     let tagged = || has_tags(status, parameters);
     let healthy = match question(path) {
-        Question::Primary | Question::Leader => leads(status, now) || is_left_alone(status, now),
-        Question::StandbyLeader => false,
+        Question::Leader => leads(status, now) || is_left_alone(status, now),
+        Question::Primary => (leads(status, now) && !is_standby_cluster(status)) || is_left_alone(status, now),
+        Question::StandbyLeader => leads_standby_cluster(status, now),
         Question::Replica => replica() && tagged(),
         Question::ReadOnly => (leads(status, now) || replica()) && tagged(),
         Question::Health => is_running(status, now) && tagged(),
@@ -41,7 +42,6 @@ pub fn check(status: &NodeStatus, path: &str, parameters: &Parameters, now: Inst
 }
 
 /// What a path asks. Synchronous replication does not exist yet: nobody is synchronous, every replica is asynchronous.
-/// Neither do standby clusters: nobody leads one.
 enum Question {
     Primary,
     Leader,
@@ -92,6 +92,17 @@ fn looks_at_lag(path: &str) -> bool {
 fn is_left_alone(status: &NodeStatus, now: Instant) -> bool {
     let primary = server(status, now).is_some_and(|server| !server.in_recovery);
     status.settings.pause && is_blind(status) && primary
+}
+
+/// Does the cluster follow another one?
+fn is_standby_cluster(status: &NodeStatus) -> bool {
+    status.settings.standby_cluster.is_some()
+}
+
+/// A standby that leads; a primary that is still to step down is none.
+fn leads_standby_cluster(status: &NodeStatus, now: Instant) -> bool {
+    let primary = server(status, now).is_some_and(|server| !server.in_recovery);
+    is_standby_cluster(status) && leads(status, now) && !primary
 }
 
 /// May this node say that it leads? The claim lapses by itself.

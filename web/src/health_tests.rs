@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::status::tests::{NOW, primary, replica};
-use pgherd_types::{Cluster, Server};
+use pgherd_types::{Cluster, Server, StandbyCluster};
 use std::sync::Arc;
 
 fn answer(status: &NodeStatus, request: &str, now: Instant) -> &'static str {
@@ -19,6 +19,31 @@ fn expect(status: &NodeStatus, answers: &[(&str, &str)]) {
     for (request, expected) in answers {
         assert_eq!(answer(status, request, NOW), *expected, "{request}");
     }
+}
+
+#[test]
+fn a_standby_leader_is_a_leader_and_neither_primary_nor_replica() {
+    let mut status = replica();
+    status.settings.standby_cluster = Some(StandbyCluster { host: Some("far".into()), port: 5432 });
+    status.leader_until = primary().leader_until;
+    let answers = [
+        ("/standby-leader", "200"),
+        ("/standby_leader", "200"),
+        ("/leader", "200"),
+        ("/read-only", "200"),
+        ("/read-only-sync", "200"),
+        ("/primary", "503"),
+        ("/", "503"),
+        ("/replica", "503"),
+        ("/async", "503"),
+        ("/health", "200"),
+    ];
+    expect(&status, &answers);
+    status.leader_until = None;
+    expect(&status, &[("/standby-leader", "503"), ("/leader", "503"), ("/replica", "200")]);
+    let mut not_yet = primary();
+    not_yet.settings.standby_cluster.clone_from(&status.settings.standby_cluster);
+    expect(&not_yet, &[("/primary", "503"), ("/standby-leader", "503"), ("/leader", "200"), ("/replica", "503")]);
 }
 
 #[test]

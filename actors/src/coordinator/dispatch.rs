@@ -8,7 +8,9 @@ use pgherd_kernel::{Action, Decision, Lock, Me, Observation};
 use pgherd_protocol::dcs_watcher::{AcquireLease, ChangeTimes, ReleaseLease, RenewLease, WriteKey};
 use pgherd_protocol::peer_prober::{AskFailsafe, ProbePeers};
 use pgherd_protocol::postgres_monitor::{ChangeSchedule, LookNow};
-use pgherd_protocol::postgres_operator::{CancelOperation, ConfigChanged, ExtendFence, StartOperation};
+use pgherd_protocol::postgres_operator::{
+    CancelOperation, ConfigChanged, ExtendFence, LeadStandbyCluster, StartOperation,
+};
 use pgherd_protocol::slot_manager::AlignSlots;
 use pgherd_protocol::sync_manager::AlignSync;
 use pgherd_types::{DcsWrite, Instant, Now, Operation, OperationEnd, OperationId, Refused, Settings};
@@ -45,6 +47,8 @@ pub struct Links {
     pub extend: Recipient<ExtendFence>,
     /// To the PostgreSQL operator.
     pub config: Recipient<ConfigChanged>,
+    /// To the PostgreSQL operator.
+    pub lead_standby_cluster: Recipient<LeadStandbyCluster>,
     /// To the slot manager.
     pub slots: Recipient<AlignSlots>,
     /// To the sync manager.

@@ -2,13 +2,19 @@
 
 use super::Coordinator;
 use pgherd_kernel::{Decision, Lock, shown};
+use pgherd_protocol::postgres_operator::LeadStandbyCluster;
 use pgherd_types::node_status::ReasonText;
-use pgherd_types::{NodeStatus, Now, ServerPhase};
+use pgherd_types::{NodeStatus, Now, Role, ServerPhase};
 use std::sync::Arc;
 
 impl Coordinator {
-    pub(super) fn publish(&self, decision: &Decision, now: Now) {
+    pub(super) fn publish(&mut self, decision: &Decision, now: Now) {
         let view = &self.view;
+        let role = shown::role(view, now.mono);
+        let leads_standbys = role == Role::StandbyLeader;
+        if std::mem::replace(&mut self.leads_standbys, leads_standbys) != leads_standbys {
+            crate::tell::tell(&self.links.lead_standby_cluster, LeadStandbyCluster(leads_standbys));
+        }
         let postgres = view.postgres.get().cloned();
         let cluster = view.cluster.get().cloned().zip(view.cluster.when());
         // only a leader that is not on its way down says so
@@ -22,7 +28,7 @@ impl Coordinator {
             name: view.me.name.clone(),
             scope: self.scope.clone(),
             tags: view.me.tags.clone(),
-            role: shown::role(view, now.mono),
+            role,
             phase: shown::phase(view),
             leader_until,
             turned_at: now.mono,

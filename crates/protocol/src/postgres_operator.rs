@@ -35,6 +35,11 @@ pub struct CancelOperation(pub OperationId);
 #[rtype(result = "()")]
 pub struct ConfigChanged(pub String);
 
+/// This node begins to lead a standby cluster, or ceases to: the settings of that role are put in force.
+#[derive(Message, Clone, Copy, PartialEq, Eq, Debug)]
+#[rtype(result = "()")]
+pub struct LeadStandbyCluster(pub bool);
+
 /// The local configuration or its files may have changed (SIGHUP, `POST /reload`): files are written and PostgreSQL is
 /// reloaded in any case.
 #[derive(Message, Clone, Copy, Debug)]

@@ -53,6 +53,51 @@ fn a_switchover_is_asked_of_the_leader() {
 }
 
 #[test]
+fn a_cluster_is_made_a_standby_of_another_and_its_own_again() {
+    let stage = Stage::new(&["a", "b"]);
+    let a = &stage.members["a"];
+    let said = |arguments: &[&str], input: &str, code, text: &str| {
+        let (ended, out, err) = stage.run(arguments, input);
+        assert_eq!((ended, (out + &err).trim_end()), (code, text.trim_end()), "{arguments:?}");
+    };
+    said(&["promote-cluster"], "", DONE, "Cluster is already in the required state\n");
+    let (code, _, err) = stage.run(&["demote-cluster"], "");
+    assert_eq!(
+        (code, err.as_str()),
+        ((2, 2), "Error: At least --host, --port or --restore-command should be specified\n")
+    );
+    let sure = "Are you sure you want to demote test cluster? [y/N]: Error: Aborted demote\n";
+    said(&["demote-cluster", "--port", "5433"], "n\n", STOPPED, sure);
+    a.answers("PATCH /config", 503, "no");
+    let refused = "Failed: demote test cluster, status code=503, (no)\n";
+    said(&["demote-cluster", "--host", "far", "--force"], "", REFUSED, refused);
+    assert_eq!(a.asked().last().unwrap(), &format!(r#"PATCH /config {{"standby_cluster":{{"host":"far"}}}}{LOGIN}"#));
+    stage.member("a", json!({"role": "standby_leader"}));
+    a.answers("PATCH /config", 200, "{}");
+    let all = [
+        "demote-cluster",
+        "--host",
+        "far",
+        "--port",
+        "1",
+        "--restore-command",
+        "cp",
+        "--primary-slot-name",
+        "s",
+        "--force",
+    ];
+    said(&all, "", DONE, "test cluster is successfully demoted\n");
+    let section = r#"{"host":"far","port":1,"restore_command":"cp","primary_slot_name":"s"}"#;
+    assert_eq!(a.asked().last().unwrap(), &format!(r#"PATCH /config {{"standby_cluster":{section}}}{LOGIN}"#));
+    stage.put("config", json!({"standby_cluster": {"host": "far"}}));
+    said(&["demote-cluster", "--host", "far", "--force"], "", DONE, "Cluster is already in the required state\n");
+    stage.member("a", json!({"role": "primary"}));
+    said(&["promote-cluster", "--force"], "", DONE, "test cluster is successfully promoted\n");
+    let asked = format!(r#"PATCH /config {{"standby_cluster":null}}{LOGIN}"#);
+    assert_eq!(a.asked(), [asked.clone(), asked], "once by each name");
+}
+
+#[test]
 fn a_switchover_that_cannot_be_is_not_asked_for() {
     let stage = Stage::new(&["a", "b", "c"]);
     stage.member("c", json!({"role": "replica", "tags": {"nofailover": true}}));
