@@ -1,0 +1,4 @@
+//! Synchronous replication.
+pub mod priority;
+pub mod quorum;
+pub mod state;
