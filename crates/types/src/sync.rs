@@ -111,10 +111,6 @@ impl SyncSettings {
     pub fn wanted(&self) -> usize {
         self.node_count.max(1) as usize
     }
-    /// How many there must be at least.
-    pub fn required(&self) -> usize {
-        usize::from(self.strict)
-    }
 }
 
 /// The `sync` key.

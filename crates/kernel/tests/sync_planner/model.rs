@@ -25,19 +25,22 @@ pub struct Model {
     acknowledged: Vec<Vec<Commits>>,
 }
 
-fn commits(of: impl Fn(u8) -> bool) -> Commits {
+/// The commits whose holders (a mask of standbys) are such.
+pub fn commits(of: impl Fn(u8) -> bool) -> Commits {
     (0..1 << STANDBYS).filter(|holders| of(*holders << 1)).fold(0, |all, holders: u8| all | 1 << holders)
+}
+
+/// Whoever wins is level with one of these sets of nodes (masks): `quorum` and itself, or, if it does not count itself,
+/// one more of the others.
+pub fn winning_sets(quorum: u32, voters: u8) -> impl Iterator<Item = u8> {
+    submasks(voters).filter(move |set| set.count_ones() == quorum + 1)
 }
 
 impl Model {
     pub fn new() -> Self {
         let nodes = 0..1_u8 << (STANDBYS + 1);
-        // whoever wins is level with a set of quorum + 1 nodes, itself among them if it counts
         let lost = |quorum: u32, voters: u8| {
-            commits(|holders| {
-                let level = nodes.clone().filter(|set| set & !voters == 0 && set.count_ones() == quorum + 1);
-                level.into_iter().any(|set| set & (holders | 1) == 0)
-            })
+            commits(|holders| winning_sets(quorum, voters).any(|set| set & (holders | 1) == 0))
         };
         let acknowledged = |number: u32, names: u8| {
             commits(|holders| (holders & names).count_ones() >= number.min(names.count_ones()))
