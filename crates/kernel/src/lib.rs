@@ -23,6 +23,7 @@ pub mod rules;
 pub mod shown;
 pub mod situation;
 pub mod slots;
+pub mod sync;
 #[cfg(test)]
 #[allow(missing_docs, reason = "only tests read it")]
 mod testing;

@@ -18,6 +18,8 @@ pub mod postgres;
 pub mod settings;
 pub mod slot;
 pub mod standby_cluster;
+pub mod sync;
+pub mod sync_names;
 pub mod tags;
 pub mod timeline;
 pub mod writes;
@@ -36,6 +38,7 @@ pub use postgres::{ControlData, DataDirectory, PostgresState, RunningServer, Ser
 pub use settings::{RewindPolicy, Settings};
 pub use slot::SlotTarget;
 pub use standby_cluster::StandbyCluster;
+pub use sync::{StandbyNames, SyncKey, SyncKind, SyncMode, SyncName, SyncNames, SyncSeen, SyncSettings};
 pub use tags::Tags;
 pub use timeline::{HistoryRow, Timeline};
 pub use writes::{DcsWrite, Refused};
