@@ -89,11 +89,11 @@ impl Coordinator {
     fn turn(&mut self, fact: Observation, ctx: &mut Context<Self>) {
         let now = pgherd_clock::now();
         self.before(&fact, now);
-        let became_writable = self.became_writable(&fact);
-        self.view.apply(fact, now);
-        if became_writable {
-            self.align_sync(ctx);
+        // what it changed shows in the next look
+        if matches!(fact, Observation::SyncAligned { .. }) {
+            crate::tell::tell(&self.links.look, LookNow);
         }
+        self.view.apply(fact, now);
         self.configure(ctx);
         self.act(now, ctx);
     }
@@ -107,11 +107,6 @@ impl Coordinator {
             }
             _ => {}
         }
-    }
-
-    fn became_writable(&self, fact: &Observation) -> bool {
-        let Observation::OperationFinished { id, end: pgherd_types::OperationEnd::Done } = fact else { return false };
-        self.view.operation.as_ref().is_some_and(|running| running.id == *id && running.operation.needs_lock())
     }
 
     /// A changed `config` key changes settings before it changes decisions.
@@ -247,6 +242,7 @@ facts! {
     OperationFinished => |m| Observation::OperationFinished { id: m.id, end: m.end };
     PeersProbed => |m| Observation::Peers { round: m.round, reports: m.reports };
     SlotsAligned => |m| Observation::SlotsAligned { round: m.round, ok: m.result.is_ok() };
+    SyncAligned => |m| Observation::SyncAligned { round: m.round, ok: m.result.is_ok() };
     LocalChanged => |m| Observation::Tags(m.tags);
     FailsafeAsked => |m| Observation::FailsafeAsked { round: m.round, asked_at: m.asked_at, refused: m.refused };
     WatchdogChecked => |m| Observation::WatchdogFailed(m.failed);

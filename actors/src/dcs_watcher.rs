@@ -88,9 +88,9 @@ impl Handler<RenewLease> for DcsWatcher {
 
 impl Handler<AcquireLease> for DcsWatcher {
     type Result = ResponseFuture<Result<LeaseGrant, Refused>>;
-    fn handle(&mut self, AcquireLease { deadline }: AcquireLease, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, AcquireLease { sync, deadline }: AcquireLease, _: &mut Self::Context) -> Self::Result {
         let desk = self.desk.clone();
-        Box::pin(async move { desk.acquire(deadline).await })
+        Box::pin(async move { desk.acquire(sync, deadline).await })
     }
 }
 

@@ -3,7 +3,7 @@
 //! what was in force before and is reported, bad timings are corrected and reported.
 
 use pgherd_postgres::StandbySection;
-use pgherd_types::{RewindPolicy, Settings, StandbyCluster};
+use pgherd_types::{RewindPolicy, Settings, StandbyCluster, SyncMode, SyncSettings};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::time::Duration;
@@ -33,16 +33,7 @@ impl std::error::Error for NotAnObject {}
 const SECONDS_MAX: u64 = 10_000_000;
 
 /// Keys that are part of the format and that this agent does not act on yet; `off` values need no warning.
-const LATER: &[&str] = &[
-    "maximum_lag_on_syncnode",
-    "synchronous_mode",
-    "synchronous_mode_strict",
-    "synchronous_node_count",
-    "slots",
-    "permanent_slots",
-    "permanent_replication_slots",
-    "ignore_slots",
-];
+const LATER: &[&str] = &["slots", "permanent_slots", "permanent_replication_slots", "ignore_slots"];
 
 /// Reads `text`. `all_ours` says that no member of another kind is in the cluster, so that our lower minima apply.
 pub fn read(text: &str, previous: &Settings, all_ours: bool) -> Result<Checked, NotAnObject> {
@@ -84,6 +75,7 @@ pub fn read(text: &str, previous: &Settings, all_ours: bool) -> Result<Checked, 
         check_timeline: reader.flag("check_timeline", default.check_timeline, previous.check_timeline),
         failsafe_mode: reader.flag("failsafe_mode", default.failsafe_mode, previous.failsafe_mode),
         standby_cluster: reader.standby_cluster(previous.standby_cluster.as_ref()),
+        sync: reader.sync(previous.sync),
         rewind: reader.rewind(previous.rewind),
         dcs_outage_demote_early: reader.demote_early(previous.dcs_outage_demote_early),
     };
@@ -159,6 +151,27 @@ impl Reader {
                 self.warnings.push(format!("{why}; what was in force before is kept"));
                 previous.cloned()
             }
+        }
+    }
+
+    fn sync(&mut self, previous: SyncSettings) -> SyncSettings {
+        let mode = self.read("synchronous_mode", SyncMode::Off, previous.mode, "on, off or quorum", |v| {
+            match (v.as_str().map(str::to_ascii_lowercase).as_deref(), flag(v)) {
+                (Some("quorum"), _) => Some(SyncMode::Quorum),
+                (_, Some(on)) => Some(if on { SyncMode::On } else { SyncMode::Off }),
+                _ => None,
+            }
+        });
+        let count = |v: &Value| u32::try_from(whole(v)?).ok().filter(|count| *count > 0);
+        let lag = |v: &Value| match v.as_i64().or_else(|| v.as_str()?.trim().parse().ok()) {
+            Some(bytes) if bytes <= 0 => Some(None),
+            _ => Some(Some(whole(v)?)),
+        };
+        SyncSettings {
+            mode,
+            strict: self.flag("synchronous_mode_strict", false, previous.strict),
+            node_count: self.read("synchronous_node_count", 1, previous.node_count, "a number of standbys", count),
+            maximum_lag: self.read("maximum_lag_on_syncnode", None, previous.maximum_lag, "a number of bytes", lag),
         }
     }
 

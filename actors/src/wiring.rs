@@ -157,7 +157,8 @@ fn links(
 
     let server = || parts.postgres.clone();
     let (looked, looked_after) = (coordinator.clone().recipient(), coordinator.clone().recipient());
-    let (finished, aligned) = (coordinator.clone().recipient(), coordinator.recipient());
+    let (finished, aligned) = (coordinator.clone().recipient(), coordinator.clone().recipient());
+    let sync_aligned = coordinator.recipient();
     let (one, two, three, four) = (server(), server(), server(), server());
     let monitor =
         PostgresMonitor::start_in_arbiter(postgres_thread, move |_| PostgresMonitor::new(one, looked, loop_wait));
@@ -172,7 +173,7 @@ fn links(
     // Nobody waits for it any more when the node is already leaving.
     let _ = operator_known.send(operator.clone().recipient());
     let slots = SlotManager::start_in_arbiter(postgres_thread, move |_| SlotManager::new(three, aligned));
-    let sync = SyncManager::start_in_arbiter(postgres_thread, move |_| SyncManager::new(four));
+    let sync = SyncManager::start_in_arbiter(postgres_thread, move |_| SyncManager::new(four, sync_aligned));
     Links {
         renew: watcher.clone().recipient(),
         acquire: watcher.clone().recipient(),

@@ -10,7 +10,9 @@ use pgherd_protocol::dcs_watcher::{AcquireLease, ChangeTimes, ReleaseLease, Rene
 use pgherd_testkit::etcd::Etcd;
 use pgherd_testkit::eventually::eventually;
 use pgherd_testkit::proxy::Proxy;
-use pgherd_types::{Cluster, DcsWrite, Instant, LeaseGrant, LeaseId, Lsn, MemberDoc, Refused, StatusKey, SystemId};
+use pgherd_types::{
+    Cluster, DcsWrite, Instant, LeaseGrant, LeaseId, Lsn, MemberDoc, Refused, StatusKey, SyncGuard, SystemId,
+};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -88,7 +90,7 @@ fn renew(prove_leader: bool) -> RenewLease {
 }
 
 fn acquire() -> AcquireLease {
-    AcquireLease { deadline: soon() }
+    AcquireLease { sync: SyncGuard::At(None), deadline: soon() }
 }
 
 fn write(write: DcsWrite) -> WriteKey {
@@ -275,7 +277,7 @@ impl Dcs for Scripted {
     fn renew(&self, lease: LeaseId, _: bool, _: Instant) -> Answer<'_, Result<LeaseGrant, Refused>> {
         Box::pin(async move { Ok(LeaseGrant { lease, sent_at: boottime(), ttl_ms: 60_000 }) })
     }
-    fn acquire(&self, _: LeaseId, _: Instant) -> Answer<'_, Result<(), Refused>> {
+    fn acquire(&self, _: LeaseId, _: SyncGuard, _: Instant) -> Answer<'_, Result<(), Refused>> {
         Box::pin(async { Ok(()) })
     }
     fn release(&self, _: LeaseId, _: Option<StatusKey>, _: Instant) -> Answer<'_, Result<(), Refused>> {

@@ -19,9 +19,6 @@ pub fn read(section: Section) -> Result<Tags, SettingsError> {
     let sync_priority = priority(&section, "sync_priority")?;
     warn_of_contradiction(&section, "nofailover", is("nofailover"), "failover_priority", failover_priority);
     warn_of_contradiction(&section, "nosync", is("nosync"), "sync_priority", sync_priority);
-    if is("nosync") || sync_priority.is_some() {
-        section.warn("nosync", "synchronous replication is not supported yet; the tag is only shown");
-    }
     let tags = Tags {
         nofailover: is("nofailover"),
         failover_priority,
@@ -29,6 +26,8 @@ pub fn read(section: Section) -> Result<Tags, SettingsError> {
         clonefrom: is("clonefrom"),
         nostream: is("nostream"),
         replicatefrom: section.text("replicatefrom")?,
+        nosync: is("nosync"),
+        sync_priority,
         shown: Vec::new(),
     };
     let hidden = |name: &str| match name {

@@ -19,6 +19,11 @@ pub fn primary() -> NodeStatus {
         state: "streaming".into(),
         sync_state: "async".into(),
         sync_priority: 0,
+        pid: 1,
+        written: None,
+        flushed: None,
+        replayed: None,
+        replied_ms_ago: None,
     };
     let server = RunningServer {
         in_recovery: false,
@@ -27,6 +32,7 @@ pub fn primary() -> NodeStatus {
         replayed: Lsn(0),
         streaming: false,
         walsenders: vec![sender],
+        sync: Default::default(),
         ..standby_server()
     };
     NodeStatus {
@@ -139,6 +145,7 @@ fn standby_server() -> RunningServer {
         forked_at: None,
         slots: vec![],
         walsenders: vec![],
+        sync: Default::default(),
         postmaster_start_time: "2026-11-21 21:00:00.123456+00".into(),
         server_version: 150_018,
         pending_restart: false,

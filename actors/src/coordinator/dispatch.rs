@@ -92,6 +92,10 @@ impl Coordinator {
             crate::tell::tell(&self.links.failsafe, AskFailsafe { round, members, me, conn_url, api_url, patience });
         }
         self.waiting.answer(upkeep.answers);
+        if let Some((round, apply)) = upkeep.sync {
+            let fence = self.fence_deadline(now.mono);
+            crate::tell::tell(&self.links.sync, AlignSync { round, apply, fence });
+        }
         if let Some((round, target)) = upkeep.slots {
             let fence = self.fence_deadline(now.mono);
             crate::tell::tell(&self.links.slots, AlignSlots { round, target, fence });
@@ -150,7 +154,8 @@ impl Coordinator {
 
     fn acquire(&self, now: Instant, ctx: &mut Context<Self>) {
         let deadline = self.deadline(now);
-        self.ask(&self.links.acquire, AcquireLease { deadline }, deadline, ctx, |coordinator, answer, ctx| {
+        let acquire = AcquireLease { sync: self.view.sync_guard(now), deadline };
+        self.ask(&self.links.acquire, acquire, deadline, ctx, |coordinator, answer, ctx| {
             coordinator.turn(answer.map_or_else(Observation::AcquireRefused, Observation::LeaderAcquired), ctx);
         });
     }
@@ -196,16 +201,6 @@ impl Coordinator {
                 Ok(Err(_)) | Err(_) => "PostgreSQL's operator gave no answer".to_owned(),
             };
             coordinator.turn(Observation::OperationFinished { id, end: OperationEnd::Failed(refused) }, ctx);
-        }));
-    }
-
-    /// A server that has just become writable must not wait for standbys that somebody named in the past.
-    pub(super) fn align_sync(&self, ctx: &mut Context<Self>) {
-        let fence = self.fence_deadline(pgherd_clock::boottime());
-        ctx.spawn(wrap_future::<_, Self>(self.links.sync.send(AlignSync { fence })).map(|answer, _, _| {
-            if let Ok(Err(why)) = answer {
-                log::warn!("synchronous_standby_names could not be checked: {why}");
-            }
         }));
     }
 

@@ -5,7 +5,7 @@ use super::reader::Reader;
 use pgherd_clock::left_until;
 use pgherd_dcs::Dcs;
 use pgherd_protocol::dcs_watcher::Renewed;
-use pgherd_types::{DcsWrite, Instant, LeaseGrant, LeaseId, Refused, StatusKey};
+use pgherd_types::{DcsWrite, Instant, LeaseGrant, LeaseId, Refused, StatusKey, SyncGuard};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -71,10 +71,10 @@ impl LeaseDesk {
     }
 
     /// The promise counts from the keepalive before the key was created, so it holds for the key too.
-    pub async fn acquire(&self, deadline: Instant) -> Result<LeaseGrant, Refused> {
+    pub async fn acquire(&self, sync: SyncGuard, deadline: Instant) -> Result<LeaseGrant, Refused> {
         self.may_lead.set(true);
-        let answer = match self.acquire_once(deadline).await {
-            Err(Refused::LeaseGone) => self.acquire_once(deadline).await,
+        let answer = match self.acquire_once(sync, deadline).await {
+            Err(Refused::LeaseGone) => self.acquire_once(sync, deadline).await,
             answer => answer,
         };
         if matches!(answer, Err(Refused::Compare | Refused::LeaseGone)) {
@@ -84,9 +84,9 @@ impl LeaseDesk {
         answer
     }
 
-    async fn acquire_once(&self, deadline: Instant) -> Result<LeaseGrant, Refused> {
+    async fn acquire_once(&self, sync: SyncGuard, deadline: Instant) -> Result<LeaseGrant, Refused> {
         let grant = self.live_lease(deadline).await?;
-        match self.dcs.acquire(grant.lease, deadline).await {
+        match self.dcs.acquire(grant.lease, sync, deadline).await {
             Ok(()) => Ok(grant),
             Err(why) => {
                 if why == Refused::LeaseGone {

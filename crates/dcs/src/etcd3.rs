@@ -13,7 +13,7 @@ use crate::layout::Layout;
 use crate::port::{Answer, Dcs, Reading, Watch, WatchEnded};
 use client::Client;
 pub use client::Endpoint;
-use pgherd_types::{DcsWrite, Instant, LeaseGrant, LeaseId, MemberName, Refused, StatusKey};
+use pgherd_types::{DcsWrite, Instant, LeaseGrant, LeaseId, MemberName, Refused, StatusKey, SyncGuard};
 use std::time::Duration;
 
 /// Where etcd is and which cluster is ours.
@@ -53,8 +53,8 @@ impl Dcs for Etcd3 {
     fn renew(&self, lease: LeaseId, prove_leader: bool, deadline: Instant) -> Answer<'_, Result<LeaseGrant, Refused>> {
         Box::pin(self.renew_lease(lease, prove_leader, deadline))
     }
-    fn acquire(&self, lease: LeaseId, deadline: Instant) -> Answer<'_, Result<(), Refused>> {
-        Box::pin(self.acquire_leader(lease, deadline))
+    fn acquire(&self, lease: LeaseId, sync: SyncGuard, deadline: Instant) -> Answer<'_, Result<(), Refused>> {
+        Box::pin(self.acquire_leader(lease, sync, deadline))
     }
     fn release(&self, lease: LeaseId, status: Option<StatusKey>, deadline: Instant) -> Answer<'_, Result<(), Refused>> {
         Box::pin(self.release_leader(lease, status, deadline))

@@ -2,7 +2,7 @@
 //! not: make the adapter inside the thread that uses it.
 
 use crate::Complaint;
-use pgherd_types::{Cluster, DcsWrite, Instant, LeaseGrant, LeaseId, Refused, StatusKey};
+use pgherd_types::{Cluster, DcsWrite, Instant, LeaseGrant, LeaseId, Refused, StatusKey, SyncGuard};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -86,8 +86,9 @@ pub trait Dcs {
     /// lease.
     fn renew(&self, lease: LeaseId, prove_leader: bool, deadline: Instant) -> Answer<'_, Result<LeaseGrant, Refused>>;
 
-    /// Creates the leader key on this lease if there is none. Says nothing about how long the lease lives.
-    fn acquire(&self, lease: LeaseId, deadline: Instant) -> Answer<'_, Result<(), Refused>>;
+    /// Creates the leader key on this lease if there is none, and the `sync` key is as the race was judged by. Says nothing
+    /// about how long the lease lives.
+    fn acquire(&self, lease: LeaseId, sync: SyncGuard, deadline: Instant) -> Answer<'_, Result<(), Refused>>;
 
     /// Writes `status` (if given) and removes the leader key in one transaction, if the key hangs on this lease.
     fn release(&self, lease: LeaseId, status: Option<StatusKey>, deadline: Instant) -> Answer<'_, Result<(), Refused>>;

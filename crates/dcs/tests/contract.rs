@@ -6,7 +6,8 @@ use pgherd_dcs::{Dcs, Etcd3, EtcdOptions, WatchEnded};
 use pgherd_testkit::etcd::Etcd;
 use pgherd_testkit::proxy::Proxy;
 use pgherd_types::{
-    DcsWrite, HistoryRow, Initialize, Instant, LeaseId, Lsn, MemberDoc, Refused, Role, StatusKey, SystemId, Timeline,
+    DcsWrite, HistoryRow, Initialize, Instant, LeaseId, Lsn, MemberDoc, Refused, Role, StatusKey, SyncGuard, SystemId,
+    Timeline,
 };
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ async fn lease_of(node: &Etcd3) -> LeaseId {
 async fn leader(name: &str, etcd: &Etcd) -> (Etcd3, LeaseId) {
     let node = node(name, &[etcd.url()]);
     let lease = lease_of(&node).await;
-    node.acquire(lease, soon()).await.unwrap();
+    node.acquire(lease, SyncGuard::At(None), soon()).await.unwrap();
     (node, lease)
 }
 
@@ -70,7 +71,7 @@ async fn a_lease_lives_by_renewal_and_its_loss_is_seen() {
     etcd.ctl(&["lease", "revoke", &format!("{:x}", grant.lease.0)]);
     assert_eq!(a.renew(grant.lease, false, soon()).await, Err(Refused::LeaseGone));
     assert_eq!(a.renew(grant.lease, true, soon()).await, Err(Refused::LeaseGone));
-    assert_eq!(a.acquire(grant.lease, soon()).await, Err(Refused::LeaseGone));
+    assert_eq!(a.acquire(grant.lease, SyncGuard::At(None), soon()).await, Err(Refused::LeaseGone));
 }
 
 #[actix_rt::test]
@@ -86,8 +87,8 @@ async fn one_of_two_gets_the_leader_key_and_only_that_one_can_prove_it() {
     let (a, on_a) = leader("a", &etcd).await;
     let b = node("b", &[etcd.url()]);
     let on_b = lease_of(&b).await;
-    assert_eq!(b.acquire(on_b, soon()).await, Err(Refused::Compare));
-    assert_eq!(a.acquire(on_a, soon()).await, Ok(()), "what we hold already is acquired");
+    assert_eq!(b.acquire(on_b, SyncGuard::At(None), soon()).await, Err(Refused::Compare));
+    assert_eq!(a.acquire(on_a, SyncGuard::At(None), soon()).await, Ok(()), "what we hold already is acquired");
     assert_eq!(a.renew(on_a, true, soon()).await.unwrap().lease, on_a);
     assert_eq!(b.renew(on_b, true, soon()).await, Err(Refused::Compare));
     assert!(b.renew(on_b, false, soon()).await.is_ok());
@@ -103,7 +104,7 @@ async fn our_name_on_a_foreign_lease_is_not_our_key() {
     let a = node("a", &[etcd.url()]);
     let lease = lease_of(&a).await;
     assert_eq!(a.renew(lease, true, soon()).await, Err(Refused::Compare));
-    assert_eq!(a.acquire(lease, soon()).await, Err(Refused::Compare));
+    assert_eq!(a.acquire(lease, SyncGuard::At(None), soon()).await, Err(Refused::Compare));
     assert_eq!(a.release(lease, None, soon()).await, Err(Refused::Compare));
     assert_eq!(a.write(Some(lease), DcsWrite::Status(status(1)), soon()).await, Err(Refused::Compare));
 }
@@ -119,7 +120,7 @@ async fn release_writes_status_and_frees_the_key_in_one_step() {
     a.release(on_a, Some(status(7)), soon()).await.unwrap();
     assert_eq!(etcd.get(&key("status")).unwrap(), r#"{"optime":7}"#);
     assert_eq!(etcd.get(&key("leader")), None);
-    b.acquire(on_b, soon()).await.unwrap();
+    b.acquire(on_b, SyncGuard::At(None), soon()).await.unwrap();
     assert_eq!(a.release(on_a, Some(status(9)), soon()).await, Err(Refused::Compare));
     assert_eq!(etcd.get(&key("status")).unwrap(), r#"{"optime":7}"#);
 }
@@ -329,7 +330,7 @@ async fn requests_whose_answers_are_lost_are_read_back() {
     // A comparison that fails because of our own first copy is not a rival. Each is cut in its transaction's answer,
     // after so many reads that come first.
     proxy.cut_one_reply(0);
-    assert_eq!(a.acquire(lease, soon()).await, Ok(()));
+    assert_eq!(a.acquire(lease, SyncGuard::At(None), soon()).await, Ok(()));
     assert!(proxy.has_healed());
     let id = SystemId(7_123_456_789_012_345_678);
     let timeline = Timeline(2);
@@ -365,10 +366,10 @@ async fn a_lost_answer_that_cannot_be_read_back_is_unreachable() {
     let a = node("a", &[proxy.url()]);
     let lease = lease_of(&a).await;
     proxy.stall_replies();
-    let refused = a.acquire(lease, in_ms(1500)).await;
+    let refused = a.acquire(lease, SyncGuard::At(None), in_ms(1500)).await;
     assert!(matches!(refused, Err(Refused::Unreachable(_))), "{refused:?}");
     proxy.heal();
-    assert_eq!(a.acquire(lease, soon()).await, Ok(()), "whether or not the first copy arrived");
+    assert_eq!(a.acquire(lease, SyncGuard::At(None), soon()).await, Ok(()), "whether or not the first copy arrived");
 }
 
 #[actix_rt::test]
@@ -378,7 +379,7 @@ async fn a_rival_that_took_the_key_meanwhile_is_told_apart_from_our_own_copy() {
     let a = node("a", &[proxy.url()]);
     let lease = lease_of(&a).await;
     proxy.stall();
-    let (done, _rival) = tokio::join!(a.acquire(lease, soon()), async {
+    let (done, _rival) = tokio::join!(a.acquire(lease, SyncGuard::At(None), soon()), async {
         let rival = leader("b", &etcd).await;
         proxy.heal();
         rival
@@ -396,7 +397,7 @@ async fn dead_and_silent_endpoints_are_passed_over() {
     // Far less than the sum of what waiting for each would cost; a generous bound, not a measurement.
     let deadline = in_ms(9000);
     let grant = a.grant(TTL, deadline).await.unwrap();
-    a.acquire(grant.lease, deadline).await.unwrap();
+    a.acquire(grant.lease, SyncGuard::At(None), deadline).await.unwrap();
     assert!(a.renew(grant.lease, true, deadline).await.is_ok());
     a.read(deadline).await.unwrap();
     a.watch(None, deadline).await.unwrap();
@@ -408,7 +409,7 @@ async fn an_endpoint_that_falls_silent_is_left_for_the_next() {
     let proxy = Proxy::start(etcd.port());
     let a = node("a", &[proxy.url(), etcd.url()]);
     let lease = lease_of(&a).await;
-    a.acquire(lease, soon()).await.unwrap();
+    a.acquire(lease, SyncGuard::At(None), soon()).await.unwrap();
     proxy.stall();
     let deadline = in_ms(9000);
     assert!(a.renew(lease, true, deadline).await.is_ok());
@@ -425,7 +426,7 @@ async fn a_frozen_etcd_is_unreachable_within_the_deadline_and_comes_back_by_itse
     let refusals = [
         a.read(in_ms(600)).await.map(|_| ()),
         a.renew(lease, true, in_ms(600)).await.map(|_| ()),
-        a.acquire(lease, in_ms(600)).await,
+        a.acquire(lease, SyncGuard::At(None), in_ms(600)).await,
         a.grant(TTL, in_ms(600)).await.map(|_| ()),
         a.write(Some(lease), DcsWrite::Status(status(1)), in_ms(600)).await,
         a.release(lease, None, in_ms(600)).await,

@@ -1,6 +1,6 @@
 //! What was asked for and how it was answered: the memory that makes decisions quiescent.
 
-use pgherd_types::{DcsWrite, Instant, SlotTarget};
+use pgherd_types::{DcsWrite, Instant, SlotTarget, SyncApply};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -70,6 +70,8 @@ pub struct Asked {
     pub failsafe: Option<Ask<u64>>,
     /// A look at PostgreSQL.
     pub look: Option<Instant>,
+    /// A step of synchronous replication that is PostgreSQL's.
+    pub sync: Option<(u64, Ask<SyncApply>)>,
     /// An alignment of slots.
     pub slots: Option<(u64, Ask<SlotTarget>)>,
 }

@@ -3,7 +3,8 @@
 use crate::Reason;
 use crate::view::Memory;
 use pgherd_types::{
-    DcsWrite, Instant, MemberName, Operation, OperationId, PeerToAsk, RequestId, SlotTarget, StatusKey, WishEnd,
+    DcsWrite, Instant, MemberName, Operation, OperationId, PeerToAsk, RequestId, SlotTarget, StatusKey, SyncApply,
+    WishEnd,
 };
 use std::collections::BTreeMap;
 
@@ -53,6 +54,8 @@ pub struct Upkeep {
     pub look: bool,
     /// Slots to align, with the round's number.
     pub slots: Option<(u64, SlotTarget)>,
+    /// A step of synchronous replication that is PostgreSQL's, with the round's number.
+    pub sync: Option<(u64, SyncApply)>,
     /// Members to ask whether this primary may go on without the DCS, with the round's number.
     pub failsafe: Option<(u64, BTreeMap<MemberName, String>)>,
     /// Wishes that came to an end.

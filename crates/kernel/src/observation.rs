@@ -68,6 +68,13 @@ pub enum Observation {
         /// Did it work?
         ok: bool,
     },
+    /// A step of synchronous replication was carried out by PostgreSQL, or not.
+    SyncAligned {
+        /// The round's number.
+        round: u64,
+        /// Is it in force?
+        ok: bool,
+    },
     /// The dynamic configuration changed.
     Settings(Settings),
     /// The node's tags changed.

@@ -65,6 +65,7 @@ pub fn server(in_recovery: bool) -> RunningServer {
         forked_at: None,
         slots: vec![],
         walsenders: vec![],
+        sync: Default::default(),
         postmaster_start_time: String::new(),
         server_version: 150_000,
         pending_restart: false,

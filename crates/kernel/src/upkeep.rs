@@ -3,9 +3,10 @@
 use crate::asked::Ask;
 use crate::decide::Verdict;
 use crate::shown::{checkpoint_pending, member_doc};
+use crate::sync::duty;
 use crate::wishes;
 use crate::{Action, Reason, Upkeep, View, history, slots};
-use pgherd_types::{Cluster, DcsWrite, Instant, MemberName, Now, RunningServer, StatusKey, WallTime};
+use pgherd_types::{Cluster, DcsWrite, Instant, MemberName, Now, RunningServer, StatusKey, SyncMode, WallTime};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub fn owed(view: &View, now: Now, verdict: &Verdict) -> (Upkeep, Option<Instant
         owed.leaders_keys();
     }
     owed.slots();
+    owed.sync();
     (owed.upkeep, owed.next)
 }
 
@@ -267,6 +269,33 @@ impl Owed<'_> {
             }
         }
         self.upkeep.slots = Some((self.next_round(), target));
+    }
+
+    /// In a synchronous mode the next step, and a look each second: a standby that falls silent holds up every commit.
+    fn sync(&mut self) {
+        let view = self.view;
+        let Some(step) = duty::due(view, self.now) else { return self.watch_standbys() };
+        if let Some(write) = duty::write_of(&step) {
+            self.write(write);
+        }
+        if let Some(order) = duty::order_of(&step) {
+            match view.asked.sync.as_ref().and_then(|(_, ask)| ask.blocked_until(self.now, duty::STEP_PATIENCE)) {
+                Some(until) => self.wake(until),
+                None => self.upkeep.sync = Some((view.last_round + 4, order)),
+            }
+        }
+        self.watch_standbys();
+    }
+
+    fn watch_standbys(&mut self) {
+        let view = self.view;
+        let primary = view.postgres.get().and_then(|p| p.running()).is_some_and(|r| !r.in_recovery);
+        if view.sync_mode() == SyncMode::Off || !primary || !view.leads(self.now) || view.operation.is_some() {
+            return;
+        }
+        let seen = view.postgres.when().unwrap_or_default();
+        let due = view.asked.look.map_or(seen, |asked| asked.max(seen)) + duty::LOOK_EVERY;
+        if self.now < due { self.wake(due) } else { self.upkeep.look = true }
     }
 
     /// A round's number is used once; a probe decided in the same turn has the next one.

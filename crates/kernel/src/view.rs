@@ -5,11 +5,12 @@ mod sent;
 
 use crate::asked::Asked;
 use crate::rules::handover::Handover;
+use crate::sync::SyncMemory;
 use crate::wishes::Pending;
 use crate::{LeaseView, Lock};
 use pgherd_types::{
     Cluster, FenceOrder, Instant, LeaseGrant, MemberName, Operation, OperationEnd, OperationId, PeerReport,
-    PostgresState, Role, ScheduledRestart, Settings, StatusKey, SystemId, Tags, Timeline, Upstream,
+    PostgresState, Role, ScheduledRestart, Settings, StatusKey, SyncGuard, SystemId, Tags, Timeline, Upstream,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -204,6 +205,8 @@ pub struct View {
     pub dice: u64,
     /// What was asked for.
     pub asked: Asked,
+    /// What is remembered of synchronous replication.
+    pub sync: SyncMemory,
     /// The last number given to an operation.
     pub last_operation: u64,
     /// The last number given to a round (of probes or slots).
@@ -273,6 +276,13 @@ impl View {
     /// May only members on the latest timeline lead? A standby cluster's timelines are not its own.
     pub fn checks_timeline(&self) -> bool {
         self.settings.check_timeline && self.settings.standby_cluster.is_none()
+    }
+    /// What the `sync` key must still be when the leader key is taken now.
+    pub fn sync_guard(&self, now: Instant) -> SyncGuard {
+        match self.lock(now) {
+            Lock::Vanished { .. } => SyncGuard::Unguarded,
+            Lock::Held { .. } | Lock::No => SyncGuard::At(self.cluster.get().and_then(|c| c.sync.revision())),
+        }
     }
     /// The system identifier of our data.
     pub fn system_id(&self) -> Option<SystemId> {

@@ -199,9 +199,16 @@ fn running() -> impl Strategy<Value = RunningServer> {
             forked_at: None,
             slots: slots
                 .into_iter()
-                .map(|name| SeenSlot { name: name.slot_name(), physical: true, active: false, restart_lsn: Some(end) })
+                .map(|name| SeenSlot {
+                    name: name.slot_name(),
+                    physical: true,
+                    active: false,
+                    active_pid: None,
+                    restart_lsn: Some(end),
+                })
                 .collect(),
             walsenders: Vec::new(),
+            sync: Default::default(),
             postmaster_start_time: String::new(),
             server_version: 150_018,
             pending_restart: false,
@@ -513,6 +520,7 @@ fn primary_on_timeline_3(row: HistoryRow) -> PostgresState {
         forked_at: None,
         slots: Vec::new(),
         walsenders: Vec::new(),
+        sync: Default::default(),
         postmaster_start_time: String::new(),
         server_version: 150_018,
         pending_restart: false,

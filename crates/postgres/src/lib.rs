@@ -99,6 +99,6 @@ pub use standby_section::StandbySection;
 pub use start::{start_primary, start_replica};
 pub use state_dir::{StateDir, staging_dir, state_dir};
 pub use stop::{stop_fast, stop_immediately};
-pub use sync_names::align as align_sync_names;
+pub use sync_names::apply as apply_sync;
 pub use tool::words as command_words;
 pub use wal_end::wal_end;

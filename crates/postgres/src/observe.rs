@@ -195,6 +195,7 @@ fn running(row: &SimpleQueryRow) -> Option<RunningServer> {
         upstream: text("conninfo").and_then(host_and_port),
         forked_at: None,
         slots: objects(text("slots")).iter().map(slot).collect(),
+        sync: Default::default(),
         walsenders: objects(text("walsenders")).iter().map(walsender).collect(),
         postmaster_start_time: text("start_time").unwrap_or_default().to_owned(),
         server_version: version,
@@ -212,6 +213,7 @@ fn slot(value: &Value) -> SeenSlot {
         name: text_of(&value["name"]),
         physical: value["physical"].as_bool().unwrap_or(false),
         active: value["active"].as_bool().unwrap_or(false),
+        active_pid: value["active_pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()),
         restart_lsn: value["restart_lsn"].as_str().and_then(|t| t.parse().ok()),
     }
 }
@@ -224,6 +226,11 @@ fn walsender(value: &Value) -> WalSender {
         state: text_of(&value["state"]),
         sync_state: text_of(&value["sync_state"]),
         sync_priority: value["sync_priority"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(0),
+        pid: 0,
+        written: None,
+        flushed: None,
+        replayed: None,
+        replied_ms_ago: None,
     }
 }
 

@@ -4,7 +4,19 @@ use crate::config_place::ConfigPlace;
 use crate::queries;
 use crate::reload::refresh_config;
 use crate::server::Postgres;
+use pgherd_types::SyncApply;
 use std::sync::Arc;
+
+/// Carries out one step of synchronous replication, and returns when it is in force.
+pub async fn apply(server: &Arc<Postgres>, apply: &SyncApply, may_go_on: impl Fn() -> bool) -> Result<(), String> {
+    if !may_go_on() {
+        return Err("the fence passed".to_owned());
+    }
+    match apply {
+        SyncApply::UserNames => align(server).await,
+        SyncApply::Names(_) | SyncApply::ForceWal => Err("not built yet".to_owned()),
+    }
+}
 
 /// Makes PostgreSQL wait for no standby that the user did not name. A value set outside our file is left alone.
 pub async fn align(server: &Arc<Postgres>) -> Result<(), String> {

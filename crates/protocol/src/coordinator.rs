@@ -62,6 +62,16 @@ pub struct SlotsAligned {
     pub result: Result<(), String>,
 }
 
+/// A step of synchronous replication is in force, or is not.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct SyncAligned {
+    /// The number given in the command.
+    pub round: u64,
+    /// What went wrong, if anything.
+    pub result: Result<(), String>,
+}
+
 /// The dynamic configuration was read and checked: these settings are in force from now on.
 #[derive(Message, Clone, Debug)]
 #[rtype(result = "()")]

@@ -1,7 +1,7 @@
 //! Commands for the DCS watcher, which owns the lease, the request connection and the reading of the cluster.
 
 use actix::Message;
-use pgherd_types::{DcsWrite, Instant, LeaseGrant, Refused, StatusKey};
+use pgherd_types::{DcsWrite, Instant, LeaseGrant, Refused, StatusKey, SyncGuard};
 
 /// The lease was renewed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +29,8 @@ pub struct RenewLease {
 #[derive(Message, Clone, Copy, Debug)]
 #[rtype(result = "Result<LeaseGrant, Refused>")]
 pub struct AcquireLease {
+    /// What the `sync` key must still be.
+    pub sync: SyncGuard,
     /// Give up by then.
     pub deadline: Instant,
 }

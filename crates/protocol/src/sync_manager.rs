@@ -1,13 +1,16 @@
 //! Commands for the sync-replication manager.
 
 use actix::Message;
-use pgherd_types::Instant;
+use pgherd_types::{Instant, SyncApply};
 
-/// Make PostgreSQL wait for no standby: `synchronous_standby_names` is emptied if the agent set it.
-/// (The synchronous modes are decided in the kernel as steps of which this is the first.)
-#[derive(Message, Clone, Copy, Debug)]
-#[rtype(result = "Result<(), String>")]
+/// One step of synchronous replication that is PostgreSQL's; the answer is `SyncAligned`, once it is in force.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
 pub struct AlignSync {
+    /// Comes back with the answer.
+    pub round: u64,
+    /// What to do.
+    pub apply: SyncApply,
     /// Dropped if it arrives after this.
     pub fence: Option<Instant>,
 }

@@ -2,7 +2,8 @@
 //! world decides when a request arrives and whether the reply gets back.
 
 use pgherd_types::{
-    Cluster, ConfigKey, DcsWrite, FailoverKey, Initialize, LeaderKey, LeaseId, Member, MemberName, StatusKey,
+    Cluster, ConfigKey, DcsWrite, FailoverKey, Initialize, LeaderKey, LeaseId, Member, MemberName, StatusKey, SyncKey,
+    SyncSeen,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -219,6 +220,19 @@ impl Etcd {
                 cluster.failsafe = Some(members.clone());
                 true
             }
+            DcsWrite::Sync(write) if ours && cluster.sync.revision() == write.seen => {
+                cluster.sync = SyncSeen::Valid(SyncKey {
+                    mod_revision: cluster.revision + 1,
+                    leader: Some(write.leader.clone()),
+                    quorum: write.quorum,
+                    standbys: write.standbys.clone(),
+                });
+                true
+            }
+            DcsWrite::DropSync { seen } if ours && cluster.sync.revision() == Some(*seen) => {
+                cluster.sync = SyncSeen::Absent;
+                true
+            }
             DcsWrite::Status(_)
             | DcsWrite::History(_)
             | DcsWrite::ReserveTimeline { .. }
@@ -226,6 +240,8 @@ impl Etcd {
             | DcsWrite::ReplaceConfig { .. }
             | DcsWrite::AskFailover { .. }
             | DcsWrite::ClearFailover { .. }
+            | DcsWrite::Sync(_)
+            | DcsWrite::DropSync { .. }
             | DcsWrite::Failsafe(_) => false,
         };
         if done {
@@ -297,6 +313,12 @@ impl Etcd {
                 FailoverKey { mod_revision: 0, ..key.clone() } == FailoverKey { mod_revision: 0, ..request.clone() }
             }),
             DcsWrite::ClearFailover { .. } => cluster.manual().is_none(),
+            DcsWrite::Sync(write) => cluster.sync.active().is_some_and(|key| {
+                let same = (key.leader.as_ref(), key.quorum, &key.standbys)
+                    == (Some(&write.leader), write.quorum, &write.standbys);
+                same && write.seen.is_none_or(|seen| key.mod_revision > seen)
+            }),
+            DcsWrite::DropSync { .. } => cluster.sync.revision().is_none(),
             DcsWrite::Failsafe(members) => cluster.failsafe.as_ref() == Some(members),
         }
     }

@@ -201,6 +201,7 @@ impl Postgres {
             forked_at: None,
             slots: data.slots.iter().map(|name| seen_slot(name)).collect(),
             walsenders: Vec::new(),
+            sync: Default::default(),
             postmaster_start_time: String::new(),
             server_version: 150_018,
             pending_restart: false,
@@ -210,5 +211,5 @@ impl Postgres {
 }
 
 fn seen_slot(name: &str) -> SeenSlot {
-    SeenSlot { name: name.to_owned(), physical: true, active: false, restart_lsn: None }
+    SeenSlot { name: name.to_owned(), physical: true, active: false, active_pid: None, restart_lsn: None }
 }

@@ -1,6 +1,6 @@
 //! The cluster as etcd describes it.
 
-use crate::{FailoverKey, HistoryRow, LeaseId, Lsn, Member, MemberName, SystemId, Timeline};
+use crate::{FailoverKey, HistoryRow, LeaseId, Lsn, Member, MemberName, SyncSeen, SystemId, Timeline};
 use std::collections::BTreeMap;
 
 /// The `initialize` key.
@@ -69,6 +69,8 @@ pub struct Cluster {
     pub config: Option<ConfigKey>,
     /// `failover`, also when it asks for nothing.
     pub failover: Option<FailoverKey>,
+    /// `sync`.
+    pub sync: SyncSeen,
     /// `failsafe`: every member's API, as last written by a leader.
     pub failsafe: Option<BTreeMap<MemberName, String>>,
 }

@@ -34,14 +34,16 @@ pub use member::{Member, MemberDoc, MemberName, Role};
 pub use node_status::NodeStatus;
 pub use operation::{Operation, OperationEnd, OperationId, PRE_PROMOTE, Progress, StopMode, Upstream};
 pub use peer::{PeerAnswer, PeerReport, PeerSaid, PeerToAsk};
-pub use postgres::{ControlData, DataDirectory, PostgresState, RunningServer, Server, ServerPhase, SystemId};
+pub use postgres::{
+    ControlData, DataDirectory, PostgresState, RunningServer, Server, ServerPhase, SyncReport, SystemId, WalSender,
+};
 pub use settings::{RewindPolicy, Settings};
 pub use slot::SlotTarget;
 pub use standby_cluster::StandbyCluster;
-pub use sync::{StandbyNames, SyncKey, SyncKind, SyncMode, SyncName, SyncNames, SyncSeen, SyncSettings};
+pub use sync::{StandbyNames, SyncApply, SyncKey, SyncKind, SyncMode, SyncName, SyncNames, SyncSeen, SyncSettings};
 pub use tags::Tags;
 pub use timeline::{HistoryRow, Timeline};
-pub use writes::{DcsWrite, Refused};
+pub use writes::{DcsWrite, Refused, SyncGuard, SyncWrite};
 
 /// The Patroni version whose wire behaviour this agent keeps; written to the member key and to REST answers, because
 /// tools compare it (spec/rest-api.md 5).

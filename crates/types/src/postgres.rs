@@ -89,6 +89,38 @@ pub struct WalSender {
     pub sync_state: String,
     /// Its priority among synchronous standbys.
     pub sync_priority: i32,
+    /// Its process.
+    #[serde(skip)]
+    pub pid: u32,
+    /// Up to where the standby has written, flushed and replayed.
+    #[serde(skip)]
+    pub written: Option<Lsn>,
+    /// See `written`.
+    #[serde(skip)]
+    pub flushed: Option<Lsn>,
+    /// See `written`.
+    #[serde(skip)]
+    pub replayed: Option<Lsn>,
+    /// How long ago it last answered, in milliseconds; `None` when the server is too old to say (before 12).
+    #[serde(skip)]
+    pub replied_ms_ago: Option<u64>,
+}
+
+/// How a server waits for standbys.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SyncReport {
+    /// `synchronous_standby_names` in force.
+    pub names: String,
+    /// The agent has set them ([`crate::SyncApply::Names`]), and not the user.
+    pub managed: bool,
+    /// What the user configured there.
+    pub user_names: String,
+    /// `synchronous_commit`.
+    pub commit: String,
+    /// `wal_receiver_status_interval` in milliseconds: so often a standby answers. 0: only when it must.
+    pub status_interval_ms: u64,
+    /// Backends whose commit waits for standbys: process and begin of the statement, a few of them.
+    pub waiting: Vec<(u32, String)>,
 }
 
 /// A replication slot as seen.
@@ -100,6 +132,8 @@ pub struct SeenSlot {
     pub physical: bool,
     /// A consumer is connected.
     pub active: bool,
+    /// Its process.
+    pub active_pid: Option<u32>,
     /// Oldest WAL kept for it.
     pub restart_lsn: Option<Lsn>,
 }
@@ -139,6 +173,8 @@ pub struct RunningServer {
     pub slots: Vec<SeenSlot>,
     /// Standby connections.
     pub walsenders: Vec<WalSender>,
+    /// Whom commits wait for.
+    pub sync: SyncReport,
     /// In PostgreSQL's text form.
     pub postmaster_start_time: String,
     /// e.g. `150018`.

@@ -1,6 +1,6 @@
 //! The typed part of the dynamic configuration that decisions depend on.
 
-use crate::StandbyCluster;
+use crate::{StandbyCluster, SyncSettings};
 use std::time::Duration;
 
 /// Cluster-wide settings, already checked and corrected.
@@ -34,6 +34,8 @@ pub struct Settings {
     pub failsafe_mode: bool,
     /// The leader follows the primary of another cluster, and nobody is promoted.
     pub standby_cluster: Option<StandbyCluster>,
+    /// Synchronous replication.
+    pub sync: SyncSettings,
     /// What to do with diverged data.
     pub rewind: RewindPolicy,
     /// Demote after `retry_timeout` without the DCS (as Patroni does) instead of at the fence deadline.
@@ -57,6 +59,7 @@ impl Default for Settings {
             check_timeline: false,
             failsafe_mode: false,
             standby_cluster: None,
+            sync: SyncSettings::default(),
             rewind: RewindPolicy::default(),
             dcs_outage_demote_early: false,
         }

@@ -159,6 +159,17 @@ impl SyncSeen {
     }
 }
 
+/// What is to be done to PostgreSQL for synchronous replication.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SyncApply {
+    /// Wait for these standbys, whatever the user configured, from now on and after a restart.
+    Names(StandbyNames),
+    /// Wait for those the user configured.
+    UserNames,
+    /// Write a little WAL without waiting for standbys.
+    ForceWal,
+}
+
 /// The method of `synchronous_standby_names`.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub enum SyncKind {

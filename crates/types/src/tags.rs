@@ -17,6 +17,10 @@ pub struct Tags {
     pub nostream: bool,
     /// Streams from this member instead of the leader.
     pub replicatefrom: Option<String>,
+    /// Is never a synchronous standby.
+    pub nosync: bool,
+    /// The higher, the sooner it is chosen as a synchronous standby; 0 or less means never. `None` counts as 1.
+    pub sync_priority: Option<i32>,
     /// Every tag as configured, as `(name, JSON text)`, in order: what the member key and REST show.
     pub shown: Vec<(String, String)>,
 }
@@ -25,6 +29,10 @@ impl Tags {
     /// The priority in a race: the tag, 0 with `nofailover`, 1 by default (spec/configuration.md 6).
     pub fn priority(&self) -> i32 {
         if self.nofailover { 0 } else { self.failover_priority.unwrap_or(1) }
+    }
+    /// The priority among synchronous standbys: the tag, 0 with `nosync`, 1 by default.
+    pub fn sync_rank(&self) -> i32 {
+        if self.nosync { 0 } else { self.sync_priority.unwrap_or(1) }
     }
     /// May this member ever lead?
     pub fn may_lead(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The writes a node asks of the DCS, each with its guard named. `docs/dcs-layout.md` has the keys.
 
-use crate::{FailoverKey, HistoryRow, MemberDoc, MemberName, StatusKey, SystemId, Timeline};
+use crate::{FailoverKey, HistoryRow, MemberDoc, MemberName, StatusKey, SyncNames, SystemId, Timeline};
 use std::collections::BTreeMap;
 
 /// One guarded write. "Own lease" means: in the same transaction LEASE(`leader`) is compared with our lease.
@@ -48,6 +48,13 @@ pub enum DcsWrite {
         /// Its revision.
         seen: i64,
     },
+    /// `sync`; own lease, and the key still at that revision.
+    Sync(SyncWrite),
+    /// Remove `sync`; own lease, and the key still at this revision.
+    DropSync {
+        /// Its revision.
+        seen: i64,
+    },
     /// `failsafe`; own lease.
     Failsafe(BTreeMap<MemberName, String>),
 }
@@ -65,9 +72,32 @@ impl DcsWrite {
             Self::ReserveTimeline { .. } => "timeline",
             Self::Config(_) | Self::ReplaceConfig { .. } => "config",
             Self::AskFailover { .. } | Self::ClearFailover { .. } => "failover",
+            Self::Sync(_) | Self::DropSync { .. } => "sync",
             Self::Failsafe(_) => "failsafe",
         }
     }
+}
+
+/// A new value of the `sync` key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SyncWrite {
+    /// Its leader.
+    pub leader: MemberName,
+    /// Its quorum.
+    pub quorum: u32,
+    /// Its standbys.
+    pub standbys: SyncNames,
+    /// Its revision when the value was made up; `None`: there must be no key.
+    pub seen: Option<i64>,
+}
+
+/// What the `sync` key must still be when the leader key is taken: the race was judged by it.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum SyncGuard {
+    /// A leader takes back its own key: nobody else has judged anything.
+    Unguarded,
+    /// At this revision; `None`: absent.
+    At(Option<i64>),
 }
 
 /// Why a request to the DCS did not do what was asked.

@@ -35,6 +35,13 @@ pub fn cluster(layout: &Layout, revision: i64, keys: &[KeyValue]) -> (Cluster, V
             b"timeline" => cluster.timeline_reserved = timeline(kv, &mut faults),
             b"config" => cluster.config = Some(scalars::config(&kv.value, kv.mod_revision, &mut faults)),
             b"failover" => cluster.failover = Some(manual::failover(&kv.value, kv.mod_revision, &mut faults)),
+            b"sync" => {
+                let (seen, fault) = super::sync::decode_sync(&kv.value, kv.mod_revision);
+                cluster.sync = seen;
+                if let Some(what) = fault {
+                    faults.add(&what);
+                }
+            }
             b"failsafe" => cluster.failsafe = manual::failsafe(&kv.value, &mut faults),
             rest => {
                 if let Some(name) = rest.strip_prefix(b"members/").filter(|n| !n.is_empty() && !n.contains(&b'/')) {

@@ -108,7 +108,9 @@ fn tags(value: Option<&Value>, faults: &mut Faults) -> Tags {
         noloadbalance: flag("noloadbalance"),
         clonefrom: flag("clonefrom"),
         nostream: flag("nostream"),
+        nosync: flag("nosync"),
         failover_priority: document.get("failover_priority").and_then(priority),
+        sync_priority: document.get("sync_priority").and_then(priority),
         replicatefrom: document.get("replicatefrom").and_then(Value::as_str).map(str::to_owned),
         shown: document.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
     }

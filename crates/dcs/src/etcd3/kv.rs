@@ -7,7 +7,7 @@ use super::wire::{RangeReply, Txn, range_body};
 use crate::codec;
 use crate::port::Reading;
 use Judgement::{Done, Refuse, Try};
-use pgherd_types::{DcsWrite, Instant, LeaseId, Refused, StatusKey, Timeline};
+use pgherd_types::{DcsWrite, Instant, LeaseId, Refused, StatusKey, SyncGuard, SyncWrite, Timeline};
 
 impl Etcd3 {
     /// A range is linearizable unless asked otherwise.
@@ -35,15 +35,59 @@ impl Etcd3 {
         }
     }
 
-    pub(super) async fn acquire_leader(&self, lease: LeaseId, deadline: Instant) -> Result<(), Refused> {
-        let (key, me) = (self.layout.key("leader"), self.layout.me().as_str().as_bytes());
-        let create = Txn::new().if_created(&key, 0).put(&key, me, Some(lease));
-        let judge = |seen: &Seen| match &seen.leader {
-            None => Try(create.clone()),
-            Some(kv) if kv.lease == Some(lease) && kv.value == me => Done,
-            Some(_) => Refuse(Refused::Compare),
+    /// A look reads the `sync` key beside the leader key.
+    pub(super) async fn acquire_leader(
+        &self,
+        lease: LeaseId,
+        sync: SyncGuard,
+        deadline: Instant,
+    ) -> Result<(), Refused> {
+        let (key, sync_key, me) =
+            (self.layout.key("leader"), self.layout.key("sync"), self.layout.me().as_str().as_bytes());
+        let free = Txn::new().if_created(&key, 0);
+        let judged_by = match sync {
+            SyncGuard::Unguarded => None,
+            SyncGuard::At(revision) => Some(revision.unwrap_or(0)),
         };
-        self.settle(&key, Some(create.clone()), judge, deadline).await
+        let guarded = match judged_by {
+            Some(revision) => free.if_modified(&sync_key, revision),
+            None => free,
+        };
+        let create = guarded.put(&key, me, Some(lease));
+        let judge = |seen: &Seen| match &seen.leader {
+            Some(kv) if kv.lease == Some(lease) && kv.value == me => Done,
+            None if judged_by.is_none_or(|revision| revision == seen.mod_revision()) => Try(create.clone()),
+            Some(_) | None => Refuse(Refused::Compare),
+        };
+        self.settle(&sync_key, Some(create.clone()), judge, deadline).await
+    }
+
+    /// Two guards: our lead, and the revision that the new value was made up by. What a look finds is ours only if nobody
+    /// else can have written it: the key names the leader that wrote it.
+    async fn write_sync(&self, lease: LeaseId, write: &SyncWrite, deadline: Instant) -> Result<(), Refused> {
+        let (key, leader) = (self.layout.key("sync"), self.layout.key("leader"));
+        let value = codec::encode_sync(Some(&write.leader), write.quorum, &write.standbys);
+        let expected = write.seen.unwrap_or(0);
+        let put = Txn::new().if_lease(&leader, lease).if_modified(&key, expected).put(&key, &value, None);
+        let judge = |seen: &Seen| match seen.value() {
+            _ if !seen.leader_on(lease) => Refuse(Refused::Compare),
+            Some(there) if seen.unsure && there == value && seen.mod_revision() > expected => Done,
+            _ if seen.mod_revision() == expected => Try(put.clone()),
+            _ => Refuse(Refused::Compare),
+        };
+        self.settle(&key, Some(put.clone()), judge, deadline).await
+    }
+
+    async fn drop_sync(&self, lease: LeaseId, expected: i64, deadline: Instant) -> Result<(), Refused> {
+        let (key, leader) = (self.layout.key("sync"), self.layout.key("leader"));
+        let delete = Txn::new().if_lease(&leader, lease).if_modified(&key, expected).delete(&key);
+        let judge = |seen: &Seen| match seen.mod_revision() {
+            _ if !seen.leader_on(lease) => Refuse(Refused::Compare),
+            0 if seen.unsure => Done,
+            revision if revision == expected => Try(delete.clone()),
+            _ => Refuse(Refused::Compare),
+        };
+        self.settle(&key, Some(delete.clone()), judge, deadline).await
     }
 
     /// Guarded by the key's creation too: a late copy of this request must not remove a lock that was taken again
@@ -103,6 +147,8 @@ impl Etcd3 {
                 self.reserve_timeline(lease, timeline, seen, deadline).await
             }
             DcsWrite::Config(text) => self.put_missing_config(lease, text.as_bytes(), deadline).await,
+            DcsWrite::Sync(write) => self.write_sync(lease, &write, deadline).await,
+            DcsWrite::DropSync { seen } => self.drop_sync(lease, seen, deadline).await,
             DcsWrite::Failsafe(members) => {
                 self.put_as_leader(lease, "failsafe", &codec::encode_failsafe(&members), deadline).await
             }

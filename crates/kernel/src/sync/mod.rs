@@ -22,7 +22,9 @@
 //! `tests/sync_planner.rs` can prove them over every state), then [`view`](SyncView), [`ready`](ReadyMemory),
 //! [`eligible()`], [`next_step`], [`before_promotion`], [`may_race`].
 
+pub mod duty;
 mod eligible;
+mod memory;
 mod plan;
 pub mod priority;
 mod promotion;
@@ -35,6 +37,7 @@ mod testing;
 mod view;
 
 pub use eligible::{Eligible, eligible};
+pub use memory::SyncMemory;
 pub use plan::{KeyWrite, SyncStep, Waiting, next_step};
 pub use promotion::before_promotion;
 pub use race::{Ballot, Bar, Count, Peer, RaceRule, is_member, may_race, remember, votes};

@@ -6,7 +6,7 @@ use crate::wishes::Pending;
 use crate::{Lock, Observation};
 use pgherd_types::{
     Cluster, DcsWrite, Instant, LeaseGrant, Now, Operation, OperationEnd, OperationId, PRE_PROMOTE, PeerReport,
-    PostgresState, Refused, Server,
+    PostgresState, Refused, Server, SyncApply, SyncName, SyncWrite,
 };
 use std::sync::Arc;
 
@@ -26,6 +26,7 @@ impl View {
                 answer(&mut self.asked.acquire, now, true);
                 self.dcs_lost_since = None;
                 self.reservation = None;
+                self.sync.refused = false;
                 if matches!(self.pending, Some(Pending::Reinitialize { .. })) {
                     self.pending = None; // the leader's data are not replaced
                 }
@@ -69,12 +70,23 @@ impl View {
             Observation::Written(write) => {
                 self.asked.write_answered(&write, now, true);
                 self.named |= matches!(write, DcsWrite::Member(_));
+                if write.key() == "sync" {
+                    self.sync.in_doubt = None;
+                }
                 if let DcsWrite::ReserveTimeline { timeline, .. } = write {
                     self.reservation = Some(timeline);
                 }
             }
             Observation::WriteRefused(write, why) => {
                 self.asked.write_answered(&write, now, false);
+                match (&write, &why) {
+                    (DcsWrite::Sync(SyncWrite { seen, .. }), Refused::Unreachable(_)) => {
+                        self.sync.in_doubt = Some(*seen);
+                    }
+                    (DcsWrite::DropSync { seen }, Refused::Unreachable(_)) => self.sync.in_doubt = Some(Some(*seen)),
+                    (DcsWrite::Sync(_) | DcsWrite::DropSync { .. }, Refused::Compare) => self.sync.refused = true,
+                    _ => {}
+                }
                 if why == Refused::LeaseGone {
                     self.lease.current = None;
                 }
@@ -85,6 +97,14 @@ impl View {
             Observation::SlotsAligned { round, ok } => {
                 if let Some((_, ask)) = self.asked.slots.as_mut().filter(|(r, _)| *r == round) {
                     ask.answered(now, ok);
+                }
+            }
+            Observation::SyncAligned { round, ok } => {
+                if let Some((_, ask)) = self.asked.sync.as_mut().filter(|(r, _)| *r == round) {
+                    ask.answered(now, ok);
+                    if ok && ask.what == SyncApply::ForceWal {
+                        self.sync.ready.forced();
+                    }
                 }
             }
             Observation::Settings(settings) => {
@@ -161,10 +181,12 @@ impl View {
                 self.known_servers.insert(name.clone(), (endpoint, member.doc.role));
             }
             self.member_seen.insert(name.clone(), now);
+            self.sync.tags.insert(SyncName::from(name), member.doc.tags.clone());
             if !member.doc.tags.nostream {
                 self.slots_wanted.insert(name.slot_name(), now);
             }
         }
+        self.sync.key_read(&cluster.sync, self.sync_mode());
         self.cluster = Seen::At(cluster, read_at);
     }
 
@@ -241,6 +263,7 @@ impl View {
             _ => None,
         };
         let at = state.looked_at;
+        self.sync.looked(state.running(), at);
         self.postgres = Seen::At(state, at);
     }
 

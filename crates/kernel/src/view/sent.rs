@@ -2,6 +2,7 @@
 
 use super::{Memory, Running, View};
 use crate::asked::Ask;
+use crate::sync::duty;
 use crate::{Action, Decision, Reason, wishes};
 use pgherd_types::{DcsWrite, Instant, Now};
 
@@ -34,7 +35,7 @@ impl View {
                 }
             }
             Action::Probe { round, .. } => {
-                self.last_round = *round;
+                self.last_round = self.last_round.max(*round);
                 self.asked.probe = Some(Ask::new(*round, now));
             }
             Action::Write(write) => self.note_write(write, now),
@@ -78,14 +79,19 @@ impl View {
             self.asked.look = Some(now);
         }
         if let Some((round, _)) = &upkeep.failsafe {
-            self.last_round = *round;
+            self.last_round = self.last_round.max(*round);
             self.asked.failsafe = Some(Ask::new(*round, now));
         }
         if wishes::restart_ended(self, now).is_some() {
             self.pending = None; // its end is among the answers
         }
+        if let Some((round, apply)) = &upkeep.sync {
+            self.last_round = self.last_round.max(*round);
+            self.sync.ordered = duty::ordered(apply);
+            self.asked.sync = Some((*round, Ask::new(apply.clone(), now)));
+        }
         if let Some((round, target)) = &upkeep.slots {
-            self.last_round = *round;
+            self.last_round = self.last_round.max(*round);
             self.asked.slots = Some((*round, Ask::new(target.clone(), now)));
         }
     }

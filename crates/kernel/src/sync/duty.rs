@@ -1,0 +1,103 @@
+//! When the planner is asked, and what the agent owes by its answer.
+//!
+//! One step at a time: while a write of the key has no answer, or a change of names is not in force, nothing else is
+//! planned; and nothing before a reading and a look show what the last step did.
+
+use super::{SyncStep, before_promotion, next_step};
+use crate::View;
+use pgherd_types::{Cluster, DcsWrite, Instant, RunningServer, StandbyNames, SyncApply, SyncMode, SyncName, SyncWrite};
+use std::time::Duration;
+
+/// In a synchronous mode a primary is looked at so often.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long one step may take PostgreSQL.
+pub const STEP_PATIENCE: Duration = Duration::from_secs(15);
+
+/// The step that is due now; `None`: wait for facts.
+pub fn due(view: &View, now: Instant) -> Option<SyncStep> {
+    let (cluster, running) = (view.cluster.get()?, view.postgres.get()?.running()?);
+    let standby_leader = running.in_recovery && view.settings.standby_cluster.is_some();
+    if !view.leads(now) || view.operation.is_some() || view.dcs_lost_since.is_some() || standby_leader {
+        return None;
+    }
+    if key_pending(view, now) || names_pending(view, now) {
+        return None;
+    }
+    if let Some(names) = &view.sync.ordered {
+        return Some(SyncStep::SetNames(names.clone()));
+    }
+    let planned = view.sync_view(now)?;
+    let step = if running.in_recovery { before_promotion(&planned) } else { next_step(&planned) };
+    Some(unless_idle(step, cluster, running))
+}
+
+/// Without a synchronous mode, before and now, there is nothing to give back.
+fn unless_idle(step: SyncStep, cluster: &Cluster, running: &RunningServer) -> SyncStep {
+    let idle = step == SyncStep::SetUserNames && !running.sync.managed && cluster.sync.revision().is_none();
+    if idle { SyncStep::Nothing } else { step }
+}
+
+fn key_pending(view: &View, now: Instant) -> bool {
+    let Some(ask) = view.asked.writes.get("sync") else { return false };
+    let patience = view.settings.retry_timeout;
+    ask.pending(now, patience) || ask.answer.is_some_and(|(at, _)| view.cluster.when().is_none_or(|read| read < at))
+}
+
+fn names_pending(view: &View, now: Instant) -> bool {
+    let Some((_, ask)) = &view.asked.sync else { return false };
+    ask.pending(now, STEP_PATIENCE)
+        || ask.answer.is_some_and(|(at, _)| view.postgres.when().is_none_or(|look| look < at))
+}
+
+/// The write that a step asks for.
+pub fn write_of(step: &SyncStep) -> Option<DcsWrite> {
+    match step {
+        SyncStep::WriteKey(write) => Some(DcsWrite::Sync(SyncWrite {
+            leader: write.leader.clone(),
+            quorum: write.quorum,
+            standbys: write.standbys.clone(),
+            seen: write.seen,
+        })),
+        SyncStep::DeleteKey { seen } => Some(DcsWrite::DropSync { seen: *seen }),
+        SyncStep::Nothing | SyncStep::SetNames(_) | SyncStep::SetUserNames | SyncStep::ForceWal | SyncStep::Wait(_) => {
+            None
+        }
+    }
+}
+
+/// What it asks of PostgreSQL.
+pub fn order_of(step: &SyncStep) -> Option<SyncApply> {
+    match step {
+        SyncStep::SetNames(names) => Some(SyncApply::Names(names.clone())),
+        SyncStep::SetUserNames => Some(SyncApply::UserNames),
+        SyncStep::ForceWal => Some(SyncApply::ForceWal),
+        SyncStep::Nothing | SyncStep::WriteKey(_) | SyncStep::DeleteKey { .. } | SyncStep::Wait(_) => None,
+    }
+}
+
+/// The names that PostgreSQL shall show before anything else is done.
+pub fn ordered(apply: &SyncApply) -> Option<StandbyNames> {
+    match apply {
+        SyncApply::Names(names) => Some(names.clone()),
+        SyncApply::UserNames | SyncApply::ForceWal => None,
+    }
+}
+
+/// A standby that is about to stop is to be no synchronous one any more (spec/sync-and-quorum.md 10).
+pub fn gives_up(view: &View) -> bool {
+    let restarts = matches!(view.pending, Some(crate::wishes::Pending::Restart { failed: None, .. }));
+    let replaced = matches!(view.pending, Some(crate::wishes::Pending::Reinitialize { .. }));
+    view.sync_mode() != SyncMode::Off && (view.shutdown.is_some() || restarts || replaced)
+}
+
+/// Until when it waits to be let go, at most: while the present leader's key still lists it.
+pub fn waits_to_be_let_go(view: &View, since: Instant, now: Instant) -> Option<Instant> {
+    let cluster = view.cluster.get()?;
+    let running = view.postgres.get()?.running()?;
+    let leader = cluster.leader.as_ref().filter(|leader| leader.name != view.me.name)?;
+    let key = cluster.sync.active().filter(|key| key.leader.as_ref() == Some(&leader.name))?;
+    let listed = key.standbys.contains(&SyncName::from(&view.me.name));
+    let until = since + 2 * view.settings.loop_wait;
+    let waits = gives_up(view) && listed && running.in_recovery && view.dcs_lost_since.is_none() && now < until;
+    waits.then_some(until)
+}
