@@ -2,7 +2,7 @@
 //! nobody could take over (spec/ha.md 9.4).
 
 use crate::decide::Verdict;
-use crate::rules::probe_once;
+use crate::rules::{ballot, probe_once};
 use crate::{Reason, View};
 use pgherd_types::{
     Cluster, FailoverKey, Instant, Lsn, MemberName, PeerAnswer, PeerReport, PeerSaid, PeerToAsk, Timeline,
@@ -19,6 +19,8 @@ const PATIENCE_MS: u64 = 2000;
 pub struct Wanted<'a> {
     /// Only this member will do.
     pub only: Option<&'a MemberName>,
+    /// It need not be synchronous: an operator answers for it.
+    pub anybody: bool,
     /// It must have received this much.
     pub at_least: Option<Lsn>,
     /// Without `at_least`: where the leader is, for the lag rule.
@@ -30,7 +32,8 @@ pub struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     /// Whoever a manual request allows.
     pub fn by(key: Option<&'a FailoverKey>, leader_at: Lsn, asked_after: Instant) -> Self {
-        Self { only: key.and_then(|key| key.candidate.as_ref()), at_least: None, leader_at, asked_after }
+        let anybody = key.is_some_and(|key| key.leader.is_none());
+        Self { only: key.and_then(|key| key.candidate.as_ref()), anybody, at_least: None, leader_at, asked_after }
     }
 }
 
@@ -67,7 +70,14 @@ pub fn find(view: &View, cluster: &Cluster, wanted: &Wanted<'_>, now: Instant) -
             Some(why) => limited.push(format!("Member {} {why}", peer.name)),
         }
     }
-    if able.is_empty() { Found::Nobody(limited.join("; ")) } else { Found::Able(able) }
+    let needed = ballot::votes_needed(view, cluster).filter(|_| wanted.only.is_none());
+    match needed {
+        _ if able.is_empty() => Found::Nobody(limited.join("; ")),
+        Some(needed) if able.len() <= needed as usize => {
+            Found::Nobody(format!("Quorum requirement {needed} can not be reached"))
+        }
+        _ => Found::Able(able),
+    }
 }
 
 fn answers(reports: &[PeerReport], asked: &[PeerToAsk]) -> bool {
@@ -77,7 +87,10 @@ fn answers(reports: &[PeerReport], asked: &[PeerToAsk]) -> bool {
 /// Every member but this one that has an API and may lead.
 fn members(view: &View, cluster: &Cluster, wanted: &Wanted<'_>) -> Vec<PeerToAsk> {
     let others = cluster.members.values().filter(|member| member.name != view.me.name);
-    let allowed = others.filter(|member| wanted.only.is_none_or(|only| *only == member.name));
+    let synchronous = |name: &MemberName| wanted.anybody || ballot::may_succeed(view, cluster, name);
+    let allowed = others
+        .filter(|member| wanted.only.is_none_or(|only| *only == member.name))
+        .filter(|member| synchronous(&member.name));
     let ask = |member: &pgherd_types::Member| {
         let api_url = member.doc.api_url.clone().filter(|_| member.doc.tags.may_lead())?;
         Some(PeerToAsk { name: member.name.clone(), api_url, patience_ms: PATIENCE_MS })

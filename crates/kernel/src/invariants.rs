@@ -40,6 +40,11 @@ pub fn check(view: &View, decision: &Decision, now: Now) -> Result<(), Breach> {
         if operation.needs_lock() && view.settings.standby_cluster.is_some() {
             return breach("S2", "becoming writable in a standby cluster");
         }
+        let written_by = view.cluster.get().and_then(|c| c.sync.active()).and_then(|key| key.leader.as_ref());
+        let synchronous = view.sync_mode() != pgherd_types::SyncMode::Off;
+        if matches!(operation, Operation::Promote { .. }) && synchronous && written_by != Some(&view.me.name) {
+            return breach("S5", "promoting before the sync key names this node");
+        }
         if let Operation::Promote { timeline } = operation {
             let mine = view.postgres.get().and_then(|p| p.running()).and_then(|r| r.timeline);
             if view.reservation != Some(*timeline) || mine.is_some_and(|mine| *timeline <= mine) {

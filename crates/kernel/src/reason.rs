@@ -1,6 +1,7 @@
 //! Why a decision was made: what is logged, shown by REST and explained. Texts that Patroni's users know are kept
 //! (spec/ha.md); the others say what is wrong and what helps.
 
+use crate::sync::Bar;
 use crate::view::Diverged;
 use pgherd_types::{Lsn, MemberName, SystemId, Timeline};
 use std::fmt;
@@ -76,6 +77,11 @@ pub enum Reason {
     FailsafePromised { to: MemberName },
     NotInFailsafeTopology,
     MayHavePromised,
+    NotSynchronous { bar: Bar, members: Vec<MemberName> },
+    QuorumNotReached { votes: i64, needed: i64, missing: Vec<MemberName> },
+    PreparingSynchronous { step: &'static str },
+    PostponingPromotion,
+    AwaitingSyncRelease,
     LagTooLarge { lag_bytes: u64, limit_bytes: u64 },
     Acquiring,
     AcquireRefused,
@@ -262,6 +268,31 @@ impl fmt::Display for Reason {
                 f,
                 "following a different leader because i am not the healthiest node: {peer} has equally tolerable WAL position and priority {theirs}, while this node has priority {ours}"
             ),
+            Self::NotSynchronous { bar: Bar::NotListed, members } => write!(
+                f,
+                "not healthy enough for leader race: I am not in the sync key; one of {} has to come back",
+                list(members)
+            ),
+            Self::NotSynchronous { bar: Bar::NotInLastKey, members } => write!(
+                f,
+                "not healthy enough for leader race: the sync key is gone, and I was not in it; one of {} has to come back",
+                list(members)
+            ),
+            Self::NotSynchronous { bar: Bar::KeyUnreadable, members } => write!(
+                f,
+                "not healthy enough for leader race: the sync key cannot be read. Mend it, or remove it if nothing is to be lost by that; members of the last one that could be: {}",
+                list(members)
+            ),
+            Self::QuorumNotReached { votes, needed, missing } => write!(
+                f,
+                "not healthy enough for leader race: {votes} of {needed} votes; no answer from {}",
+                list(missing)
+            ),
+            Self::PreparingSynchronous { step } => write!(f, "preparing synchronous replication before the promotion: {step}"),
+            Self::PostponingPromotion => f.write_str(
+                "Postponing promotion because synchronous replication state was updated by somebody else",
+            ),
+            Self::AwaitingSyncRelease => f.write_str("Waiting for primary to release us from synchronous standby"),
             Self::LagTooLarge { lag_bytes, limit_bytes } => {
                 write!(f, "My wal position exceeds maximum replication lag: {lag_bytes} bytes, maximum_lag_on_failover is {limit_bytes}")
             }
@@ -317,4 +348,9 @@ impl fmt::Display for Reason {
             Self::ShuttingDown { step } => write!(f, "shutting down: {step}"),
         }
     }
+}
+
+fn list(names: &[MemberName]) -> String {
+    let names: Vec<&str> = names.iter().map(MemberName::as_str).collect();
+    if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
 }

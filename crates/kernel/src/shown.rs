@@ -1,10 +1,11 @@
 //! What this node says of itself: its member key, its role and its state.
 
+use crate::sync::duty;
 use crate::wishes::Pending;
 use crate::{Reason, View, history};
 use pgherd_types::{
     COMPATIBLE_VERSION, Initialize, Instant, MemberDoc, Operation, OperationEnd, PRODUCT_VERSION, Role, RunningServer,
-    Server, ServerPhase,
+    Server, ServerPhase, Tags,
 };
 
 /// Others judge their data by the timeline in the leader's member key and by the `history` key, which does not say whose
@@ -27,7 +28,7 @@ pub(crate) fn member_doc(view: &View, because: &Reason, now: Instant) -> Option<
         role: Some(role(view, now)),
         version: Some(COMPATIBLE_VERSION.to_owned()),
         pgherd: Some(PRODUCT_VERSION.to_owned()),
-        tags: view.me.tags.clone(),
+        tags: shown_tags(view),
         xlog_location: running.and_then(|r| position(r.position())),
         receive_lsn: standby.and_then(|r| position(r.received)),
         replay_lsn: standby.and_then(|r| position(r.replayed)),
@@ -40,6 +41,18 @@ pub(crate) fn member_doc(view: &View, because: &Reason, now: Instant) -> Option<
         checkpoint_pending: checkpoint_pending(view, now),
         trouble: trouble(because),
     })
+}
+
+/// A standby that is about to stop asks not to be counted as a synchronous one.
+fn shown_tags(view: &View) -> Tags {
+    let tags = view.me.tags.clone();
+    if !duty::gives_up(view) {
+        return tags;
+    }
+    let mut shown: Vec<_> =
+        tags.shown.iter().filter(|(name, _)| !["nosync", "sync_priority"].contains(&name.as_str())).cloned().collect();
+    shown.extend([("nosync".to_owned(), "true".to_owned()), ("sync_priority".to_owned(), "0".to_owned())]);
+    Tags { nosync: true, sync_priority: Some(0), shown, ..tags }
 }
 
 /// The control file of a new primary still shows the old timeline: pg_rewind would compare the wrong one.

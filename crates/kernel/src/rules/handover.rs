@@ -113,8 +113,9 @@ pub fn stopped(view: &View, cluster: &Cluster, control: &ControlData, handover: 
     let stopped_at = view.ended.as_ref().map_or(now, |ended| ended.at);
     let only = handover.request.as_ref().and_then(|key| key.candidate.as_ref());
     let asked_after = stopped_at.max(now.minus(ASK_AGAIN));
-    let wanted =
-        Wanted { only, at_least: Some(control.checkpoint_lsn), leader_at: control.checkpoint_lsn, asked_after };
+    let anybody = handover.request.as_ref().is_some_and(|key| key.leader.is_none());
+    let (at_least, leader_at) = (Some(control.checkpoint_lsn), control.checkpoint_lsn);
+    let wanted = Wanted { only, anybody, at_least, leader_at, asked_after };
     let because = Reason::HandingOver { action: handover.action };
     let status = StatusKey { optime: control.checkpoint_lsn, ..cluster.status.clone() };
     let stale_answers = view.peers.as_ref().filter(|round| round.asked_at >= stopped_at);

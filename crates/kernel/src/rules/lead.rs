@@ -2,8 +2,10 @@
 
 use crate::decide::Verdict;
 use crate::rules::{acquire_once, failed, handover, release_once, standby_cluster, start_unless_failing, write_once};
+use crate::sync::{SyncStep, duty};
 use crate::{Lock, Reason, View};
 use pgherd_types::{Cluster, DcsWrite, Initialize, Instant, Now, Operation, RunningServer, StopMode, Timeline};
+use std::time::Duration;
 
 /// How often a promotion may fail before another node is given the chance.
 const PROMOTIONS_MAX: u32 = 3;
@@ -63,7 +65,27 @@ pub fn elected(view: &View, cluster: &Cluster, running: &RunningServer, now: Ins
         let why = crate::shown::last_failure(view).unwrap_or_default().to_owned();
         return release_once(view, now, None, Reason::StartFailedReleasing { why });
     }
+    if let Some(verdict) = synchronous_first(view, now) {
+        return verdict;
+    }
     start_unless_failing(view, now, promote, Reason::PromotedByLock { timeline })
+}
+
+/// In a synchronous mode PostgreSQL waits for the right standbys and the key names this node before it is a primary. A key
+/// that is not as the race was judged by: the race is judged again.
+fn synchronous_first(view: &View, now: Instant) -> Option<Verdict> {
+    if view.sync.refused {
+        return Some(release_once(view, now, None, Reason::PostponingPromotion));
+    }
+    let step = match duty::due(view, now) {
+        Some(SyncStep::Nothing) => return None,
+        Some(SyncStep::WriteKey(_) | SyncStep::DeleteKey { .. }) => "writing the sync key",
+        Some(SyncStep::SetNames(_) | SyncStep::SetUserNames | SyncStep::ForceWal) => {
+            "setting synchronous_standby_names"
+        }
+        Some(SyncStep::Wait(_)) | None => "waiting for the last step",
+    };
+    Some(Verdict::hold_until(Reason::PreparingSynchronous { step }, now + Duration::from_secs(1)))
 }
 
 /// The key was removed while our lease lives: take it back before anybody else does.

@@ -1,5 +1,6 @@
 //! One file a situation; each is a pure function from the view to a verdict.
 
+pub mod ballot;
 pub mod bootstrap;
 pub mod busy;
 pub mod dcs_unreachable;

@@ -2,7 +2,8 @@
 
 use crate::decide::Verdict;
 use crate::eligibility::{Rank, counts, rank};
-use crate::rules::{acquire_once, probe_once, standby_cluster};
+use crate::rules::{acquire_once, ballot, probe_once, standby_cluster};
+use crate::view::PeerRound;
 use crate::{Reason, View};
 use pgherd_types::{
     Cluster, FailoverKey, Initialize, Instant, MemberName, Now, PeerAnswer, PeerReport, PeerToAsk, RunningServer,
@@ -44,17 +45,23 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, at: Now) ->
     if named && manual.is_some_and(|key| key.leader.is_none()) {
         return acquire_once(view, now, Reason::Acquiring); // a failover to this node: an operator answers for it
     }
+    let ballot = match ballot::rule(view, cluster, manual) {
+        Ok(ballot) => ballot,
+        Err(because) => return Verdict::hold_until(because, now + ANSWERS_LAST),
+    };
     if let Some(until) = backoff(view, running, lost_at, now) {
         return Verdict::hold_until(Reason::WalStillArrives { me: view.me.name.clone() }, until);
     }
-    if let Some(because) = behind(view, cluster, running) {
+    if let Some(because) = behind(view, cluster, running, ballot.is_some()) {
         return Verdict::hold_until(because, now + ANSWERS_LAST);
     }
-    if peers_to_ask(view, cluster).is_empty() {
-        return acquire_once(view, now, Reason::Acquiring);
-    }
     let answers = view.peers.as_ref().filter(|p| p.asked_at >= lost_at && now < p.asked_at + probe_lasts());
-    let Some(answers) = answers else { return probe(view, cluster, now) };
+    let nobody = PeerRound { asked_at: now, reports: Vec::new() };
+    let answers = match answers {
+        _ if peers_to_ask(view, cluster).is_empty() => &nobody,
+        Some(answers) => answers,
+        None => return probe(view, cluster, now),
+    };
     let stale_before = if now < lost_at + FRESHNESS_PATIENCE { lost_at } else { Instant::default() };
     let open_at = lost_at + view.settings.ttl;
     if let Some(because) = manual.filter(|_| now < open_at).and_then(|key| somebody_else(view, key, &answers.reports)) {
@@ -66,7 +73,11 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, at: Now) ->
         let because = Reason::CandidateGoesFirst { candidate: other.clone() };
         return Verdict::hold_until(because, (answers.asked_at + probe_lasts()).min(until));
     }
-    match rank(view, running, &answers.reports, stale_before) {
+    let place = match &ballot {
+        None => rank(view, running, &answers.reports, stale_before),
+        Some(ballot) => ballot::rank(view, running, ballot, &answers.reports, (lost_at, stale_before)),
+    };
+    match place {
         Rank::First => acquire_once(view, now, Reason::Acquiring),
         // the candidate of a switchover comes before its equals, and not before those who have more: its leader may have
         // died before it could hand over
@@ -150,8 +161,9 @@ fn backoff(view: &View, running: &RunningServer, lost_at: Instant, now: Instant)
 }
 
 /// Too far behind to lead.
-fn behind(view: &View, cluster: &Cluster, running: &RunningServer) -> Option<Reason> {
-    if let Some(lag) = lag_too_large(view, cluster, running) {
+/// A synchronous standby has every commit, however much else it lacks.
+fn behind(view: &View, cluster: &Cluster, running: &RunningServer, synchronous: bool) -> Option<Reason> {
+    if let Some(lag) = lag_too_large(view, cluster, running).filter(|_| !synchronous) {
         return Some(lag);
     }
     let rows = cluster.history.as_ref().filter(|_| view.checks_timeline())?;

@@ -3,6 +3,7 @@
 use crate::decide::Verdict;
 use crate::rules::bootstrap::source;
 use crate::rules::start_unless_failing;
+use crate::sync::duty;
 use crate::view::Memory;
 use crate::wishes::{self, Pending};
 use crate::{Reason, View};
@@ -10,6 +11,9 @@ use pgherd_types::{Cluster, Instant, Operation, ScheduledRestart, Server, StopMo
 
 /// Stop PostgreSQL; what starts it again is the rule for a server that is down.
 pub fn restart(view: &View, now: Instant) -> Verdict {
+    if let Some(verdict) = let_go_first(view, now) {
+        return verdict;
+    }
     Verdict::start(view, now, Operation::Stop { mode: StopMode::Fast }, Reason::Restarting)
 }
 
@@ -24,6 +28,16 @@ pub fn scheduled(view: &View, restart: &ScheduledRestart, now: Instant) -> Verdi
     }
 }
 
+/// A synchronous standby is let go before it stops, so that no commit waits for it.
+fn let_go_first(view: &View, now: Instant) -> Option<Verdict> {
+    let since = match &view.pending {
+        Some(Pending::Restart { at, .. } | Pending::Reinitialize { at, .. }) => *at,
+        None => return None,
+    };
+    let until = duty::waits_to_be_let_go(view, since, now)?;
+    Some(Verdict::hold_until(Reason::AwaitingSyncRelease, until))
+}
+
 /// Replace the data: stop, then copy.
 pub fn reinitialize(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
     let Some(Pending::Reinitialize { from_leader, .. }) = &view.pending else {
@@ -31,6 +45,9 @@ pub fn reinitialize(view: &View, cluster: &Cluster, now: Instant) -> Verdict {
     };
     if view.leads(now) || view.key_is_ours() {
         return Verdict::hold(Reason::LeaderIsNotReinitialized);
+    }
+    if let Some(verdict) = let_go_first(view, now) {
+        return verdict;
     }
     if view.postgres.get().is_none_or(|p| p.server != Server::Stopped) {
         return Verdict::start(view, now, Operation::Stop { mode: StopMode::Immediate }, Reason::Reinitializing);

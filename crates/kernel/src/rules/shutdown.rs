@@ -4,6 +4,7 @@
 use crate::decide::Verdict;
 use crate::rules::release_once;
 use crate::situation::Situation;
+use crate::sync::duty;
 use crate::{Action, Lock, Reason, View};
 use pgherd_types::{DcsWrite, Instant, Operation, Server, StatusKey, StopMode};
 use std::time::Duration;
@@ -25,6 +26,9 @@ pub fn leaving(view: &View, now: Instant) -> Verdict {
         };
     }
     let down = view.postgres.get().is_none_or(|p| p.server == Server::Stopped);
+    if let Some(until) = view.shutdown.and_then(|since| duty::waits_to_be_let_go(view, since, now)) {
+        return Verdict::hold_until(Reason::AwaitingSyncRelease, until);
+    }
     if !down {
         let mode = if failed_to_stop(view) { StopMode::Immediate } else { StopMode::Fast };
         return Verdict::start(
