@@ -119,7 +119,7 @@ fn next_sensible(step: &SyncStep, view: &SyncView) -> Result<(), TestCaseError> 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn every_view_has_a_sensible_next_step(view in any_view()) {
         let chosen = eligible(&view);

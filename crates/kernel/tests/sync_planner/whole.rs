@@ -2,9 +2,11 @@
 //! a key that may be written late, an agent that forgets, primaries that die, also half-way to being one. Whoever the key
 //! lets win always has everything that was acknowledged; and once the world is calm, all gets to rest.
 
-use crate::world::{Event, World};
+use crate::world::{Event, Fault, World};
 use pgherd_types::SyncMode;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 fn event() -> impl Strategy<Value = Event> {
     let who = || 0..World::NODES;
@@ -27,7 +29,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn nothing_acknowledged_is_lost_whatever_happens(events in prop::collection::vec(event(), 1..160)) {
         let mut world = World::new();
@@ -47,15 +49,15 @@ fn a_late_write_does_no_harm_unless_the_planner_is_not_told() {
     events.extend([Event::Follow(1, 100), Event::Follow(2, 100), Event::Perform]);
     events.extend([Event::Disconnect(2), Event::Perform, Event::Write, Event::Follow(1, 100), Event::PerformUnheard]);
     events.extend([Event::Connect(2), Event::Perform, Event::Arrive, Event::Write, Event::Follow(2, 100)]);
-    let lost = |careless| {
+    let lost = |fault| {
         let mut world = World::new();
-        world.careless = careless;
+        world.fault = fault;
         events.iter().for_each(|event| world.happen(event));
         assert!(world.late.is_empty(), "nothing was late");
         world.lost()
     };
-    assert_eq!(lost(false), None);
-    assert!(lost(true).is_some());
+    assert_eq!(lost(Fault::None), None);
+    assert!(lost(Fault::DoubtUntold).is_some());
 }
 
 /// The world is only worth something if primaries do change in it.
@@ -72,4 +74,24 @@ fn members_of_the_key_take_over() {
     world.happen(&Event::Failover { to: 1, reachable: 0b11100 });
     assert_eq!((world.primary, world.lost()), (1, None));
     assert_eq!(world.calm(), Ok(()));
+}
+
+/// The world notices what is done wrong around the planner.
+#[test]
+fn faults_of_the_driver_are_found() {
+    for fault in [Fault::KeyAfterPromotion, Fault::NoNamesAtPromotion, Fault::ProofForEver, Fault::TimelineIgnored] {
+        let mut runner = TestRunner::deterministic();
+        let events = prop::collection::vec(event(), 160);
+        let found = (0..4000).find(|_| {
+            let mut world = World::new();
+            world.fault = fault;
+            let events = events.new_tree(&mut runner).unwrap().current();
+            events.iter().any(|event| {
+                world.happen(event);
+                world.lost().is_some()
+            })
+        });
+        println!("{fault:?}: found by run {found:?}");
+        assert!(found.is_some(), "{fault:?} was not found");
+    }
 }

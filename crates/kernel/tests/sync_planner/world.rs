@@ -48,6 +48,22 @@ struct Node {
     nosync: bool,
 }
 
+/// A planted fault.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Fault {
+    None,
+    /// The planner is not told of writes whose end is unknown.
+    DoubtUntold,
+    /// A new primary writes the key only when it is one.
+    KeyAfterPromotion,
+    /// A new primary waits for nobody at first.
+    NoNamesAtPromotion,
+    /// A proof outlives the change of names (the memory is not told of it).
+    ProofForEver,
+    /// Only positions are compared in a race, not timelines.
+    TimelineIgnored,
+}
+
 pub struct World {
     nodes: Vec<Node>,
     pub primary: usize,
@@ -59,8 +75,9 @@ pub struct World {
     history: BTreeMap<Timeline, Place>,
     /// The key as everybody remembers it.
     last: Option<SyncKey>,
-    /// A planted fault: the planner is not told of writes whose end is unknown.
-    pub careless: bool,
+    pub fault: Fault,
+    /// A winner that lacked a commit.
+    broken: Option<String>,
     pub late: Vec<(Option<i64>, SyncKey)>,
     revision: i64,
 }
@@ -80,7 +97,8 @@ impl World {
             acknowledged: (Timeline(1), 100),
             history: BTreeMap::new(),
             last: None,
-            careless: false,
+            fault: Fault::None,
+            broken: None,
             late: Vec::new(),
             revision: 10,
         };
@@ -174,7 +192,7 @@ impl World {
     }
 
     pub fn perform(&mut self, heard: bool) -> SyncStep {
-        let step = if self.promoted { next_step(&self.view) } else { before_promotion(&self.view) };
+        let step = if self.promoted { next_step(&self.view) } else { self.before_promotion() };
         match step.clone() {
             SyncStep::WriteKey(KeyWrite { leader, quorum, standbys, seen }) => {
                 let key = SyncKey { mod_revision: 0, leader: Some(leader), quorum, standbys };
@@ -182,7 +200,7 @@ impl World {
                     self.put(seen, key);
                 } else {
                     self.late.push((seen, key));
-                    self.view.in_doubt = Some(seen).filter(|_| !self.careless);
+                    self.view.in_doubt = Some(seen).filter(|_| self.fault != Fault::DoubtUntold);
                 }
             }
             SyncStep::DeleteKey { seen } => {
@@ -201,6 +219,14 @@ impl World {
         step
     }
 
+    fn before_promotion(&self) -> SyncStep {
+        match (before_promotion(&self.view), self.fault) {
+            (SyncStep::WriteKey(_), Fault::KeyAfterPromotion) => SyncStep::Nothing,
+            (SyncStep::SetNames(_), Fault::NoNamesAtPromotion) => SyncStep::Nothing,
+            (step, _) => step,
+        }
+    }
+
     fn promote(&mut self) {
         let next = Timeline(u32::try_from(self.history.len()).unwrap() + 2);
         let node = &mut self.nodes[self.primary];
@@ -214,11 +240,12 @@ impl World {
 
     fn fail_over(&mut self, to: usize, reachable: u8) {
         let me = &self.nodes[to];
+        let timeline = |node: &Node| if self.fault == Fault::TimelineIgnored { Timeline(1) } else { node.at.0 };
         let seen = |(at, _): &(usize, &Node)| *at != to && reachable & 1 << at != 0;
         let peer = |(_, node): (usize, &Node)| Peer {
             name: node.name.clone(),
             position: Lsn(node.at.1),
-            timeline: Some(node.at.0),
+            timeline: Some(timeline(node)),
             in_recovery: true,
             limited: false,
         };
@@ -227,8 +254,10 @@ impl World {
             RaceRule::Asynchronous => true,
             RaceRule::Barred(_) => false,
             RaceRule::Ballot(ballot) => {
-                let wins = votes(&ballot, &me.name, (Some(me.at.0), Lsn(me.at.1)), &peers).wins();
-                assert!(!wins || self.has(me, self.acknowledged), "{me:?} wins and lacks {:?}", self.acknowledged);
+                let wins = votes(&ballot, &me.name, (Some(timeline(me)), Lsn(me.at.1)), &peers).wins();
+                if wins && !self.has(me, self.acknowledged) {
+                    self.broken = Some(format!("{me:?} wins and lacks {:?}", self.acknowledged));
+                }
                 wins
             }
         };
@@ -265,7 +294,13 @@ impl World {
         self.view.position = Lsn(self.nodes[self.primary].at.1);
         if self.promoted {
             self.acknowledge(&names);
+            let before = self.view.names.clone().filter(|_| self.fault == Fault::ProofForEver);
             self.view.ready.look(&names, self.view.position, &self.view.rows);
+            if before.is_some() {
+                // whoever streams has everything that was acknowledged before
+                let all = self.view.rows.iter().map(|row| StandbyRow { lsn: Some(self.view.position), ..row.clone() });
+                self.view.ready.look(&names, self.view.position, &all.collect::<Vec<_>>());
+            }
         }
     }
 
@@ -287,6 +322,9 @@ impl World {
     /// Whoever is level with `quorum` others of voters and leader has what was acknowledged: of those, at most `quorum` may
     /// lack it. And a leader of the key can win alone.
     pub fn lost(&self) -> Option<String> {
+        if self.broken.is_some() {
+            return self.broken.clone();
+        }
         let key = self.view.key.active()?;
         let leader = SyncName::from(key.leader.as_ref().unwrap());
         let lacks = |node: &&Node| !self.has(node, self.acknowledged);
