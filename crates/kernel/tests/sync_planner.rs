@@ -14,8 +14,12 @@ use std::collections::BTreeSet;
 mod model;
 #[path = "sync_planner/promotion.rs"]
 mod promotion;
+#[path = "sync_planner/views.rs"]
+mod views;
 #[path = "sync_planner/whole.rs"]
 mod whole;
+#[path = "sync_planner/world.rs"]
+mod world;
 
 use model::Model;
 

@@ -3,7 +3,7 @@
 //! The key counts as it is, whatever the mode: a quorum asks for votes also where mode `on` was requested in the meantime.
 //! A key that cannot be read, or that is gone although one was seen, has not set anybody free: the last one counts.
 
-use pgherd_types::{Lsn, SyncKey, SyncMode, SyncName, SyncSeen};
+use pgherd_types::{Lsn, SyncKey, SyncMode, SyncName, SyncSeen, Timeline};
 
 /// The rule of the race for one node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,6 +83,9 @@ pub struct Peer {
     pub name: SyncName,
     /// Its position in a race; zero when unknown.
     pub position: Lsn,
+    /// The timeline of that position: it comes first in every comparison, since a longer log on an older one holds less. A
+    /// peer that does not know has no vote.
+    pub timeline: Option<Timeline>,
     /// Its PostgreSQL is in recovery.
     pub in_recovery: bool,
     /// It could not lead (`nofailover`, watchdog): neither votes nor is in the way.
@@ -109,18 +112,23 @@ impl Count {
     }
 }
 
-/// Counts the answers for `me` at `position`. A peer that did not answer is not in `peers`; one that is out of recovery
+/// Counts the answers for `me` at `position` of `timeline`. A peer that did not answer is not in `peers`; one that is out of recovery
 /// ends the race elsewhere.
-pub fn votes(ballot: &Ballot, me: &SyncName, position: Lsn, peers: &[Peer]) -> Count {
+pub fn votes(ballot: &Ballot, me: &SyncName, (timeline, position): (Option<Timeline>, Lsn), peers: &[Peer]) -> Count {
     let key = &ballot.key;
+    let ahead = |peer: &Peer| match peer.timeline {
+        Some(_) => (peer.timeline, peer.position) > (timeline, position),
+        None => peer.position > position,
+    };
     let counts = |peer: &&Peer| peer.name != *me && !peer.limited && !peer.position.is_zero();
     let peers = || peers.iter().filter(counts);
-    let level = peers().filter(|peer| peer.in_recovery && peer.position <= position && is_member(key, &peer.name));
+    let votes = |peer: &&Peer| peer.in_recovery && peer.timeline.is_some() && !ahead(peer);
+    let level = peers().filter(votes).filter(|peer| is_member(key, &peer.name));
     // by name: a peer that is listed twice has one vote
     let votes = level.map(|peer| &peer.name).collect::<std::collections::BTreeSet<_>>().len();
     let in_the_way = |peer: &&Peer| {
         let asked = !ballot.members_only || is_member(key, &peer.name);
-        asked && peer.position > position && !is_leader(key, &peer.name)
+        asked && ahead(peer) && !is_leader(key, &peer.name)
     };
     Count {
         votes: i64::try_from(votes).unwrap_or(i64::MAX) - i64::from(!is_member(key, me)),

@@ -38,7 +38,7 @@ pub fn row(name: &str, lsn: u64, sync_state: SyncState) -> StandbyRow {
 /// The view with these members streaming.
 pub fn streaming(mut view: SyncView, rows: &[StandbyRow]) -> SyncView {
     for row in rows {
-        view.members.entry(row.name.clone()).or_insert_with(SyncMember::default);
+        view.members.entry(row.name.clone()).or_default();
     }
     view.rows = rows.to_vec();
     view

@@ -70,7 +70,11 @@ fn the_last_key_is_remembered_until_the_mode_is_off() {
 }
 
 fn peer(name: &str, position: u64) -> Peer {
-    Peer { name: name.into(), position: Lsn(position), in_recovery: true, limited: false }
+    Peer { name: name.into(), position: Lsn(position), timeline: Some(Timeline(2)), in_recovery: true, limited: false }
+}
+
+fn on(timeline: u32, peer: Peer) -> Peer {
+    Peer { timeline: Some(Timeline(timeline)), ..peer }
 }
 
 fn ballot(mode: SyncMode, quorum: u32, standbys: &[&str]) -> Ballot {
@@ -94,6 +98,11 @@ fn votes_are_members_who_are_not_ahead() {
         ("b", vec![peer("c", 99), peer("d", 101)], 1, false),
         ("b", vec![peer("c", 99), peer("x", 101)], 1, false),
         ("b", vec![peer("c", 99), peer("a", 101)], 1, true),
+        // the timeline comes first; a peer that does not know its own has no vote but may be in the way
+        ("b", vec![on(1, peer("c", 999))], 1, true),
+        ("b", vec![on(3, peer("c", 1)), peer("d", 99)], 1, false),
+        ("b", vec![Peer { timeline: None, ..peer("c", 99) }], 0, false),
+        ("b", vec![Peer { timeline: None, ..peer("c", 101) }, peer("d", 99)], 1, false),
         // who is not in the key needs one more
         ("x", vec![peer("c", 100)], 0, false),
         ("x", vec![peer("c", 100), peer("d", 100)], 1, true),
@@ -101,7 +110,7 @@ fn votes_are_members_who_are_not_ahead() {
         ("a", vec![], 0, true),
         ("a", vec![peer("c", 101)], 0, false),
     ] {
-        let count = votes(&ballot, &me.into(), Lsn(100), &peers);
+        let count = votes(&ballot, &me.into(), (Some(Timeline(2)), Lsn(100)), &peers);
         assert_eq!((count.votes, count.wins()), (expected, wins), "{me} {peers:?}");
     }
 }
@@ -109,11 +118,11 @@ fn votes_are_members_who_are_not_ahead() {
 #[test]
 fn in_mode_on_members_compare_among_themselves() {
     let on = ballot(SyncMode::On, 0, &["b", "c"]);
-    assert!(votes(&on, &"b".into(), Lsn(100), &[]).wins());
-    assert!(votes(&on, &"b".into(), Lsn(100), &[peer("x", 101), peer("a", 101)]).wins());
-    assert!(!votes(&on, &"b".into(), Lsn(100), &[peer("c", 101)]).wins());
+    assert!(votes(&on, &"b".into(), (Some(Timeline(2)), Lsn(100)), &[]).wins());
+    assert!(votes(&on, &"b".into(), (Some(Timeline(2)), Lsn(100)), &[peer("x", 101), peer("a", 101)]).wins());
+    assert!(!votes(&on, &"b".into(), (Some(Timeline(2)), Lsn(100)), &[peer("c", 101)]).wins());
     // the mode was changed, the key was not yet
     let quorum = ballot(SyncMode::On, 1, &["b", "c"]);
-    assert!(!votes(&quorum, &"b".into(), Lsn(100), &[]).wins());
-    assert!(votes(&quorum, &"b".into(), Lsn(100), &[peer("c", 100)]).wins());
+    assert!(!votes(&quorum, &"b".into(), (Some(Timeline(2)), Lsn(100)), &[]).wins());
+    assert!(votes(&quorum, &"b".into(), (Some(Timeline(2)), Lsn(100)), &[peer("c", 100)]).wins());
 }
