@@ -31,4 +31,5 @@ mod shutdown;
 mod standby_cluster;
 mod support;
 mod switchover_api;
+mod sync_replication;
 mod watchdog;
