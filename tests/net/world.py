@@ -28,7 +28,7 @@ ETCD_ADDRESS = f"{NETWORK}.100"
 NOWHERE = "02:00:00:00:00:ff"
 CLONE_NEWNET = 0x40000000
 DYNAMIC = {"ttl": 8, "loop_wait": 2, "retry_timeout": 2, "maximum_lag_on_failover": 1048576,
-           "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": {"wal_keep_size": "256MB"}}}
+           "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": {"wal_keep_size": "256MB", "wal_sender_timeout": "5s"}}}
 
 
 class Failed(Exception):
