@@ -15,6 +15,7 @@ mod failsafe;
 mod garbage;
 mod guard;
 mod handover;
+mod haproxy;
 mod hooks;
 mod node_death;
 mod partition;
