@@ -51,6 +51,9 @@ pub fn check(view: &View, decision: &Decision, now: Now) -> Result<(), Breach> {
     if must_be_fenced && view.may_be_writable() && view.lease.lock(now.mono) == Lock::No && !ends_it(view, decision) {
         return breach("S1", "staying writable without the lock");
     }
+    if matches!(decision.role, Action::Release(_)) && must_be_fenced && view.may_be_writable() {
+        return breach("S1", "giving up the key while commits may be acknowledged");
+    }
     // a proof may have found the key gone before any reading did
     let vanished = matches!(view.lease.lock(now.mono), Lock::Vanished { .. });
     let key_free = vanished || view.cluster.get().is_some_and(|c| c.leader.is_none());

@@ -71,7 +71,7 @@ impl Owed<'_> {
         }
         if due > self.now {
             self.wake(due);
-        } else if !(lock_request || view.released && view.shutdown.is_some()) {
+        } else if !(lock_request || view.released && view.shutdown.is_some() && view.operation.is_none()) {
             self.upkeep.renew = Some(leads || view.key_is_ours());
         }
     }

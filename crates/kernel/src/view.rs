@@ -190,6 +190,8 @@ pub struct View {
     pub watchdog_failed: bool,
     /// When the server went away without being asked to, while it led; the newest last, a few of them.
     pub crashes: Vec<Instant>,
+    /// The server has ended its clients, written its shutdown checkpoint and archives since.
+    pub archiving_since: Option<Instant>,
     /// The server has not answered since.
     pub unresponsive_since: Option<Instant>,
     /// The standby's position last moved then.

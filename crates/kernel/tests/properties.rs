@@ -214,6 +214,7 @@ fn server() -> impl Strategy<Value = Server> {
         1 => Just(Server::Orphaned),
         1 => Just(Server::Starting),
         1 => Just(Server::Stopping),
+        1 => Just(Server::Archiving),
         1 => Just(Server::Unresponsive("why".into())),
         6 => running().prop_map(Server::Running),
     ]

@@ -176,7 +176,12 @@ impl World {
                 self.trace.count("happened:leader key taken");
             }
             (Request::CreateLeader(_), Reply::No) => self.trace.count("happened:acquire refused"),
-            (Request::Release(..), Reply::Yes) => self.trace.count("happened:leader key released"),
+            (Request::Release(..), Reply::Yes) => {
+                self.trace.count("happened:leader key released");
+                if self.nodes[n].pg.proc == crate::postgres::Proc::Archiving {
+                    self.trace.count("happened:leader key released while archiving");
+                }
+            }
             (Request::KeepAlive(_), Reply::NoTtl) => self.trace.count("happened:keepalive of a lost lease"),
             (Request::Write(_, write), Reply::Yes) => {
                 if let DcsWrite::History(rows) = &**write {

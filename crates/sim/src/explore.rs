@@ -113,7 +113,7 @@ pub fn explore_on_all_cores(
 
 /// What must have happened in a run of many seeds, beside every fault: a simulation in which nothing happens proves
 /// nothing.
-const MUST_HAPPEN: [&str; 57] = [
+const MUST_HAPPEN: [&str; 58] = [
     "answer:done",
     "answer:not done",
     "fault:reply lost after effect",
@@ -130,6 +130,7 @@ const MUST_HAPPEN: [&str; 57] = [
     "happened:keepalive of a lost lease",
     "happened:late command dropped",
     "happened:leader key released",
+    "happened:leader key released while archiving",
     "happened:lease lapsed",
     "happened:operation cancelled",
     "happened:pause seen",

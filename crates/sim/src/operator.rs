@@ -156,6 +156,7 @@ impl World {
         let (operation, cancelled) = (op.operation.clone(), op.cancelled);
         let fails = self.mishap(20);
         match operation {
+            Operation::Stop { .. } if cancelled => {}
             _ if cancelled => self.op_ends(n, OperationEnd::Cancelled),
             Operation::Bootstrap | Operation::Clone { .. } | Operation::Restore | Operation::Rewind { .. } if fails => {
                 self.op_ends(n, OperationEnd::Failed("no luck".to_owned()));
@@ -177,6 +178,7 @@ impl World {
                 self.op_ends(n, end);
             }
             Operation::Follow { .. } => self.op_ends(n, OperationEnd::Done),
+            Operation::Stop { .. } if self.nodes[n].pg.proc == Proc::Archiving => {}
             Operation::Stop { .. } => {
                 self.op_ends(n, OperationEnd::Failed("PostgreSQL did not stop in time".to_owned()))
             }
@@ -244,7 +246,10 @@ impl World {
         let operation = op.operation.clone();
         self.trace.count("happened:operation cancelled");
         match operation {
-            Operation::StartPrimary | Operation::StartReplica { .. } | Operation::Promote { .. } => {
+            Operation::StartPrimary
+            | Operation::StartReplica { .. }
+            | Operation::Promote { .. }
+            | Operation::Stop { .. } => {
                 self.pg_stop_immediately(n);
                 let took = self.kill_time() + 200;
                 self.pg_kill(n, took);
@@ -253,7 +258,7 @@ impl World {
                 let inc = self.nodes[n].inc;
                 self.push(self.now + 100, Ev::OpStep { n, inc, id });
             }
-            Operation::Follow { .. } | Operation::Stop { .. } => {}
+            Operation::Follow { .. } => {}
         }
     }
 

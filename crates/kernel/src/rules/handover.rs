@@ -8,9 +8,10 @@ use crate::candidates::{Found, Wanted, find};
 use crate::decide::Verdict;
 use crate::rules::{release_once, write_once};
 use crate::view::Memory;
-use crate::{Reason, View};
+use crate::{Action, Reason, View};
 use pgherd_types::{
-    Cluster, ControlData, DcsWrite, FailoverKey, Instant, Now, Operation, RunningServer, Schedule, StatusKey, StopMode,
+    Cluster, ControlData, DcsWrite, FailoverKey, Instant, MemberName, Now, Operation, RunningServer, Schedule,
+    StatusKey, StopMode,
 };
 use std::time::Duration;
 
@@ -105,29 +106,63 @@ fn clear(view: &View, key: &FailoverKey, why: String, now: Instant) -> Verdict {
     write_once(view, now, DcsWrite::ClearFailover { seen: key.mod_revision }, because)
 }
 
-/// PostgreSQL is down, the lead is being handed over and the key is still ours.
+/// PostgreSQL is down or does no more than archive, the lead is being handed over and the key is still ours.
 pub fn stopped(view: &View, cluster: &Cluster, control: &ControlData, handover: &Handover, now: Instant) -> Verdict {
-    let stopped_at = view.ended.as_ref().map_or(now, |ended| ended.at);
+    let stopped_at = stopped_at(view, now);
     let only = handover.request.as_ref().and_then(|key| key.candidate.as_ref());
-    let asked_after = stopped_at.max(now.minus(ASK_AGAIN));
-    let wanted =
-        Wanted { only, at_least: Some(control.checkpoint_lsn), leader_at: control.checkpoint_lsn, asked_after };
     let because = Reason::HandingOver { action: handover.action };
-    let status = StatusKey { optime: control.checkpoint_lsn, ..cluster.status.clone() };
-    let stale_answers = view.peers.as_ref().filter(|round| round.asked_at >= stopped_at);
-    let seen = stale_answers.map_or(wanted.clone(), |round| Wanted { asked_after: round.asked_at, ..wanted.clone() });
-    match find(view, cluster, &seen, now) {
-        Found::Able(_) => return release_once(view, now, Some(status), because),
-        Found::Asking(step) => return Verdict { because, ..*step },
-        Found::Nobody(why) if now >= stopped_at + SUCCESSOR_PATIENCE => {
-            return give_up(view, cluster, handover, why, now);
-        }
-        Found::Nobody(_) => {}
-    }
-    match find(view, cluster, &wanted, now) {
+    match successor(view, cluster, control, Search { only, since: stopped_at, every: ASK_AGAIN }, now) {
+        Found::Able(_) => release_once(view, now, Some(last_position(cluster, control)), because),
         Found::Asking(step) => Verdict { because, ..*step },
-        Found::Able(_) | Found::Nobody(_) => Verdict::hold_until(because, now + ASK_AGAIN),
+        Found::Nobody(why) if now >= stopped_at + SUCCESSOR_PATIENCE => give_up(view, cluster, handover, why, now),
+        Found::Nobody(_) => Verdict::hold_until(because, now + ASK_AGAIN),
     }
+}
+
+/// Since when nothing can be committed: the shutdown checkpoint was seen while the server archives, or it is down.
+fn stopped_at(view: &View, now: Instant) -> Instant {
+    let down = || view.ended.as_ref().map_or(now, |ended| ended.at);
+    view.archiving_since.unwrap_or_else(down)
+}
+
+/// Who is looked for, and how.
+pub(crate) struct Search<'a> {
+    /// Only this member will do.
+    pub only: Option<&'a MemberName>,
+    /// Answers from before then say nothing.
+    pub since: Instant,
+    /// How often to ask.
+    pub every: Duration,
+}
+
+/// Has somebody received the shutdown checkpoint? Who said so once need not be asked again; the others are.
+pub(crate) fn successor(
+    view: &View,
+    cluster: &Cluster,
+    control: &ControlData,
+    search: Search<'_>,
+    now: Instant,
+) -> Found {
+    let lately = search.since.max(now.minus(search.every));
+    let answered = view.peers.as_ref().map(|round| round.asked_at).filter(|at| *at >= search.since);
+    let wanted = |asked_after| Wanted {
+        only: search.only,
+        at_least: Some(control.checkpoint_lsn),
+        leader_at: control.checkpoint_lsn,
+        asked_after,
+    };
+    match find(view, cluster, &wanted(answered.unwrap_or(lately)), now) {
+        Found::Nobody(why) => match find(view, cluster, &wanted(lately), now) {
+            Found::Asking(step) => Found::Asking(step),
+            Found::Able(_) | Found::Nobody(_) => Found::Nobody(why),
+        },
+        found => found,
+    }
+}
+
+/// The shutdown checkpoint: what the others measure their lag against.
+pub(crate) fn last_position(cluster: &Cluster, control: &ControlData) -> StatusKey {
+    StatusKey { optime: control.checkpoint_lsn, ..cluster.status.clone() }
 }
 
 /// Nobody has everything, or it cannot be told: better the old leader than a successor without the last commits.
@@ -135,17 +170,20 @@ pub(crate) fn give_up(view: &View, cluster: &Cluster, handover: &Handover, why: 
     if let (Some(key), Some(_)) = (cluster.manual(), &handover.request) {
         return clear(view, key, why, now);
     }
-    Verdict {
-        remember: Some(Memory::HandoverOver),
-        ..Verdict::start(view, now, Operation::StartPrimary, Reason::HandoverGivenUp { why })
-    }
+    let because = Reason::HandoverGivenUp { why };
+    let step = match &view.operation {
+        // it still archives, and the lead is not to wait for that
+        Some(running) => Verdict::act(Action::Cancel(running.id), because),
+        None => Verdict::start(view, now, Operation::StartPrimary, because),
+    };
+    Verdict { remember: Some(Memory::HandoverOver), ..step }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide;
     use crate::testing::*;
-    use crate::{Action, decide};
     use pgherd_types::postgres::ControlState;
     use pgherd_types::*;
 

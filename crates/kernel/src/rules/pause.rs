@@ -16,7 +16,7 @@ pub fn paused(view: &View, cluster: &Cluster, postgres: &PostgresState, now: Now
     }
     match &postgres.server {
         Server::Stopped | Server::Orphaned => stopped(view, cluster, control, at),
-        Server::Starting | Server::Stopping | Server::Unresponsive(_) => {
+        Server::Starting | Server::Stopping | Server::Archiving | Server::Unresponsive(_) => {
             Verdict::hold(Reason::Paused { what: "PostgreSQL does not answer", me: view.me.name.clone() })
         }
         Server::Running(running) if running.in_recovery => standby(view, cluster, running, at),

@@ -224,10 +224,14 @@ impl View {
                     self.crashes.drain(..surplus);
                 }
             }
-            Server::Starting | Server::Stopping | Server::Unresponsive(_) => {}
+            Server::Starting | Server::Stopping | Server::Archiving | Server::Unresponsive(_) => {}
         }
         self.unresponsive_since = match state.server {
             Server::Unresponsive(_) => self.unresponsive_since.or(Some(state.looked_at)),
+            _ => None,
+        };
+        self.archiving_since = match state.server {
+            Server::Archiving => self.archiving_since.or(Some(state.looked_at)),
             _ => None,
         };
         let at = state.looked_at;
