@@ -93,7 +93,7 @@ impl World {
         // a bootstrap that could not be registered in time left data that belong to no cluster; they are shown, not removed
         let foreign =
             |agent: &crate::node::Agent| matches!(agent.because, Some(pgherd_kernel::Reason::ForeignData { .. }));
-        if node.agent.as_deref().is_some_and(foreign) && !node.pg.alive() {
+        if node.agent.as_deref().is_some_and(foreign) && !node.pg.writable {
             return None;
         }
         let streams = node.pg.receiver.is_some_and(|r| r.upstream == leader) && node.pg.proc == Proc::Running;
