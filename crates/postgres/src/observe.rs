@@ -1,7 +1,6 @@
 //! One look at the data directory, the processes and the running server.
 
 use crate::accept;
-use crate::archiving::no_client_is_left;
 use crate::conninfo::host_and_port;
 use crate::control_data::{look_at_data_directory, major_version};
 use crate::pending_restart;
@@ -86,7 +85,7 @@ async fn look_at_files(server: &Arc<Postgres>) -> (Alive, DataDirectory, bool) {
         let found = alive(&server.options.data_dir);
         let data = look_at_data_directory(&server.options);
         let archives = matches!((&found, &data), (Alive::Postmaster(postmaster), DataDirectory::Present(control))
-            if control.state == ControlState::ShutDown && no_client_is_left(&server.options, *postmaster));
+            if control.state == ControlState::ShutDown && server.archives(*postmaster));
         (found, data, archives)
     };
     spawn_blocking(look)

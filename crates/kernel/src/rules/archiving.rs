@@ -31,12 +31,12 @@ pub fn archiving(view: &View, running: &Running, now: Instant) -> Option<Verdict
     if view.shutdown.is_some() {
         let because = Reason::ShuttingDown { step: "releasing the leader key while PostgreSQL archives" };
         let search = Search { only: None, since: view.archiving_since?, every: ASK_AGAIN };
-        return Some(match handover::successor(view, cluster, control, search, now) {
+        return Some(match handover::successor(view, cluster, control, &search, now) {
             Found::Able(_) => release_once(view, now, Some(handover::last_position(cluster, control)), because),
             Found::Asking(step) => Verdict { because, ..*step },
             Found::Nobody(_) => {
                 let because = Reason::ShuttingDown { step: "waiting for PostgreSQL to archive" };
-                Verdict::hold_until(because, now + ASK_AGAIN)
+                handover::ask_again(view, cluster, control, &search, because, now)
             }
         });
     }

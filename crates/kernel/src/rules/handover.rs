@@ -111,11 +111,12 @@ pub fn stopped(view: &View, cluster: &Cluster, control: &ControlData, handover: 
     let stopped_at = stopped_at(view, now);
     let only = handover.request.as_ref().and_then(|key| key.candidate.as_ref());
     let because = Reason::HandingOver { action: handover.action };
-    match successor(view, cluster, control, Search { only, since: stopped_at, every: ASK_AGAIN }, now) {
+    let search = Search { only, since: stopped_at, every: ASK_AGAIN };
+    match successor(view, cluster, control, &search, now) {
         Found::Able(_) => release_once(view, now, Some(last_position(cluster, control)), because),
         Found::Asking(step) => Verdict { because, ..*step },
         Found::Nobody(why) if now >= stopped_at + SUCCESSOR_PATIENCE => give_up(view, cluster, handover, why, now),
-        Found::Nobody(_) => Verdict::hold_until(because, now + ASK_AGAIN),
+        Found::Nobody(_) => ask_again(view, cluster, control, &search, because, now),
     }
 }
 
@@ -135,28 +136,40 @@ pub(crate) struct Search<'a> {
     pub every: Duration,
 }
 
-/// Has somebody received the shutdown checkpoint? Who said so once need not be asked again; the others are.
+impl<'a> Search<'a> {
+    fn wanted(&self, control: &ControlData, asked_after: Instant) -> Wanted<'a> {
+        let at = control.checkpoint_lsn;
+        Wanted { only: self.only, at_least: Some(at), leader_at: at, asked_after }
+    }
+    fn lately(&self, now: Instant) -> Instant {
+        self.since.max(now.minus(self.every))
+    }
+}
+
+/// Has somebody received the shutdown checkpoint, by the last answers?
 pub(crate) fn successor(
     view: &View,
     cluster: &Cluster,
     control: &ControlData,
-    search: Search<'_>,
+    search: &Search<'_>,
     now: Instant,
 ) -> Found {
-    let lately = search.since.max(now.minus(search.every));
     let answered = view.peers.as_ref().map(|round| round.asked_at).filter(|at| *at >= search.since);
-    let wanted = |asked_after| Wanted {
-        only: search.only,
-        at_least: Some(control.checkpoint_lsn),
-        leader_at: control.checkpoint_lsn,
-        asked_after,
-    };
-    match find(view, cluster, &wanted(answered.unwrap_or(lately)), now) {
-        Found::Nobody(why) => match find(view, cluster, &wanted(lately), now) {
-            Found::Asking(step) => Found::Asking(step),
-            Found::Able(_) | Found::Nobody(_) => Found::Nobody(why),
-        },
-        found => found,
+    find(view, cluster, &search.wanted(control, answered.unwrap_or(search.lately(now))), now)
+}
+
+/// Nobody had it; perhaps somebody has by now.
+pub(crate) fn ask_again(
+    view: &View,
+    cluster: &Cluster,
+    control: &ControlData,
+    search: &Search<'_>,
+    because: Reason,
+    now: Instant,
+) -> Verdict {
+    match find(view, cluster, &search.wanted(control, search.lately(now)), now) {
+        Found::Asking(step) => Verdict { because, ..*step },
+        Found::Able(_) | Found::Nobody(_) => Verdict::hold_until(because, now + search.every),
     }
 }
 
@@ -255,6 +268,29 @@ mod tests {
         let (view, now) = short().build();
         let later = Now { mono: now.mono + SUCCESSOR_PATIENCE, ..now };
         assert_eq!(name_of(&decide(&view, later).role), "Probe", "once more before giving up");
+    }
+
+    #[test]
+    fn slow_answers_do_not_keep_it_from_giving_up() {
+        let (mut view, now) = handing_over(primary()).with_cluster(|c| c.failover = None).build();
+        let at = |ms| Now { mono: now.mono + Duration::from_millis(ms), ..now };
+        let mut rounds = 0;
+        let given_up = (0..100).find(|second| {
+            let now = at(second * 2000);
+            let decision = decide(&view, now);
+            view.dispatched(&decision, now);
+            let Action::Probe { round, .. } = decision.role else {
+                return name_of(&decision.role) == "Start StartPrimary";
+            };
+            rounds += 1;
+            let silent = |name: &str| PeerReport { name: name.into(), answer: silent() };
+            view.apply(
+                crate::Observation::Peers { round, reports: vec![silent("b"), silent("c")] },
+                at(second * 2000 + 1999),
+            );
+            false
+        });
+        assert!(given_up.is_some_and(|turns| turns <= 6) && rounds > 1, "{given_up:?} after {rounds} rounds");
     }
 
     #[test]
