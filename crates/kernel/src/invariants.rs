@@ -100,5 +100,9 @@ pub fn safe_instead(view: &View, decision: Decision, breach: &Breach) -> Decisio
         ("S1" | "S2", false) if view.may_be_writable() => stop,
         _ => Action::Hold,
     };
-    Decision { role, upkeep: crate::Upkeep { renew: decision.upkeep.renew, ..Default::default() }, ..decision }
+    Decision {
+        role,
+        upkeep: crate::Upkeep { renew: decision.upkeep.renew, new_ttl: decision.upkeep.new_ttl, ..Default::default() },
+        ..decision
+    }
 }

@@ -8,7 +8,7 @@ use crate::rules::handover::Handover;
 use crate::wishes::Pending;
 use crate::{LeaseView, Lock};
 use pgherd_types::{
-    Cluster, FenceOrder, Instant, LeaseGrant, MemberName, Operation, OperationEnd, OperationId, PeerReport,
+    Cluster, FenceOrder, Instant, LeaseGrant, LeaseId, MemberName, Operation, OperationEnd, OperationId, PeerReport,
     PostgresState, ScheduledRestart, Settings, StatusKey, SystemId, Tags, Timeline,
 };
 use std::collections::BTreeMap;
@@ -182,6 +182,8 @@ pub struct View {
     pub scheduled_restart: Option<ScheduledRestart>,
     /// A primary that lost the DCS was promised that this node does not race: who, and when.
     pub promised: Option<(MemberName, Instant)>,
+    /// The time to live before it was made shorter, and the lease that the leader key hung on then.
+    pub ttl_before: Option<(Duration, Option<LeaseId>)>,
     /// The key was given up then, because another node would serve better.
     pub made_way_at: Option<Instant>,
     /// The user's script refused the promotion of this node then.
@@ -251,6 +253,10 @@ impl View {
         leader.is_some_and(|l| {
             l.name == self.me.name && l.lease.is_some() && l.lease == self.lease.current.map(|g| g.lease)
         })
+    }
+    /// For how long a promise to a primary without the DCS is kept.
+    pub fn promise_lasts(&self) -> Duration {
+        self.ttl_before.map_or(self.settings.ttl, |(ttl, _)| ttl.max(self.settings.ttl))
     }
     /// How long a primary may take to start: zero says what to do after a crash, not that nothing may be started.
     pub fn start_timeout(&self) -> Duration {

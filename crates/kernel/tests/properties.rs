@@ -282,7 +282,12 @@ fn fact() -> impl Strategy<Value = Raw> {
 /// The observations that a raw fact stands for, given what was asked for.
 fn observations(raw: Raw, view: &View, now: Now) -> Vec<Observation> {
     let before = |ago: u64| now.mono.minus(Duration::from_millis(ago));
-    let grant = |lease: i64, ago: u64| LeaseGrant { lease: LeaseId(lease), sent_at: before(ago), ttl_ms: 30_000 };
+    let grant = |lease: i64, ago: u64| LeaseGrant {
+        lease: LeaseId(lease),
+        sent_at: before(ago),
+        ttl_ms: 30_000,
+        asked_ttl_ms: None,
+    };
     vec![match raw {
         Raw::Cluster(cluster, ago) => Observation::Cluster { cluster: Arc::new(cluster), read_at: before(ago) },
         Raw::DcsLost(ago) => Observation::DcsLost { since: before(ago) },
@@ -405,12 +410,15 @@ fn decided_well(
         lease: LeaseId(1),
         sent_at: Instant::from_millis(BEGIN_MS - ago),
         ttl_ms: 30_000,
+        asked_ttl_ms: None,
     });
     let mut clock = BEGIN_MS;
     let mut view = View::new(me(tags), settings, recorded, at(clock).mono);
     for (later, raw) in facts {
         clock += later;
         let now = at(clock);
+        // now and then a cluster's time to live is changed
+        view.settings.ttl = std::time::Duration::from_secs(if clock % 7 == 0 { 20 } else { 30 });
         for fact in observations(raw, &view, now) {
             view.apply(fact, now);
         }
@@ -443,7 +451,12 @@ fn asks_again(first: &Decision, second: &Decision) -> bool {
 #[test]
 fn a_node_that_released_the_key_renews_again() {
     let mut view = View::new(me(Tags::default()), Settings::default(), None, at(BEGIN_MS).mono);
-    let grant = |ms: u64| LeaseGrant { lease: LeaseId(1), sent_at: Instant::from_millis(ms), ttl_ms: 30_000 };
+    let grant = |ms: u64| LeaseGrant {
+        lease: LeaseId(1),
+        sent_at: Instant::from_millis(ms),
+        ttl_ms: 30_000,
+        asked_ttl_ms: None,
+    };
     view.apply(Observation::LeaderAcquired(grant(BEGIN_MS)), at(BEGIN_MS));
     view.apply(Observation::LeaderReleased, at(BEGIN_MS + 100));
     let later = at(BEGIN_MS + 20_000);
@@ -464,7 +477,7 @@ fn a_primary_shows_its_timeline_once_history_tells_of_it() {
         new_leader: None,
     };
     let mut view = View::new(me(Tags::default()), Settings::default(), None, at(BEGIN_MS).mono);
-    let lease = LeaseGrant { lease: LeaseId(1), sent_at: at(BEGIN_MS).mono, ttl_ms: 30_000 };
+    let lease = LeaseGrant { lease: LeaseId(1), sent_at: at(BEGIN_MS).mono, ttl_ms: 30_000, asked_ttl_ms: None };
     view.apply(Observation::LeaderAcquired(lease), at(BEGIN_MS));
     view.apply(Observation::Postgres(Arc::new(primary_on_timeline_3(row(300)))), at(BEGIN_MS));
     let mut shown = |history: HistoryRow, ms: u64| {
