@@ -32,6 +32,7 @@ impl World {
     fn op_ends(&mut self, n: usize, end: OperationEnd) {
         let (now, inc) = (self.now, self.nodes[n].inc);
         let Some(op) = self.nodes[n].agent.as_mut().and_then(|a| a.op.take()) else { return };
+        self.nodes[n].recorded_promotion = false;
         self.trace.detail(now, || format!("n{} {} ended: {end:?}", n + 1, op.operation.name()));
         self.trace.count(&format!("operation:{} {}", op.operation.name(), kind(&end)));
         let took = self.rng.range(1, 8);
@@ -128,6 +129,7 @@ impl World {
             return self.op_ends(n, OperationEnd::Failed("no running standby that answers".to_owned()));
         }
         let pid = pg.pid;
+        self.nodes[n].recorded_promotion = true;
         let took = if self.rng.permille(700) { self.rng.range(20, 200) } else { self.rng.range(200, 1500) };
         self.push(self.now + took, Ev::PgPromoted { n, pid, timeline });
     }

@@ -6,6 +6,7 @@ use crate::world::{Ev, World};
 use pgherd_kernel::{Observation, upkeep, wishes};
 use pgherd_types::{ConfigKey, FailoverKey, Instant, MemberName, RequestId, RestartWish, Settings, Wish};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Members being asked for their agreement.
 #[derive(Clone, Debug)]
@@ -14,6 +15,15 @@ pub struct AgreementRound {
     asked_at: Instant,
     awaited: Vec<MemberName>,
     refused: Vec<(MemberName, String)>,
+}
+
+/// What operators have written into the `config` key.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct OperatorsConfig {
+    /// Maintenance mode.
+    pub pause: bool,
+    /// The time to live, if it was ever changed.
+    pub ttl_s: Option<u64>,
 }
 
 impl World {
@@ -63,11 +73,21 @@ impl World {
 
     /// Maintenance mode is switched on or off in the `config` key.
     pub fn set_pause(&mut self, pause: bool) {
+        self.change_config(|config| config.pause = pause);
+    }
+
+    /// An operator changes the `config` key, which holds what this model knows of it. Did that change anything?
+    pub fn change_config(&mut self, change: impl FnOnce(&mut OperatorsConfig)) -> bool {
+        let before = self.config;
+        change(&mut self.config);
+        let OperatorsConfig { pause, ttl_s } = self.config;
+        let ttl = ttl_s.map_or_else(String::new, |ttl| format!(",\"ttl\":{ttl}"));
         self.etcd.write_for_operator(|cluster| {
-            let text = format!("{{\"pause\":{pause}}}");
+            let text = format!("{{\"pause\":{pause}{ttl}}}");
             cluster.config = Some(ConfigKey { mod_revision: cluster.revision + 1, text, valid: true });
         });
         self.etcd_changed();
+        self.config != before
     }
 
     /// What the `config` key says, as far as it matters here, in the very turn in which it was read.
@@ -75,12 +95,18 @@ impl World {
         let now = self.clocks(n);
         let Some(agent) = self.nodes[n].agent.as_mut() else { return };
         let config = agent.view.cluster.get().and_then(|c| c.config.as_ref()).filter(|config| config.valid);
-        let Some(pause) = config.map(|config| config.text.contains("true")) else { return };
+        let Some(text) = config.map(|config| config.text.as_str()) else { return };
+        let pause = text.contains("true");
+        let ttl_s = text.split_once("\"ttl\":").and_then(|(_, rest)| rest.trim_end_matches('}').parse().ok());
+        let ttl = ttl_s.map_or(agent.view.settings.ttl, Duration::from_secs);
+        if (agent.view.settings.pause, agent.view.settings.ttl) == (pause, ttl) {
+            return;
+        }
         if agent.view.settings.pause != pause {
-            let settings = Settings { pause, ..agent.view.settings.clone() };
-            agent.view.apply(Observation::Settings(settings), now);
             self.trace.count(if pause { "happened:pause seen" } else { "happened:resume seen" });
         }
+        let settings = Settings { pause, ttl, ..agent.view.settings.clone() };
+        agent.view.apply(Observation::Settings(settings), now);
     }
 
     /// A primary asks all members whether it may go on.

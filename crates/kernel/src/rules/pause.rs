@@ -19,7 +19,7 @@ pub fn paused(view: &View, cluster: &Cluster, postgres: &PostgresState, now: Now
         Server::Starting | Server::Stopping | Server::Archiving | Server::Unresponsive(_) => {
             Verdict::hold(Reason::Paused { what: "PostgreSQL does not answer", me: view.me.name.clone() })
         }
-        Server::Running(running) if running.in_recovery => standby(view, cluster, running, at),
+        Server::Running(running) if running.in_recovery => standby(view, cluster, running, now),
         Server::Running(running) => primary(view, cluster, control, running, now),
     }
 }
@@ -78,7 +78,8 @@ fn primary(view: &View, cluster: &Cluster, control: &ControlData, running: &Runn
     }
 }
 
-fn standby(view: &View, cluster: &Cluster, running: &RunningServer, now: Instant) -> Verdict {
+fn standby(view: &View, cluster: &Cluster, running: &RunningServer, at: Now) -> Verdict {
+    let now = at.mono;
     let named = cluster.manual().filter(|key| key.schedule.is_none()).and_then(|key| key.candidate.as_ref());
     let wanted = named == Some(&view.me.name) && view.me.tags.may_lead();
     match view.lock(now) {
@@ -86,6 +87,10 @@ fn standby(view: &View, cluster: &Cluster, running: &RunningServer, now: Instant
         Lock::Held { .. } => release_once(view, now, None, Reason::ReleasedBecauseStandby),
         Lock::Vanished { .. } => hold(view, "no action"),
         Lock::No if view.dcs_lost_since.is_some() => Verdict::hold(Reason::DcsNotAccessible),
+        // the leader of a switchover may have died before it could hand over: its candidate must not have less than others
+        Lock::No if cluster.leader.is_none() && wanted && cluster.manual().is_some_and(|key| key.leader.is_some()) => {
+            race::race(view, cluster, running, at)
+        }
         Lock::No if cluster.leader.is_none() && wanted => {
             race::barred(view, cluster, now).unwrap_or_else(|| acquire_once(view, now, Reason::Acquiring))
         }
@@ -116,6 +121,16 @@ mod tests {
     fn asks_for(case: Case, name: &str) -> Case {
         let candidate = Some(name.into());
         case.with_cluster(|c| c.failover = Some(FailoverKey { mod_revision: 3, candidate, ..FailoverKey::default() }))
+    }
+
+    #[test]
+    fn the_candidate_of_a_switchover_without_a_leader_is_compared_with_the_others() {
+        let asked =
+            |case: Case| asks_for(case, "a").with_cluster(|c| c.failover.as_mut().unwrap().leader = Some("b".into()));
+        check(paused(asks_for(replica(), "a").unlocked()), "Acquire", "Acquiring");
+        check(paused(asked(replica()).unlocked()), "Probe", "AskingPeers");
+        let ahead = |case: Case| case.peers(vec![("b", silent()), ("c", answered(2000))]);
+        check(ahead(paused(asked(replica()).unlocked()).with_view(|v| v.leaderless_since = None)), "Hold", "PeerAhead");
     }
 
     #[test]
