@@ -4,6 +4,7 @@
 //! conditions; they do not measure. PostgreSQL's `fsync` is off: processes are ended here, never the machine.
 
 mod agent_death;
+mod archiving;
 mod bootstrap;
 mod callbacks;
 mod cli;

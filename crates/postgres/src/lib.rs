@@ -7,6 +7,7 @@
 
 mod accept;
 mod access_files;
+mod archiving;
 mod aside;
 mod basebackup;
 mod bootstrap;
@@ -72,6 +73,7 @@ mod units;
 mod wal_end;
 mod wal_gap;
 
+pub use archiving::only_archives;
 pub use bootstrap::bootstrap;
 pub use cache_file::cached_dynamic;
 pub use clone::{clone_by_basebackup, clone_from, restore};

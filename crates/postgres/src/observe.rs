@@ -11,7 +11,7 @@ use crate::server::Postgres;
 use crate::sql::SqlError;
 use crate::timeline_files;
 use crate::wal_end;
-use pgherd_types::postgres::{SeenSlot, WalSender};
+use pgherd_types::postgres::{ControlState, SeenSlot, WalSender};
 use pgherd_types::{ControlData, DataDirectory, Lsn, PostgresState, RunningServer, Server, Timeline};
 use serde_json::Value;
 use std::sync::Arc;
@@ -34,8 +34,9 @@ pub struct Look {
 /// Looks once. Never waits longer than the deadlines of `sql.rs`, and never on the calling thread.
 pub async fn observe(server: &Arc<Postgres>) -> Look {
     let now = pgherd_clock::now();
-    let (found, data) = look_at_files(server).await;
+    let (found, data, archives) = look_at_files(server).await;
     let (found, state) = match found {
+        Alive::Postmaster(_) if archives => (found, Server::Archiving),
         Alive::Postmaster(postmaster) => look_at_server(server, postmaster).await,
         other => (other.clone(), without_postmaster(&other)),
     };
@@ -75,15 +76,21 @@ fn with_known_wal_end(server: &Postgres, data: DataDirectory) -> DataDirectory {
     }
 }
 
-async fn look_at_files(server: &Arc<Postgres>) -> (Alive, DataDirectory) {
+/// What is alive, what the directory holds, and whether a server that is being stopped does no more than archive: to be
+/// found out in this order.
+async fn look_at_files(server: &Arc<Postgres>) -> (Alive, DataDirectory, bool) {
     let server = server.clone();
     let look = move || {
         server.state.trim_log(LOG_LIMIT_BYTES);
-        (alive(&server.options.data_dir), look_at_data_directory(&server.options))
+        let found = alive(&server.options.data_dir);
+        let data = look_at_data_directory(&server.options);
+        let archives = matches!((&found, &data), (Alive::Postmaster(postmaster), DataDirectory::Present(control))
+            if control.state == ControlState::ShutDown && server.archives(*postmaster));
+        (found, data, archives)
     };
     spawn_blocking(look)
         .await
-        .unwrap_or_else(|e| (Alive::Nothing, DataDirectory::Unusable(format!("the look failed: {e}"))))
+        .unwrap_or_else(|e| (Alive::Nothing, DataDirectory::Unusable(format!("the look failed: {e}")), false))
 }
 
 async fn processes(server: &Arc<Postgres>) -> Alive {

@@ -169,7 +169,13 @@ fn without_deleted(path: PathBuf) -> PathBuf {
 
 /// Children of a postmaster have a title that begins with `postgres: `.
 fn has_backend_title(pid: i32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"postgres: "))
+    title(pid).is_some_and(|title| title.starts_with("postgres: "))
+}
+
+/// What a process calls itself; `None` once it is dead.
+pub(crate) fn title(pid: i32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
+    Some(String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " "))
 }
 
 struct Stat {

@@ -1,6 +1,7 @@
 //! The server of one data directory: its options, its configuration in force, its state directory. The long
 //! operations are methods of it, each in the file that names it.
 
+use crate::archiving::no_client_is_left;
 use crate::control::OperationControl;
 use crate::error::{OperationError, Outcome, Tried};
 use crate::interrupted;
@@ -9,7 +10,7 @@ use crate::local_options;
 use crate::methods::{self, Way};
 use crate::options::PostgresOptions;
 use crate::parameter_check;
-use crate::process::{Alive, alive};
+use crate::process::{Alive, Postmaster, alive, find_postmaster};
 use crate::server_config::{ServerConfig, UnusableConfig};
 use crate::sql::Session;
 use crate::state_dir::StateDir;
@@ -44,6 +45,8 @@ pub struct Postgres {
     wal_end: Mutex<Option<(ControlData, Option<Lsn>)>>,
     /// The messages of the copy that is being made.
     pub(crate) copying: Mutex<Option<PathBuf>>,
+    /// The postmaster that is known to be past its shutdown checkpoint.
+    archives: Mutex<Option<Postmaster>>,
     /// Parameters as they were wanted and as the server takes them.
     checked: Mutex<Option<(Parameters, Parameters)>>,
 }
@@ -93,6 +96,7 @@ impl Postgres {
             told_of_pause: Mutex::new(None),
             wal_end: Mutex::new(None),
             copying: Mutex::new(None),
+            archives: Mutex::new(None),
             checked: Mutex::new(None),
         };
         server.warn_of_plain_connections();
@@ -205,6 +209,17 @@ impl Postgres {
     /// The next look makes a new connection.
     pub(crate) fn forget_monitoring(&self) {
         drop(self.monitoring.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Is this postmaster, whose control file says `shut down`, past its shutdown checkpoint? Once it is it stays so, whoever
+    /// knocks at its door meanwhile.
+    pub(crate) fn archives(&self, postmaster: Postmaster) -> bool {
+        let mut known = self.archives.lock().unwrap_or_else(PoisonError::into_inner);
+        let archives = *known == Some(postmaster) || no_client_is_left(&self.options, postmaster);
+        if archives {
+            *known = Some(postmaster);
+        }
+        archives && find_postmaster(&self.options.data_dir) == Some(postmaster)
     }
 
     /// The end of the WAL, if it was found for just this control data; `None` when it was not looked for.

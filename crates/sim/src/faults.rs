@@ -59,10 +59,12 @@ pub enum Fault {
     Pause,
     /// The cluster follows another one, for a while.
     StandbyCluster,
+    /// An operator changes the cluster's time to live.
+    TtlChanged,
 }
 
 /// All kinds.
-pub const ALL: [Fault; 25] = [
+pub const ALL: [Fault; 26] = [
     Fault::NodeDeath,
     Fault::AgentDeath,
     Fault::AgentRestart,
@@ -88,6 +90,7 @@ pub const ALL: [Fault; 25] = [
     Fault::Reinitialize,
     Fault::Pause,
     Fault::StandbyCluster,
+    Fault::TtlChanged,
 ];
 
 impl Fault {
@@ -207,7 +210,7 @@ impl World {
                 if self.nodes[n].agent.is_none() {
                     return false;
                 }
-                let longest = lease_view::margin_ms(self.ms(self.setup.settings.ttl)) / 2;
+                let longest = lease_view::margin_ms(self.ttl_shortest()) / 2;
                 self.nodes[n].paused_until = self.now + self.rng.range(longest / 4, longest - 10);
             }
             Fault::SlowOperator => {
@@ -238,9 +241,14 @@ impl World {
                 self.set_standby_cluster(true);
                 self.push(over, end);
             }
+            Fault::TtlChanged => {
+                let times = [self.ttl_shortest(), self.ms(self.setup.settings.ttl), self.ttl_longest()];
+                let ttl_s = times[self.rng.below(3) as usize] / 1000;
+                return self.change_config(|config| config.ttl_s = Some(ttl_s));
+            }
             Fault::KeyRemoved => {
                 let Some(leader) = self.etcd.leader() else { return false };
-                self.nodes[leader].exempt_until = self.now + self.ms(self.setup.settings.ttl);
+                self.nodes[leader].exempt_until = self.now + self.ttl_longest();
                 self.etcd.key_removed_at = Some(self.now);
                 self.etcd.drop_leader();
                 self.etcd_changed();

@@ -7,6 +7,7 @@ use crate::world::{Ev, World};
 use pgherd_kernel::{Observation, upkeep, wishes};
 use pgherd_types::{ConfigKey, FailoverKey, Instant, MemberName, RequestId, RestartWish, Settings, Wish};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Members being asked for their agreement.
 #[derive(Clone, Debug)]
@@ -15,6 +16,17 @@ pub struct AgreementRound {
     asked_at: Instant,
     awaited: Vec<MemberName>,
     refused: Vec<(MemberName, String)>,
+}
+
+/// What operators have written into the `config` key.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct OperatorsConfig {
+    /// Maintenance mode.
+    pub pause: bool,
+    /// The cluster follows another one.
+    pub standby_cluster: bool,
+    /// The time to live, if it was ever changed.
+    pub ttl_s: Option<u64>,
 }
 
 impl World {
@@ -64,21 +76,21 @@ impl World {
 
     /// Maintenance mode is switched on or off in the `config` key.
     pub fn set_pause(&mut self, pause: bool) {
-        self.pause = pause;
-        self.write_config();
+        self.change_config(|config| config.pause = pause);
     }
 
-    /// The `config` key as operators want it; written only when it should say something else.
-    pub fn write_config(&mut self) {
-        let text = format!("{{\"pause\":{},\"standby_cluster\":{}}}", self.pause, self.remote.wanted);
-        let known = self.etcd.cluster.config.as_ref().map(|config| config.text.as_str());
-        if known == Some(&text) || (known.is_none() && !text.contains("true")) {
-            return;
-        }
+    /// An operator changes the `config` key, which holds what this model knows of it. Did that change anything?
+    pub fn change_config(&mut self, change: impl FnOnce(&mut OperatorsConfig)) -> bool {
+        let before = self.config;
+        change(&mut self.config);
+        let OperatorsConfig { pause, ttl_s, standby_cluster } = self.config;
+        let ttl = ttl_s.map_or_else(String::new, |ttl| format!(",\"ttl\":{ttl}"));
         self.etcd.write_for_operator(|cluster| {
+            let text = format!("{{\"pause\":{pause},\"standby_cluster\":{standby_cluster}{ttl}}}");
             cluster.config = Some(ConfigKey { mod_revision: cluster.revision + 1, text, valid: true });
         });
         self.etcd_changed();
+        self.config != before
     }
 
     /// What the `config` key says, as far as it matters here, in the very turn in which it was read.
@@ -89,12 +101,14 @@ impl World {
         let Some(text) = config.map(|config| config.text.as_str()) else { return };
         let pause = text.contains("\"pause\":true");
         let standby_cluster = text.contains("\"standby_cluster\":true").then(remote::section);
+        let ttl_s = text.split_once("\"ttl\":").and_then(|(_, rest)| rest.trim_end_matches('}').parse().ok());
         let before = &agent.view.settings;
+        let ttl = ttl_s.map_or(before.ttl, Duration::from_secs);
         if before.pause != pause {
             self.trace.count(if pause { "happened:pause seen" } else { "happened:resume seen" });
         }
-        if (before.pause, &before.standby_cluster) != (pause, &standby_cluster) {
-            let settings = Settings { pause, standby_cluster, ..before.clone() };
+        if (before.pause, before.ttl, &before.standby_cluster) != (pause, ttl, &standby_cluster) {
+            let settings = Settings { pause, ttl, standby_cluster, ..before.clone() };
             agent.view.apply(Observation::Settings(settings), now);
         }
     }

@@ -212,6 +212,9 @@ pub enum Server {
     Starting,
     /// A postmaster is alive and refuses connections because it is going down.
     Stopping,
+    /// The same, and its shutdown checkpoint is in the control file: every client was ended before that was written, none is
+    /// accepted any more, and nothing can be committed. What is left is to archive WAL and to send it to standbys.
+    Archiving,
     /// A postmaster is alive but gave no answer in time; the text says what was tried.
     Unresponsive(String),
     /// It answers.
@@ -252,6 +255,7 @@ impl PostgresState {
     pub fn may_be_writable(&self) -> bool {
         match &self.server {
             Server::Stopped => false,
+            Server::Archiving => self.control().is_none_or(|c| c.state != ControlState::ShutDown),
             Server::Running(r) => !r.in_recovery,
             Server::Orphaned | Server::Starting | Server::Stopping | Server::Unresponsive(_) => {
                 !self.control().is_some_and(|c| c.standby_signal)
