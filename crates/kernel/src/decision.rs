@@ -59,6 +59,8 @@ pub struct Upkeep {
     pub slots: Option<(u64, SlotTarget)>,
     /// A step of synchronous replication that is PostgreSQL's, with the round's number.
     pub sync: Option<(u64, SyncApply)>,
+    /// Strict mode without a standby: commits wait.
+    pub commits_wait: bool,
     /// Members to ask whether this primary may go on without the DCS, with the round's number.
     pub failsafe: Option<(u64, BTreeMap<MemberName, String>)>,
     /// Wishes that came to an end.

@@ -3,7 +3,7 @@
 use crate::asked::Ask;
 use crate::decide::Verdict;
 use crate::shown::{checkpoint_pending, member_doc};
-use crate::sync::duty;
+use crate::sync::{SyncStep, Waiting, duty};
 use crate::wishes;
 use crate::{Action, Reason, Upkeep, View, history, slots};
 use pgherd_types::{
@@ -314,6 +314,7 @@ impl Owed<'_> {
     fn sync(&mut self) {
         let view = self.view;
         let Some(step) = duty::due(view, self.now) else { return self.watch_standbys() };
+        self.upkeep.commits_wait = step == SyncStep::Wait(Waiting::Standby);
         if let Some(write) = duty::write_of(&step) {
             self.write(write);
         }
