@@ -1,6 +1,7 @@
 //! Stopping the server. It has ended only when no process of the data directory is alive.
 
 use crate::control::OperationControl;
+use crate::control_data::has_signal_file;
 use crate::error::{OperationError, Outcome};
 use crate::exit_watch::PidFd;
 use crate::process::find_postmaster;
@@ -43,11 +44,12 @@ pub async fn stop_fast(server: &Postgres, control: &OperationControl) -> Outcome
         () = hurried(control) => {}
     }
     scripts::before_stop(&server.current(), control);
+    let patience = server.stop_patience();
     let begun = Instant::now();
     let exit = PidFd::open(postmaster.pid).ok();
     server.killer().signal_postmaster(Signal::INT);
     while !exit.as_ref().is_none_or(|e| e.wait(STEP)) {
-        if control.hurries() > 0 || begun.elapsed() >= server.current().ctl_timeout {
+        if control.hurries() > 0 || begun.elapsed() >= patience {
             log::warn!(
                 "PostgreSQL did not stop in order after {} s; stopping it immediately",
                 begun.elapsed().as_secs()
@@ -58,6 +60,14 @@ pub async fn stop_fast(server: &Postgres, control: &OperationControl) -> Outcome
     match server.killer().anything_alive() {
         false => Ok(()),
         true => server.kill_all().map_err(|e| OperationError::failed(e.to_string())),
+    }
+}
+
+impl Postgres {
+    /// How long an orderly stop may take (spec/postgres-control.md 4.4).
+    fn stop_patience(&self) -> Duration {
+        let of_a_primary = self.config().primary_stop_timeout.filter(|_| !has_signal_file(&self.options.data_dir));
+        of_a_primary.unwrap_or(self.current().ctl_timeout)
     }
 }
 
