@@ -75,6 +75,12 @@ impl ServerConfig {
         })
     }
 
+    /// One parameter as it is for a server of this role.
+    pub fn parameter(&self, role: RoleClass, name: &str) -> Option<&str> {
+        let overlay = self.overlays.get(&role).and_then(|overlay| overlay.parameters.as_ref()?.get(name));
+        overlay.or_else(|| self.parameters.get(name)).map(String::as_str)
+    }
+
     /// As it is for a server of this role.
     pub fn for_role(&self, role: RoleClass) -> Self {
         let mut config = Self { overlays: BTreeMap::new(), ..self.clone() };
