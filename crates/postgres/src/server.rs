@@ -11,8 +11,11 @@ use crate::methods::{self, Way};
 use crate::options::PostgresOptions;
 use crate::parameter_check;
 use crate::process::{Alive, Postmaster, alive, find_postmaster};
+use crate::replies::Replies;
+use crate::role_overlay::RoleClass;
 use crate::server_config::{ServerConfig, UnusableConfig};
 use crate::sql::Session;
+use crate::standby_names::{PARAMETER, StandbyNamesOwner};
 use crate::state_dir::StateDir;
 use arc_swap::ArcSwap;
 use pgherd_types::{ControlData, Lsn};
@@ -34,11 +37,14 @@ pub struct Postgres {
     local: ArcSwap<PostgresOptions>,
     pub(crate) state: StateDir,
     config: RwLock<InForce>,
+    pub(crate) standby_names: StandbyNamesOwner,
     leads_standby_cluster: AtomicBool,
     /// Held while configuration files are written, so that there is one writer at a time.
     files: Mutex<()>,
     /// The monitoring connection and the postmaster it leads to: making one costs more than all its queries.
     pub(crate) monitoring: Mutex<Option<((i32, u64), Session)>>,
+    /// When standbys answered last.
+    pub(crate) replies: Mutex<Replies>,
     /// What was last said of a pause of replay.
     pub(crate) told_of_pause: Mutex<Option<String>>,
     /// Where the WAL ends, for the control data it was found for.
@@ -85,14 +91,17 @@ impl Postgres {
         let dynamic = options.bootstrap_dcs.clone();
         let config = InForce::of(&options, &dynamic)
             .map_err(|e| OperationError::failed(format!("the dynamic configuration to begin with is unusable: {e}")))?;
+        let standby_names = StandbyNamesOwner::open(&state)?;
         let server = Self {
             local: ArcSwap::from_pointee(options.clone()),
             options,
             state,
             config: RwLock::new(config),
+            standby_names,
             leads_standby_cluster: AtomicBool::new(false),
             files: Mutex::new(()),
             monitoring: Mutex::new(None),
+            replies: Mutex::default(),
             told_of_pause: Mutex::new(None),
             wal_end: Mutex::new(None),
             copying: Mutex::new(None),
@@ -158,6 +167,17 @@ impl Postgres {
 
     pub(crate) fn leads_standby_cluster(&self) -> bool {
         self.leads_standby_cluster.load(Ordering::Relaxed)
+    }
+
+    /// What the user configured as `synchronous_standby_names` for a server in recovery or out of it.
+    pub(crate) fn users_standby_names(&self, in_recovery: bool) -> String {
+        let role = match (in_recovery, self.leads_standby_cluster()) {
+            (false, _) => RoleClass::Primary,
+            (true, true) => RoleClass::StandbyLeader,
+            (true, false) => RoleClass::Replica,
+        };
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        config.merged.parameter(role, PARAMETER).unwrap_or_default().to_owned()
     }
 
     pub(crate) fn lock_files(&self) -> MutexGuard<'_, ()> {

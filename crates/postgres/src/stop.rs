@@ -2,6 +2,7 @@
 
 use crate::archiving::ShutdownWatch;
 use crate::control::OperationControl;
+use crate::control_data::has_signal_file;
 use crate::error::{OperationError, Outcome};
 use crate::exit_watch::PidFd;
 use crate::process::find_postmaster;
@@ -48,6 +49,7 @@ pub async fn stop_fast(server: &Postgres, control: &OperationControl) -> Outcome
         () = hurried(control) => {}
     }
     scripts::before_stop(&server.current(), control);
+    let patience = server.stop_patience();
     let begun = Instant::now();
     let exit = PidFd::open(postmaster.pid).ok();
     server.killer().signal_postmaster(Signal::INT);
@@ -60,7 +62,7 @@ pub async fn stop_fast(server: &Postgres, control: &OperationControl) -> Outcome
             control.tell_progress();
         }
         let overdue = match archives_since {
-            None => begun.elapsed() >= server.current().ctl_timeout,
+            None => begun.elapsed() >= patience,
             Some(since) => since.elapsed() >= ARCHIVE_PATIENCE,
         };
         if control.hurries() > 0 || control.go_on().is_err() || overdue {
@@ -74,6 +76,14 @@ pub async fn stop_fast(server: &Postgres, control: &OperationControl) -> Outcome
     match server.killer().anything_alive() {
         false => Ok(()),
         true => server.kill_all().map_err(|e| OperationError::failed(e.to_string())),
+    }
+}
+
+impl Postgres {
+    /// How long an orderly stop may take (spec/postgres-control.md 4.4).
+    fn stop_patience(&self) -> Duration {
+        let of_a_primary = self.config().primary_stop_timeout.filter(|_| !has_signal_file(&self.options.data_dir));
+        of_a_primary.unwrap_or(self.current().ctl_timeout)
     }
 }
 

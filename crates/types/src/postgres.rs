@@ -101,7 +101,8 @@ pub struct WalSender {
     /// See `written`.
     #[serde(skip)]
     pub replayed: Option<Lsn>,
-    /// How long ago it last answered, in milliseconds; `None` when the server is too old to say (before 12).
+    /// How long ago it was seen that it had answered again, in milliseconds; `None` when it never did, or the server is too
+    /// old to say (before 12).
     #[serde(skip)]
     pub replied_ms_ago: Option<u64>,
 }
@@ -109,7 +110,8 @@ pub struct WalSender {
 /// How a server waits for standbys.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SyncReport {
-    /// `synchronous_standby_names` in force.
+    /// `synchronous_standby_names` in force: what every process of the server goes by. During a change by the agent this is
+    /// the former value.
     pub names: String,
     /// The agent has set them ([`crate::SyncApply::Names`]), and not the user.
     pub managed: bool,
