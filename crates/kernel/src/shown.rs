@@ -5,7 +5,7 @@ use crate::wishes::Pending;
 use crate::{Reason, View, history};
 use pgherd_types::{
     COMPATIBLE_VERSION, Initialize, Instant, MemberDoc, Operation, OperationEnd, PRODUCT_VERSION, Role, RunningServer,
-    Server, ServerPhase, Tags,
+    Server, ServerPhase, SyncMode, Tags,
 };
 
 /// Others judge their data by the timeline in the leader's member key and by the `history` key, which does not say whose
@@ -40,6 +40,9 @@ pub(crate) fn member_doc(view: &View, because: &Reason, now: Instant) -> Option<
         pause: view.settings.pause,
         checkpoint_pending: checkpoint_pending(view, now),
         trouble: trouble(because),
+        sync_names: running
+            .filter(|r| !r.in_recovery && view.sync_mode() != SyncMode::Off && view.leads(now))
+            .map(|r| r.sync.names.clone()),
     })
 }
 
