@@ -52,7 +52,6 @@ def whole(cluster, chosen, note):
     note("nothing", events.from_nothing(cluster))
     cluster.settle()
     names = [name for name in CYCLE if name in chosen]
-    # no client while a copy is made: how long that takes is asked, not what it does to others
     client = Client(cluster)
     try:
         for name in names:
