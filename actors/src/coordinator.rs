@@ -125,7 +125,7 @@ impl Coordinator {
         let decision = self.judged(decide(&self.view, now), now);
         self.view.dispatched(&decision, now);
         self.fence.paused(self.view.settings.pause);
-        self.fence.order(self.view.fence_order(now.mono), self.view.lease.leader.map(|proof| proof.grant));
+        self.fence.order(self.view.fence_order(now.mono), self.view.lease.promise());
         self.say(&decision.because, now.mono);
         self.publish(&decision, now);
         self.set_alarm(decision.decide_again_at, now.mono, ctx);

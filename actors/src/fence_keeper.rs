@@ -28,6 +28,8 @@ use watchdog_keeper::{Told, WatchdogKeeper};
 const KILL_PATIENCE: Duration = Duration::from_millis(200);
 /// Between two attempts to kill, or to look whether there is something to kill.
 const KILL_AGAIN: Duration = Duration::from_millis(50);
+/// Between two looks whether the record is written.
+const RECORD_STEP: Duration = Duration::from_millis(5);
 /// Between two attempts to write the record.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
@@ -81,6 +83,7 @@ struct Standing {
 pub struct FenceHandle {
     standing: Arc<Shared<Standing>>,
     record: Arc<Shared<Record>>,
+    written: Arc<Mutex<Record>>,
     guarded: Option<GuardedUntil>,
     watchdog_gate: Option<WatchdogGate>,
     watchdog_told: Told,
@@ -93,6 +96,18 @@ impl FenceHandle {
         let granted_ttl = Some(promise.map(|promise| Duration::from_millis(promise.ttl_ms)));
         self.standing.change(|standing| (standing.order, standing.granted_ttl) = (order, granted_ttl));
         self.record.change(|record| record.promise = promise);
+    }
+
+    /// Waits until this promise is on record; false when it was not in time.
+    pub fn when_recorded(&self, promise: Option<LeaseGrant>, patience: Duration) -> impl Future<Output = bool> + use<> {
+        let (written, deadline) = (self.written.clone(), pgherd_clock::boottime() + patience);
+        async move {
+            let on_record = || written.lock().unwrap_or_else(PoisonError::into_inner).promise == promise;
+            while !on_record() && pgherd_clock::boottime() < deadline {
+                tokio::time::sleep(RECORD_STEP).await;
+            }
+            on_record()
+        }
     }
 
     /// Maintenance mode is on, or off: a restarted agent must know, because in it a primary is not fenced.
@@ -141,6 +156,7 @@ pub fn start(
     let (standing, alarm) = Shared::new(Standing { order: initial, granted_ttl: None, leaving: false })?;
     let found = Record { promise: recorded, paused: is_paused(&record_path) };
     let (record, record_alarm) = Shared::new(found)?;
+    let written = Arc::new(Mutex::new(found));
     let guarded = guard.is_some().then(GuardedUntil::default);
     let link = guard.zip(guarded.clone()).map(|(guard, by)| Link::new(guard, standing.waker.clone(), by));
     let (dismiss, dismissed) = sync_channel(1);
@@ -150,6 +166,7 @@ pub fn start(
     let handle = FenceHandle {
         standing: standing.clone(),
         record: record.clone(),
+        written: written.clone(),
         guarded,
         watchdog_gate: watchdog.gate(),
         watchdog_told,
@@ -158,7 +175,7 @@ pub fn start(
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10);
     let mut fence = Fence { standing, alarm, killer, stopped: false, watchdog, link, dismiss };
     thread("fence").spawn(move || fence.watch())?;
-    thread("fence-record").spawn(move || keep(&record, &record_alarm, &record_path, found))?;
+    thread("fence-record").spawn(move || keep(&record, &record_alarm, &record_path, &written))?;
     Ok(handle)
 }
 
@@ -240,13 +257,14 @@ fn kill(killer: &Killer) {
     }
 }
 
-fn keep(shared: &Shared<Record>, alarm: &Alarm, path: &Path, mut written: Record) {
+fn keep(shared: &Shared<Record>, alarm: &Alarm, path: &Path, on_disk: &Mutex<Record>) {
     loop {
         let wanted = shared.get();
         let mut again_at = None;
-        if wanted != written {
+        let written = || on_disk.lock().unwrap_or_else(PoisonError::into_inner);
+        if wanted != *written() {
             match write_record(path, wanted.promise).and_then(|()| mark_paused(path, wanted.paused)) {
-                Ok(()) => written = wanted,
+                Ok(()) => *written() = wanted,
                 Err(e) => {
                     let path = path.display();
                     log::error!("cannot write the lease record {path}: {e}; a restarted agent would stop PostgreSQL");

@@ -31,4 +31,5 @@ mod settings;
 mod shutdown;
 mod support;
 mod switchover_api;
+mod ttl;
 mod watchdog;

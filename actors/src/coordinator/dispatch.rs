@@ -17,6 +17,9 @@ use std::time::Duration;
 /// How much longer than the receiver's own deadline an answer is awaited.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
+/// How long the record of the promise may take before a move to another lease.
+const RECORD_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Where commands go.
 pub struct Links {
     /// To the DCS watcher.
@@ -67,7 +70,10 @@ impl Coordinator {
     pub(super) fn dispatch(&mut self, decision: Decision, now: Now, ctx: &mut Context<Self>) {
         let Decision { role, upkeep, .. } = decision;
         if let Some(prove_leader) = upkeep.renew {
-            self.renew(prove_leader, now.mono, ctx);
+            match upkeep.new_ttl {
+                None => self.renew(prove_leader, None, now.mono, ctx),
+                Some(_) => self.move_lease(prove_leader, upkeep.new_ttl, ctx),
+            }
         }
         self.role(role, now.mono, ctx);
         for write in upkeep.writes {
@@ -115,11 +121,24 @@ impl Coordinator {
         now + self.view.settings.retry_timeout
     }
 
-    fn renew(&self, prove_leader: bool, now: Instant, ctx: &mut Context<Self>) {
+    /// The shorter promise is on record before etcd is asked: whoever takes over after this process must not count on more.
+    fn move_lease(&self, prove_leader: bool, new_ttl: Option<Duration>, ctx: &mut Context<Self>) {
+        let on_record = self.fence.when_recorded(self.view.lease.promise(), RECORD_PATIENCE);
+        ctx.spawn(wrap_future::<_, Self>(on_record).map(move |recorded, coordinator, ctx| {
+            if recorded {
+                coordinator.renew(prove_leader, new_ttl, pgherd_clock::boottime(), ctx);
+            } else {
+                let why = "the lease record beside the data directory could not be written".to_owned();
+                coordinator.turn(Observation::LeaseRefused { why: Refused::Unreachable(why) }, ctx);
+            }
+        }));
+    }
+
+    fn renew(&self, prove_leader: bool, new_ttl: Option<Duration>, now: Instant, ctx: &mut Context<Self>) {
         let deadline = self.deadline(now);
         self.ask(
             &self.links.renew,
-            RenewLease { prove_leader, deadline },
+            RenewLease { prove_leader, new_ttl, deadline },
             deadline,
             ctx,
             |coordinator, answer, ctx| match answer {
