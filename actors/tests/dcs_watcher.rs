@@ -291,10 +291,10 @@ impl Dcs for Scripted {
         Box::pin(async { Ok(reading) })
     }
     fn grant(&self, ttl: Duration, _: Instant) -> Answer<'_, Result<LeaseGrant, Refused>> {
+        self.leases.set(self.leases.get() + 1);
+        let lease = LeaseId(self.leases.get());
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap();
-        Box::pin(async move {
-            Ok(LeaseGrant { lease: LeaseId(1), sent_at: boottime(), ttl_ms, asked_ttl_ms: Some(ttl_ms) })
-        })
+        Box::pin(async move { Ok(LeaseGrant { lease, sent_at: boottime(), ttl_ms, asked_ttl_ms: Some(ttl_ms) }) })
     }
     fn renew(&self, lease: LeaseId, _: bool, _: Instant) -> Answer<'_, Result<LeaseGrant, Refused>> {
         Box::pin(async move { Ok(LeaseGrant { lease, sent_at: boottime(), ttl_ms: 60_000, asked_ttl_ms: None }) })
