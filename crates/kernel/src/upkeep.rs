@@ -359,6 +359,23 @@ mod tests {
     }
 
     #[test]
+    fn a_reading_that_shows_the_key_on_the_new_lease_first_is_no_loss() {
+        let (mut view, _) = changed(primary(), 60).decide();
+        let shows = |view: &crate::View, name: &str| {
+            let leader = Some(LeaderKey { name: name.into(), lease: Some(LeaseId(77)) });
+            std::sync::Arc::new(Cluster { leader, ..view.cluster.get().unwrap().as_ref().clone() })
+        };
+        let (ours, theirs) = (shows(&view, "a"), shows(&view, "b"));
+        view.apply(Observation::Cluster { cluster: ours, read_at: at(60_020).mono }, at(60_040));
+        assert_eq!(view.lock(at(60_040).mono), Lock::Held { until: Instant::from_millis(85_000) });
+        let mut lost = view.clone();
+        view.apply(Observation::LeaseRenewed { grant: granted(60_010, 60), leader_proven: true }, at(60_050));
+        assert_eq!(view.lock(at(60_050).mono), Lock::Held { until: Instant::from_millis(114_010) });
+        lost.apply(Observation::Cluster { cluster: theirs, read_at: at(60_045).mono }, at(60_046));
+        assert_eq!(lost.lock(at(60_046).mono), Lock::No);
+    }
+
+    #[test]
     fn after_a_failure_plain_renewals_go_on_and_settle_it() {
         let (mut view, _) = changed(primary(), 60).decide();
         view.apply(Observation::LeaseRefused { why: Refused::Unreachable("no answer".into()) }, at(61_000));

@@ -186,6 +186,8 @@ impl View {
             Some(key) if key.name == self.me.name && key.lease == Some(proof.grant.lease) => {
                 self.lease.vanished = false
             }
+            // on the new lease already, perhaps: the answer to the move will say so, and its promise is not counted yet
+            Some(key) if key.name == self.me.name && self.lease.moving.is_some() => {}
             Some(_) => self.lose_lock(now),
         }
     }
