@@ -200,6 +200,7 @@ fn severity(because: &Reason) -> log::Level {
         | Reason::DcsNotAccessible
         | Reason::LeaderHoldsWithoutDcs { .. }
         | Reason::TakingVanishedKeyAgain
+        | Reason::TakingLapsedKeyAgain
         | Reason::ManualRequestCleared { done: false, .. }
         | Reason::HandoverGivenUp { .. }
         | Reason::WatchdogUnusable

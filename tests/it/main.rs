@@ -10,6 +10,7 @@ mod callbacks;
 mod cli;
 mod config_api;
 mod custom_bootstrap;
+mod disk;
 mod dynamic_config;
 mod etcd_outage;
 mod failsafe;

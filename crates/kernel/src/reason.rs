@@ -23,6 +23,7 @@ pub enum Reason {
     FencedWithoutLock { leader: Option<MemberName> },
     OrphanedBackends,
     TakingVanishedKeyAgain,
+    TakingLapsedKeyAgain,
     // leading
     LeaderWithLock { me: MemberName },
     LeaderHoldsWithoutDcs { me: MemberName, left_s: u64 },
@@ -157,6 +158,9 @@ impl fmt::Display for Reason {
             }
             Self::OrphanedBackends => f.write_str("postmaster is gone but backends are alive: ending them before anything else"),
             Self::TakingVanishedKeyAgain => f.write_str("the leader key was removed by somebody while my lease lives: taking it again"),
+            Self::TakingLapsedKeyAgain => f.write_str(
+                "the leader key lapsed while the DCS could not be reached, and all members agreed that I go on: taking it again",
+            ),
             Self::LeaderWithLock { me } => write!(f, "no action. I am ({me}), the leader with the lock"),
             Self::LeaderHoldsWithoutDcs { me, left_s } => {
                 write!(f, "DCS is not accessible; I am ({me}), the leader, and may go on for {left_s} more seconds")

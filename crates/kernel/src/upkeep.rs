@@ -6,7 +6,7 @@ use crate::shown::{checkpoint_pending, member_doc};
 use crate::wishes;
 use crate::{Action, Reason, Upkeep, View, history, slots};
 use pgherd_types::{
-    Cluster, DcsWrite, Initialize, Instant, MemberName, Now, Operation, RunningServer, StatusKey, WallTime,
+    Cluster, DcsWrite, Initialize, Instant, MemberName, Now, Operation, RunningServer, StatusKey, Timeline, WallTime,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -193,6 +193,11 @@ impl Owed<'_> {
         self.status(&cluster.status, running);
         if let Some(rows) = history::owed(view, cluster, running) {
             self.write(DcsWrite::History(rows));
+        }
+        // made by a custom bootstrap, or by a member that reserves nothing: no later promotion may use the number
+        if let Some(timeline) = running.timeline.filter(|ours| *ours > cluster.timeline_reserved.unwrap_or(Timeline(1)))
+        {
+            self.write(DcsWrite::ReserveTimeline { timeline, seen: cluster.timeline_reserved });
         }
         if let (None, Some(ours)) = (&cluster.initialize, view.system_id()) {
             self.write(DcsWrite::AdoptInitialize(ours));

@@ -71,7 +71,9 @@ impl View {
                 self.asked.write_answered(&write, now, true);
                 self.named |= matches!(write, DcsWrite::Member(_));
                 if let DcsWrite::ReserveTimeline { timeline, .. } = write {
-                    self.reservation = Some(timeline);
+                    // a primary has the number of its own timeline reserved, which is no promise of a promotion
+                    let serves = self.postgres.get().and_then(|p| p.running()).is_some_and(|r| !r.in_recovery);
+                    self.reservation = Some(timeline).filter(|_| !serves);
                 }
             }
             Observation::WriteRefused(write, why) => {
@@ -126,7 +128,7 @@ impl View {
     /// The lease lapsed in etcd. A primary that all members agreed to keep may take the key again on a new one.
     fn lease_gone(&mut self, now: Instant) {
         if self.lease.agreed(now) {
-            self.lease.vanished = true;
+            (self.lease.vanished, self.lease.lapsed) = (true, true);
         } else {
             self.lose_lock(now);
         }
