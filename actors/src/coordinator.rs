@@ -205,6 +205,8 @@ fn severity(because: &Reason) -> log::Level {
         | Reason::HandoverGivenUp { .. }
         | Reason::WatchdogUnusable
         | Reason::UnresponsiveMakesRoom
+        | Reason::StartTimedOut
+        | Reason::StartTimedOutAlone
         | Reason::StartFailedReleasing { .. }
         | Reason::WaitingBeforeRetry { .. }
         | Reason::TimelineBehind { .. } => log::Level::Warn,

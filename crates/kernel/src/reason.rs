@@ -17,6 +17,8 @@ pub enum Reason {
     LockLostDuring { name: &'static str },
     StartupNotNeeded { name: &'static str },
     StartTimedOut,
+    StartTimedOutAlone,
+    StartingUntil { left_s: u64 },
     // fencing
     FencedLeaseRanOut,
     FencedLockLost,
@@ -146,6 +148,12 @@ impl fmt::Display for Reason {
             Self::LockLostDuring { name } => write!(f, "lost leader lock during {name}"),
             Self::StartupNotNeeded { name } => write!(f, "giving up {name}: it is not needed any more"),
             Self::StartTimedOut => f.write_str("stopped PostgreSQL because of startup timeout"),
+            Self::StartTimedOutAlone => {
+                f.write_str("primary start has timed out, but continuing to wait because failover is not possible")
+            }
+            Self::StartingUntil { left_s } => {
+                write!(f, "PostgreSQL is still starting up, {left_s} seconds until timeout")
+            }
             Self::FencedLeaseRanOut => {
                 f.write_str("demoting self because DCS is not accessible and I was a leader: the lease can no longer be relied upon")
             }

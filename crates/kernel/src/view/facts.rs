@@ -261,6 +261,10 @@ impl View {
             Server::Unresponsive(_) => self.unresponsive_since.or(Some(state.looked_at)),
             _ => None,
         };
+        self.starting_since = match state.server {
+            Server::Starting if self.operation.is_none() => self.starting_since.or(Some(state.looked_at)),
+            _ => None,
+        };
         self.archiving_since = match state.server {
             Server::Archiving => self.archiving_since.or(Some(state.looked_at)),
             _ => None,
