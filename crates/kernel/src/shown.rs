@@ -114,10 +114,10 @@ pub fn phase(view: &View) -> ServerPhase {
         Some(Server::Starting | Server::Unresponsive(_)) => ServerPhase::Starting,
         Some(Server::Stopping | Server::Archiving) => ServerPhase::Stopping,
         Some(Server::Orphaned) => ServerPhase::Crashed,
-        Some(Server::Stopped) if view.crashed => ServerPhase::Crashed,
         Some(Server::Stopped) if failed(|o| matches!(o, Operation::StartPrimary | Operation::StartReplica { .. })) => {
             ServerPhase::StartFailed
         }
+        Some(Server::Stopped) if view.crashed => ServerPhase::Crashed,
         Some(Server::Stopped) if failed(|o| matches!(o, Operation::Bootstrap)) => {
             if view.me.custom_bootstrap {
                 ServerPhase::CustomBootstrapFailed
@@ -140,5 +140,19 @@ pub fn last_failure(view: &View) -> Option<&str> {
     match &view.ended.as_ref()?.end {
         OperationEnd::Failed(why) => Some(why),
         OperationEnd::Done | OperationEnd::Cancelled | OperationEnd::TooLate => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn a_start_that_failed_after_a_crash_is_what_is_shown() {
+        let crashed = || primary().stopped().with_view(|v| v.crashed = true);
+        assert_eq!(phase(&crashed().build().0), ServerPhase::Crashed);
+        let failed = crashed().ended(Operation::StartPrimary, OperationEnd::Failed("no space left".into()));
+        assert_eq!(phase(&failed.build().0), ServerPhase::StartFailed);
     }
 }
