@@ -182,7 +182,7 @@ const MUST_HAPPEN: [&str; 64] = [
 
 /// What of it did not.
 pub fn never_happened(summary: &Summary) -> Vec<String> {
-    let faults = crate::faults::ALL.iter().map(|fault| format!("fault:{fault:?}"));
+    let faults = crate::faults::ALL.iter().chain(&crate::faults::SYNCHRONOUS).map(|fault| format!("fault:{fault:?}"));
     let must = faults.chain(MUST_HAPPEN.into_iter().map(str::to_owned));
     must.filter(|what| summary.counts.get(what).is_none_or(|n| *n == 0)).collect()
 }

@@ -212,8 +212,10 @@ impl World {
             min_recovery: end,
             checkpoint: end,
             slots: Default::default(),
+            names: None,
             ..copy
         });
+        self.data_changed();
         self.trace.count("happened:clone");
         OperationEnd::Done
     }
@@ -239,9 +241,11 @@ impl World {
                 state: ControlState::InArchiveRecovery,
                 slots: Default::default(),
                 wal_end_found: false,
+                names: None,
                 ..theirs
             };
         }
+        self.data_changed();
         self.trace.count("happened:rewind");
         OperationEnd::Done
     }

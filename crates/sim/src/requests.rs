@@ -3,6 +3,7 @@
 
 use crate::network::End;
 use crate::remote;
+use crate::sync_settings;
 use crate::world::{Ev, World};
 use pgherd_kernel::{Observation, upkeep, wishes};
 use pgherd_types::{ConfigKey, FailoverKey, Instant, MemberName, RequestId, RestartWish, Settings, Wish};
@@ -70,9 +71,11 @@ impl World {
 
     /// The `config` key as operators want it; written only when it should say something else.
     pub fn write_config(&mut self) {
-        let text = format!("{{\"pause\":{},\"standby_cluster\":{}}}", self.pause, self.remote.wanted);
+        let sync = if self.setup.may_be_synchronous() { sync_settings::text(&self.sync) } else { String::new() };
+        let text = format!("{{\"pause\":{},\"standby_cluster\":{}{sync}}}", self.pause, self.remote.wanted);
         let known = self.etcd.cluster.config.as_ref().map(|config| config.text.as_str());
-        if known == Some(&text) || (known.is_none() && !text.contains("true")) {
+        let default = !self.pause && !self.remote.wanted && self.sync == self.setup.settings.sync;
+        if known == Some(&text) || (known.is_none() && default) {
             return;
         }
         self.etcd.write_for_operator(|cluster| {
@@ -89,12 +92,16 @@ impl World {
         let Some(text) = config.map(|config| config.text.as_str()) else { return };
         let pause = text.contains("\"pause\":true");
         let standby_cluster = text.contains("\"standby_cluster\":true").then(remote::section);
+        let sync = sync_settings::read(text).unwrap_or(self.setup.settings.sync);
         let before = &agent.view.settings;
         if before.pause != pause {
             self.trace.count(if pause { "happened:pause seen" } else { "happened:resume seen" });
         }
-        if (before.pause, &before.standby_cluster) != (pause, &standby_cluster) {
-            let settings = Settings { pause, standby_cluster, ..before.clone() };
+        if before.sync != sync {
+            self.trace.count("happened:synchronous mode changed at run time");
+        }
+        if (before.pause, &before.standby_cluster, before.sync) != (pause, &standby_cluster, sync) {
+            let settings = Settings { pause, standby_cluster, sync, ..before.clone() };
             agent.view.apply(Observation::Settings(settings), now);
         }
     }

@@ -10,6 +10,7 @@ impl World {
     pub fn check(&mut self) {
         self.check_one_writable();
         self.check_timelines_grow();
+        self.check_whoever_wins_has_everything();
         self.check_serving();
     }
 
@@ -78,6 +79,7 @@ impl World {
         if !registered {
             self.fail(format!("S6: n{} serves data that are not the registered cluster's", n + 1));
         }
+        self.check_promise_kept(n);
         self.check_nothing_confirmed_is_lost(n);
     }
 
