@@ -2,7 +2,7 @@
 CARGO ?= cargo
 SEEDS ?= 20000
 
-.PHONY: all build deps test explore demo bench bench-handover compat lint clean
+.PHONY: all build deps test test-long test-net test-versions explore demo bench bench-handover compat lint clean
 
 all: build
 
@@ -16,6 +16,19 @@ test: deps
 	$(CARGO) test --workspace
 	$(MAKE) --no-print-directory explore
 
+# What depends on order, again and again: `TIMES` (10) times, then `SEEDS` (200000) histories; about an hour.
+test-long: deps
+	CARGO="$(CARGO)" SEEDS=$(if $(filter command environment,$(origin SEEDS)),$(SEEDS),200000) sh scripts/test-long
+
+# The network between nodes is cut, in network namespaces of this machine: needs root and `ip`; about three minutes.
+test-net: deps
+	$(CARGO) build --bin pgherd
+	sh tests/net/run --program $${CARGO_TARGET_DIR:-target}/debug/pgherd
+
+# The tests of whole nodes with PostgreSQL 16, 17 and 18 (`VERSIONS`), which it fetches; root for 17.
+test-versions: deps
+	CARGO="$(CARGO)" sh scripts/test-versions
+
 # The simulator over many seeds; prints what happened and fails if something never did.
 explore:
 	$(CARGO) run -q -p pgherd-sim --bin explore -- --seeds $(SEEDS)
@@ -23,12 +36,13 @@ explore:
 demo: deps build
 	sh scripts/demo
 
+# Everything that is measured, beside Patroni; about 20 minutes. `sh bench/run --save` writes bench/RESULTS.md.
 bench: deps build
 	sh bench/run
 
-# How long writes are interrupted, beside Patroni.
+# Only how long writes are interrupted.
 bench-handover: deps build
-	sh bench/run handover
+	sh bench/run --only switchover,loaded,restart,crash,crash_move
 
 # One pgherd and two members of Patroni (from PyPI) through the life of a cluster; about twelve minutes.
 compat: deps build

@@ -8,6 +8,7 @@ mod config;
 mod dispatch;
 mod publish;
 mod requests;
+mod sync_words;
 
 pub use config::{ConfigTree, LocalPolicy};
 pub use dispatch::Links;
@@ -41,6 +42,7 @@ pub struct Coordinator {
     dcs_last_seen: pgherd_types::WallTime,
     done: Option<oneshot::Sender<()>>,
     leads_standbys: bool,
+    sync_told: sync_words::Told,
 }
 
 /// What a coordinator is made of.
@@ -82,6 +84,7 @@ impl Coordinator {
             dcs_last_seen,
             done: Some(done),
             leads_standbys: false,
+            sync_told: sync_words::Told::default(),
         }
     }
 

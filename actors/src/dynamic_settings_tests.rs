@@ -53,10 +53,86 @@ fn old_names_units_and_our_own_key() {
 
 #[test]
 fn unknown_and_unsupported_keys_are_reported() {
-    let text = r#"{"ttll":30,"synchronous_mode":true,"failsafe_mode":false,"slots":{}}"#;
+    let text = r#"{"ttll":30,"failsafe_mode":false,"slots":{},"ignore_slots":[{"name":"x"}]}"#;
     let warnings = read(text, &Settings::default(), true).unwrap().warnings;
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings.contains(&"ttll: unknown key, ignored".to_owned()), "{warnings:?}");
+    let later = "ignore_slots: is not supported yet and has no effect";
+    assert!(warnings.contains(&later.to_owned()), "{warnings:?}");
+}
+
+/// What comes out of these values where quorum of two, strict and a limit were in force before.
+fn sync(fields: &str) -> (SyncSettings, Vec<String>) {
+    let sync = SyncSettings { mode: SyncMode::Quorum, strict: true, node_count: 2, maximum_lag: Some(7) };
+    let previous = Settings { sync, ..Settings::default() };
+    let checked = read(&format!("{{{fields}}}"), &previous, true).unwrap();
+    (checked.settings.sync, checked.warnings)
+}
+
+#[test]
+fn synchronous_modes_are_read_and_nonsense_keeps_what_was_in_force() {
+    assert_eq!(sync(""), (SyncSettings::default(), vec![]), "absent keys have their defaults");
+    for (value, mode) in [
+        ("true", SyncMode::On),
+        ("\"on\"", SyncMode::On),
+        ("\"Yes\"", SyncMode::On),
+        ("1", SyncMode::On),
+        ("\"quorum\"", SyncMode::Quorum),
+        ("\"QUORUM\"", SyncMode::Quorum),
+        ("false", SyncMode::Off),
+        ("\"off\"", SyncMode::Off),
+        ("null", SyncMode::Off),
+    ] {
+        let (settings, warnings) = sync(&format!("\"synchronous_mode\":{value}"));
+        assert_eq!((settings.mode, warnings), (mode, vec![]), "{value}");
+    }
+    for nonsense in ["\"perhaps\"", "2", "[]", "{}", "\"\"", "1.5"] {
+        let (settings, warnings) = sync(&format!("\"synchronous_mode\":{nonsense}"));
+        let told = "synchronous_mode: must be on, off or quorum; the value in force before is kept";
+        assert_eq!((settings.mode, warnings), (SyncMode::Quorum, vec![told.to_owned()]), "{nonsense}");
+    }
+}
+
+#[test]
+fn the_other_settings_of_synchronous_replication_are_read_too() {
+    let (settings, warnings) =
+        sync(r#""synchronous_mode_strict":"on","synchronous_node_count":"3","maximum_lag_on_syncnode":1048576"#);
+    assert_eq!((settings.strict, settings.node_count, settings.maximum_lag), (true, 3, Some(1_048_576)));
+    assert_eq!(warnings, [""; 0]);
+    for off in ["-1", "0", "\"-1\"", "null"] {
+        let (settings, warnings) = sync(&format!("\"maximum_lag_on_syncnode\":{off}"));
+        assert_eq!((settings.maximum_lag, warnings), (None, vec![]), "{off}");
+    }
+    assert!(!sync(r#""synchronous_mode_strict":false"#).0.strict);
+    for (key, wrong) in [
+        ("synchronous_node_count", "0"),
+        ("synchronous_node_count", "-1"),
+        ("synchronous_node_count", "\"many\""),
+        ("synchronous_node_count", "4294967296"),
+        ("maximum_lag_on_syncnode", "\"1MB\""),
+        ("maximum_lag_on_syncnode", "[]"),
+        ("synchronous_mode_strict", "\"perhaps\""),
+    ] {
+        let (settings, warnings) = sync(&format!("\"{key}\":{wrong}"));
+        let kept = match key {
+            "synchronous_node_count" => settings.node_count == 2,
+            "maximum_lag_on_syncnode" => settings.maximum_lag == Some(7),
+            _ => settings.strict,
+        };
+        assert!(
+            kept && warnings.len() == 1 && warnings[0].starts_with(key),
+            "{key} {wrong}: {settings:?} {warnings:?}"
+        );
+    }
+}
+
+#[test]
+fn a_standby_cluster_has_no_synchronous_mode() {
+    let text = r#"{"synchronous_mode":"quorum","standby_cluster":{"host":"far"}}"#;
+    let settings = read(text, &Settings::default(), true).unwrap().settings;
+    assert_eq!((settings.sync.mode, settings.sync_mode()), (SyncMode::Quorum, SyncMode::Off));
+    let alone = read(r#"{"synchronous_mode":"quorum"}"#, &settings, true).unwrap().settings;
+    assert_eq!(alone.sync_mode(), SyncMode::Quorum);
 }
 
 #[test]

@@ -274,15 +274,17 @@ fn keep(shared: &Shared<Record>, alarm: &Alarm, path: &Path, written: &watch::Se
     }
 }
 
-/// One line: boot id, lease, when the renewal was sent (boot-time clock, ms), granted time to live (ms).
+/// One line: boot id, lease, when the renewal was sent (boot-time clock, ms), granted time to live (ms), and the one the
+/// lease was asked with (ms), if it is known.
 fn write_record(path: &Path, promise: Option<LeaseGrant>) -> std::io::Result<()> {
-    let Some(LeaseGrant { lease, sent_at, ttl_ms }) = promise else {
+    let Some(LeaseGrant { lease, sent_at, ttl_ms, asked_ttl_ms }) = promise else {
         return match std::fs::remove_file(path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         };
     };
-    let line = format!("{} {} {} {}\n", pgherd_clock::boot_id(), lease.0, sent_at.as_millis(), ttl_ms);
+    let asked = asked_ttl_ms.map_or_else(String::new, |ms| format!(" {ms}"));
+    let line = format!("{} {} {} {ttl_ms}{asked}\n", pgherd_clock::boot_id(), lease.0, sent_at.as_millis());
     // no fsync: the record must outlive this process, not this boot
     let fresh = path.with_extension("new");
     std::fs::write(&fresh, line)?;
@@ -320,7 +322,8 @@ pub fn read_record(path: &Path) -> Option<LeaseGrant> {
     let lease = LeaseId(words.next()?.parse().ok()?);
     let sent_at = Instant::from_millis(words.next()?.parse().ok()?);
     let ttl_ms = words.next()?.parse().ok()?;
-    Some(LeaseGrant { lease, sent_at, ttl_ms })
+    let asked_ttl_ms = words.next().and_then(|word| word.parse().ok());
+    Some(LeaseGrant { lease, sent_at, ttl_ms, asked_ttl_ms })
 }
 
 #[cfg(test)]
@@ -330,9 +333,12 @@ mod tests {
     #[test]
     fn a_record_of_this_boot_comes_back_and_others_do_not() {
         let path = std::env::temp_dir().join(format!("pgherd-record-{}", std::process::id()));
-        let promise = LeaseGrant { lease: LeaseId(-7), sent_at: Instant::from_millis(1234), ttl_ms: 30_000 };
-        write_record(&path, Some(promise)).unwrap();
-        assert_eq!(read_record(&path), Some(promise));
+        let sent_at = Instant::from_millis(1234);
+        for asked_ttl_ms in [None, Some(20_000)] {
+            let promise = LeaseGrant { lease: LeaseId(-7), sent_at, ttl_ms: 30_000, asked_ttl_ms };
+            write_record(&path, Some(promise)).unwrap();
+            assert_eq!(read_record(&path), Some(promise));
+        }
         for damaged in ["", "another-boot 1 2 3", &format!("{} 1 x 3", pgherd_clock::boot_id())] {
             std::fs::write(&path, damaged).unwrap();
             assert_eq!(read_record(&path), None, "{damaged:?}");

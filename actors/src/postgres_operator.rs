@@ -92,7 +92,7 @@ impl PostgresOperator {
         log::debug!("operation {} begins: {}", id.0, operation.name());
         let (server, observed, finished) = (self.server.clone(), self.observed.clone(), self.finished.clone());
         let work = async move {
-            let end = on_own_thread(server.clone(), operation, control).await;
+            let end = until_its_end(&server, operation, control, &observed).await;
             let look = observe(&server).await;
             // Sent one after the other and not dropped when a mailbox is full: the coordinator waits for the second.
             let _ = observed.send(PostgresObserved(Arc::new(look.state))).await;
@@ -103,6 +103,26 @@ impl PostgresOperator {
             operator.running = None;
             async move { _ = finished.send(message).await }.into_actor(operator)
         }));
+    }
+}
+
+/// Runs it and reports a look whenever it says that there is something to see.
+async fn until_its_end(
+    server: &Arc<Postgres>,
+    operation: Operation,
+    control: Arc<OperationControl>,
+    observed: &Recipient<PostgresObserved>,
+) -> OperationEnd {
+    let end = on_own_thread(server.clone(), operation, control.clone());
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            end = &mut end => return end,
+            () = control.progress() => {
+                let look = observe(server).await;
+                let _ = observed.send(PostgresObserved(Arc::new(look.state))).await;
+            }
+        }
     }
 }
 

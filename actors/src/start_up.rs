@@ -4,7 +4,7 @@
 use crate::fence_keeper::{self, FenceHandle, Watch};
 use pgherd_guard::GuardProgram;
 use pgherd_kernel::LeaseView;
-use pgherd_postgres::{Alive, Killer, Postgres, alive, look_at_data_directory};
+use pgherd_postgres::{Alive, Killer, Postgres, alive, look_at_data_directory, only_archives};
 use pgherd_types::{DataDirectory, FenceOrder, Instant, LeaseGrant};
 use std::path::Path;
 use std::time::Duration;
@@ -62,9 +62,9 @@ fn order_of(promise: LeaseGrant, now: Instant) -> FenceOrder {
     lease.fence_order(now)
 }
 
-/// Is anything alive of the data directory that is not known to be a standby?
+/// Is anything alive of the data directory that is not known to be a standby, nor to be past its shutdown checkpoint?
 fn may_be_writable(server: &Postgres) -> bool {
-    if alive(&server.options().data_dir) == Alive::Nothing {
+    if alive(&server.options().data_dir) == Alive::Nothing || only_archives(server.options()) {
         return false;
     }
     !matches!(look_at_data_directory(server.options()), DataDirectory::Present(control) if control.standby_signal)

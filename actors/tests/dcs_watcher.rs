@@ -272,10 +272,18 @@ impl Dcs for Scripted {
     }
     fn grant(&self, ttl: Duration, _: Instant) -> Answer<'_, Result<LeaseGrant, Refused>> {
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap();
-        Box::pin(async move { Ok(LeaseGrant { lease: LeaseId(1), sent_at: boottime(), ttl_ms }) })
+        Box::pin(async move {
+            Ok(LeaseGrant { lease: LeaseId(1), sent_at: boottime(), ttl_ms, asked_ttl_ms: Some(ttl_ms) })
+        })
     }
     fn renew(&self, lease: LeaseId, _: bool, _: Instant) -> Answer<'_, Result<LeaseGrant, Refused>> {
-        Box::pin(async move { Ok(LeaseGrant { lease, sent_at: boottime(), ttl_ms: 60_000 }) })
+        Box::pin(async move { Ok(LeaseGrant { lease, sent_at: boottime(), ttl_ms: 60_000, asked_ttl_ms: None }) })
+    }
+    fn move_keys(&self, _: LeaseId, _: LeaseId, _: bool, _: Instant) -> Answer<'_, Result<(), Refused>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn revoke(&self, _: LeaseId, _: Instant) -> Answer<'_, ()> {
+        Box::pin(async {})
     }
     fn acquire(&self, _: LeaseId, _: SyncGuard, _: Instant) -> Answer<'_, Result<(), Refused>> {
         Box::pin(async { Ok(()) })

@@ -17,7 +17,7 @@ import urllib.request
 import psycopg
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
-import bench  # noqa: E402
+import servers  # noqa: E402
 
 SCOPE = "mixed"
 # Patroni's minimum for the ttl; a short loop, so that its members look often
@@ -50,7 +50,7 @@ def check(what, holds, seen=""):
         raise Failed(f"not so: {what}; seen: {seen}")
 
 
-class Node(bench.Node):
+class Node(servers.Node):
     """One member: product, agent, PostgreSQL."""
 
     def __init__(self, cluster, number, product):
@@ -65,7 +65,7 @@ class Node(bench.Node):
 
     def start(self):
         with open(f"{self.home}/agent.log", "a") as log:
-            self.agent = subprocess.Popen(bench.unprivileged([*self.cluster.commands[self.product], self.config]),
+            self.agent = subprocess.Popen(servers.unprivileged([*self.cluster.commands[self.product], self.config]),
                                           stdout=log, stderr=subprocess.STDOUT)
 
     def terminate(self):
@@ -100,7 +100,7 @@ class Node(bench.Node):
 
     def program(self, *arguments):
         """Runs one of PostgreSQL's programs as the user that owns the data."""
-        subprocess.run(bench.unprivileged([f"{bench.bin_dir()}/{arguments[0]}", *arguments[1:]]),
+        subprocess.run(servers.unprivileged([f"{servers.bin_dir()}/{arguments[0]}", *arguments[1:]]),
                        check=True, capture_output=True, text=True, timeout=90)
 
     def diverge(self):
@@ -119,7 +119,7 @@ class Mixed:
     """Two Patroni members and one of pgherd."""
 
     def __init__(self, home, pgherd, site):
-        self.home, self.etcd = home, bench.Etcd(home)
+        self.home, self.etcd = home, servers.Etcd(home)
         self.commands = {"pgherd": [pgherd, "run"], "Patroni": ["env", f"PYTHONPATH={site}", sys.executable, "-m", "patroni"]}
         self.tools = {"pgherd": [pgherd], "patronictl": ["env", f"PYTHONPATH={site}", sys.executable, f"{site}/bin/patronictl"]}
         self.nodes = [Node(self, 1, "Patroni"), Node(self, 2, "Patroni"), Node(self, 3, "pgherd")]
@@ -141,7 +141,7 @@ postgresql:
   listen: "127.0.0.1:{node.port}"
   connect_address: "127.0.0.1:{node.port}"
   data_dir: {node.home}/data
-  bin_dir: {bench.bin_dir()}
+  bin_dir: {servers.bin_dir()}
   pgpass: {node.home}/pgpass
   authentication:
     superuser: {{username: postgres, password: {PASSWORD}}}

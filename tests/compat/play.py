@@ -11,7 +11,7 @@ import time
 
 import leaders
 import members
-from cluster import Client, Failed, bench, check, mixed
+from cluster import Client, Failed, check, mixed, servers
 
 STEPS = [
     members.the_cluster_of_patroni_forms,
@@ -57,9 +57,9 @@ def main():
     # ended from outside, it still ends its servers
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("compat: ended by SIGTERM"))
     check("pgherd is built", os.access(args.pgherd, os.X_OK), args.pgherd)
-    version = bench.theirs_version(args.patroni)
+    version = servers.theirs_version(args.patroni)
     ours = subprocess.run([args.pgherd, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    print(f"{ours} with two members of Patroni {version}; {bench.machine()}", flush=True)
+    print(f"{ours} with two members of Patroni {version}; {servers.machine()}", flush=True)
     steps = [s for n, s in enumerate(STEPS) if n < 2 or not args.only or any(part in s.__name__ for part in args.only)]
     failed, client = [], None
     c = mixed(args.pgherd, args.patroni)

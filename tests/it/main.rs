@@ -4,6 +4,7 @@
 //! conditions; they do not measure. PostgreSQL's `fsync` is off: processes are ended here, never the machine.
 
 mod agent_death;
+mod archiving;
 mod bootstrap;
 mod callbacks;
 mod cli;
@@ -15,6 +16,7 @@ mod failsafe;
 mod garbage;
 mod guard;
 mod handover;
+mod haproxy;
 mod hooks;
 mod node_death;
 mod partition;
@@ -31,4 +33,5 @@ mod shutdown;
 mod standby_cluster;
 mod support;
 mod switchover_api;
+mod sync_replication;
 mod watchdog;

@@ -1,8 +1,9 @@
 //! The members of a cluster as `/cluster` and `pgherd list` show them.
 
 use crate::status::{self, reasons, tags};
+use crate::synchronous::{awaited, standing};
 use pgherd_types::node_status::NodeStatus;
-use pgherd_types::{Cluster, Instant, Lsn, Member, Role, Schedule, ScheduledRestart, Timeline};
+use pgherd_types::{Cluster, Instant, Lsn, Member, Role, Schedule, ScheduledRestart, SyncMode, Timeline};
 use serde_json::{Map, Value, json};
 
 /// One member, seen from the outside.
@@ -10,7 +11,7 @@ use serde_json::{Map, Value, json};
 pub struct MemberView<'a> {
     /// Its name.
     pub name: &'a str,
-    /// `leader`, `standby_leader` or `replica`.
+    /// `leader`, `standby_leader`, `sync_standby`, `quorum_standby` or `replica`.
     pub role: &'static str,
     /// The leader's state; of others how they replicate, if they do.
     pub state: &'a str,
@@ -52,27 +53,27 @@ impl Behind {
     }
 }
 
-/// The members, by name.
-pub fn members(cluster: &Cluster) -> Vec<MemberView<'_>> {
-    let leads = |member: &Member| cluster.leader.as_ref().is_some_and(|leader| leader.name == member.name);
-    cluster.members.values().map(|member| view(member, leads(member), cluster.status.optime)).collect()
+/// The members, by name, where that synchronous mode is asked for.
+pub fn members(cluster: &Cluster, mode: SyncMode) -> Vec<MemberView<'_>> {
+    cluster.members.values().map(|member| view(cluster, mode, member)).collect()
 }
 
-fn view(member: &Member, leads: bool, leader: Lsn) -> MemberView<'_> {
+fn view<'a>(cluster: &Cluster, mode: SyncMode, member: &'a Member) -> MemberView<'a> {
+    let leads = cluster.leader.as_ref().is_some_and(|leader| leader.name == member.name);
     let doc = &member.doc;
     let replication = doc.replication_state.as_deref().filter(|state| !leads && !state.is_empty());
     let behind = Behind {
         receive: doc.receive_lsn,
         replay: doc.replay_lsn,
         both: doc.receive_lsn.max(doc.replay_lsn).or(doc.xlog_location),
-        leader,
+        leader: cluster.status.optime,
     };
     MemberView {
         name: member.name.as_str(),
         role: match (leads, doc.role) {
             (true, Some(Role::StandbyLeader)) => "standby_leader",
             (true, _) => "leader",
-            (false, _) => "replica",
+            (false, _) => standing(cluster, mode, &member.name).unwrap_or("replica"),
         },
         state: if doc.role == Some(Role::StandbyLeader) || !leads {
             replication.unwrap_or(&doc.state)
@@ -93,8 +94,8 @@ fn view(member: &Member, leads: bool, leader: Lsn) -> MemberView<'_> {
 /// The body of `/cluster`; `None` if the cluster was never read.
 pub fn document(status: &NodeStatus, now: Instant) -> Option<Value> {
     let (cluster, read_at) = status.cluster.as_ref()?;
-    let mut doc = Map::new();
-    doc.insert("members".to_owned(), members(cluster).iter().map(member_json).collect());
+    let (mut doc, mode) = (Map::new(), status.settings.sync_mode());
+    doc.insert("members".to_owned(), members(cluster, mode).iter().map(member_json).collect());
     if status.settings.pause {
         doc.insert("pause".to_owned(), true.into());
     }
@@ -103,7 +104,11 @@ pub fn document(status: &NodeStatus, now: Instant) -> Option<Value> {
     }
     doc.insert("scope".to_owned(), status.scope.as_str().into());
     let age_ms = u64::try_from(now.since(*read_at).as_millis()).unwrap_or(u64::MAX);
-    doc.insert("pgherd".to_owned(), json!({"age_ms": age_ms}));
+    let mut own = Map::from_iter([("age_ms".to_owned(), age_ms.into())]);
+    if let Some(awaited) = awaited(cluster, mode) {
+        own.insert("waiting_for".to_owned(), json!(awaited.names()));
+    }
+    doc.insert("pgherd".to_owned(), own.into());
     Some(Value::Object(doc))
 }
 
@@ -183,7 +188,7 @@ pub fn history(cluster: &Cluster) -> Value {
 mod tests {
     use super::*;
     use crate::status::tests::{NOW, cluster, replica};
-    use pgherd_types::{FailoverKey, HistoryRow, MemberDoc, RestartWish, WallTime};
+    use pgherd_types::{FailoverKey, HistoryRow, MemberDoc, RestartWish, SyncKey, SyncSeen, WallTime};
     use std::sync::Arc;
 
     #[test]
@@ -209,11 +214,41 @@ mod tests {
         cluster.members.retain(|name, _| name.as_str() == "pg1");
         cluster.members.values_mut().for_each(|member| member.doc = MemberDoc::default());
         assert_eq!(
-            member_json(&members(&cluster)[0]).to_string(),
+            member_json(&members(&cluster, SyncMode::Off)[0]).to_string(),
             concat!(
                 r#"{"name":"pg1","role":"replica","state":"","api_url":null,"receive_lsn":"unknown","receive_lag":"unknown","#,
                 r#""replay_lsn":"unknown","replay_lag":"unknown","lsn":"unknown","lag":"unknown"}"#
             )
+        );
+    }
+
+    #[test]
+    fn synchronous_standbys_are_told_from_others_and_who_must_return_is_named() {
+        let mut status = replica();
+        let key = SyncKey {
+            leader: Some("gone".into()),
+            standbys: ["PG2".into(), "far".into()].into(),
+            ..SyncKey::default()
+        };
+        let mut cluster = Cluster { sync: SyncSeen::Valid(key), ..cluster() };
+        let mut shown = |cluster: &Cluster, mode| {
+            status.settings.sync.mode = mode;
+            status.cluster = Some((Arc::new(cluster.clone()), NOW));
+            document(&status, NOW).unwrap()
+        };
+        for (mode, role) in
+            [(SyncMode::On, "sync_standby"), (SyncMode::Quorum, "quorum_standby"), (SyncMode::Off, "replica")]
+        {
+            let doc = shown(&cluster, mode);
+            assert_eq!((&doc["members"][0]["role"], &doc["members"][1]["role"]), (&json!("leader"), &json!(role)));
+            assert_eq!(doc["pgherd"], json!({"age_ms": 0}));
+        }
+        cluster.leader = None;
+        assert_eq!(shown(&cluster, SyncMode::On)["pgherd"], json!({"age_ms": 0}), "pg2 may lead");
+        cluster.members.remove(&"pg2".into());
+        assert_eq!(
+            shown(&cluster, SyncMode::On)["pgherd"],
+            json!({"age_ms": 0, "waiting_for": ["PG2", "far", "gone"]})
         );
     }
 
@@ -259,7 +294,7 @@ mod tests {
             member.doc.pending_restart = true;
             member.doc.pending_restart_reason = vec![reason("max_connections", "100", "80")];
         }
-        let told = member_json(&members(&cluster)[0]).to_string();
+        let told = member_json(&members(&cluster, SyncMode::Off)[0]).to_string();
         let wanted = r#""timeline":2,"pending_restart":true,"pending_restart_reason":{"max_connections":{"old_value":"100","new_value":"80"}}"#;
         assert!(told.contains(wanted), "{told}");
     }

@@ -2,6 +2,7 @@
 //! time. What load balancers route by is decided here and nowhere else.
 
 use crate::query::Parameters;
+use crate::synchronous;
 use pgherd_types::node_status::NodeStatus;
 use pgherd_types::{Instant, Lsn, RunningServer, ServerPhase};
 use std::time::Duration;
@@ -33,15 +34,18 @@ pub fn check(status: &NodeStatus, path: &str, parameters: &Parameters, now: Inst
         Question::Replica => replica() && tagged(),
         Question::ReadOnly => (leads(status, now) || replica()) && tagged(),
         Question::Health => is_running(status, now) && tagged(),
-        Question::Asynchronous => !is_blind(status) && replica() && tagged(),
-        Question::Synchronous => false,
-        Question::ReadOnlySynchronous => !is_blind(status) && leads(status, now) && tagged(),
+        Question::Asynchronous => !is_blind(status) && replica() && standing(status).is_none() && tagged(),
+        Question::Synchronous(word) => replica() && standing(status) == Some(word) && tagged(),
+        Question::ReadOnlySynchronous(word) => {
+            let synchronous = || replica() && standing(status) == Some(word);
+            !is_blind(status) && (leads(status, now) || synchronous()) && tagged()
+        }
         Question::Unknown => false,
     };
     if healthy { Verdict::Healthy } else { Verdict::Unhealthy }
 }
 
-/// What a path asks. Synchronous replication does not exist yet: nobody is synchronous, every replica is asynchronous.
+/// What a path asks; of synchronous standbys with the word for the kind that is meant.
 enum Question {
     Primary,
     Leader,
@@ -50,8 +54,8 @@ enum Question {
     ReadOnly,
     Health,
     Asynchronous,
-    Synchronous,
-    ReadOnlySynchronous,
+    Synchronous(&'static str),
+    ReadOnlySynchronous(&'static str),
     Unknown,
 }
 
@@ -70,8 +74,10 @@ fn question(path: &str) -> Question {
         () if contains("health") => Question::Health,
         () => match segment {
             "async" | "asynchronous" => Question::Asynchronous,
-            "sync" | "synchronous" | "quorum" => Question::Synchronous,
-            "read-only-sync" | "read-only-synchronous" | "read-only-quorum" => Question::ReadOnlySynchronous,
+            "sync" | "synchronous" => Question::Synchronous("sync_standby"),
+            "quorum" => Question::Synchronous("quorum_standby"),
+            "read-only-sync" | "read-only-synchronous" => Question::ReadOnlySynchronous("sync_standby"),
+            "read-only-quorum" => Question::ReadOnlySynchronous("quorum_standby"),
             _ => Question::Unknown,
         },
     }
@@ -82,8 +88,8 @@ fn looks_at_lag(path: &str) -> bool {
         Question::Replica
         | Question::ReadOnly
         | Question::Asynchronous
-        | Question::Synchronous
-        | Question::ReadOnlySynchronous => true,
+        | Question::Synchronous(_)
+        | Question::ReadOnlySynchronous(_) => true,
         Question::Primary | Question::Leader | Question::StandbyLeader | Question::Health | Question::Unknown => false,
     }
 }
@@ -113,6 +119,12 @@ pub fn leads(status: &NodeStatus, now: Instant) -> bool {
 /// No reading of the cluster is valid.
 pub fn is_blind(status: &NodeStatus) -> bool {
     status.cluster.is_none() || status.dcs_lost_since.is_some()
+}
+
+/// `sync_standby` or `quorum_standby`, as far as the DCS can be seen.
+pub fn standing(status: &NodeStatus) -> Option<&'static str> {
+    let (cluster, _) = status.cluster.as_ref().filter(|_| !is_blind(status))?;
+    synchronous::standing(cluster, status.settings.sync_mode(), &status.name)
 }
 
 /// The server as last seen, if that is recent enough to speak of the present.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::status::tests::{NOW, primary, replica};
-use pgherd_types::{Cluster, Server, StandbyCluster};
+use pgherd_types::{Cluster, Server, StandbyCluster, SyncKey, SyncMode, SyncSeen};
 use std::sync::Arc;
 
 fn answer(status: &NodeStatus, request: &str, now: Instant) -> &'static str {
@@ -109,6 +109,62 @@ fn a_replica_answers_the_replicas_checks() {
             ("/health?tag_missing=x", "503"),
         ],
     );
+}
+
+/// The same node with this mode asked for; the key says that pg1 leads and lists these.
+fn synchronous(mut status: NodeStatus, mode: SyncMode, standbys: &[&str]) -> NodeStatus {
+    status.settings.sync.mode = mode;
+    let standbys = standbys.iter().map(|name| (*name).into()).collect();
+    let key = SyncKey { mod_revision: 9, leader: Some("pg1".into()), quorum: 0, standbys };
+    let (cluster, _) = status.cluster.as_mut().unwrap();
+    Arc::make_mut(cluster).sync = SyncSeen::Valid(key);
+    status
+}
+
+const SYNC_PATHS: [&str; 7] =
+    ["/sync", "/synchronous", "/quorum", "/async", "/asynchronous", "/read-only-sync", "/read-only-quorum"];
+
+#[track_caller]
+fn expect_sync(status: &NodeStatus, answers: [&str; 7]) {
+    let pairs: Vec<_> = SYNC_PATHS.into_iter().zip(answers).collect();
+    expect(status, &pairs);
+    let both = ["/read-only-sync", "/read-only-synchronous"].map(|path| answer(status, path, NOW));
+    assert_eq!(both[0], both[1]);
+}
+
+#[test]
+fn a_replica_is_synchronous_while_the_key_of_an_active_mode_lists_it() {
+    let sync = ["200", "200", "503", "503", "503", "200", "503"];
+    let quorum = ["503", "503", "200", "503", "503", "503", "200"];
+    let neither = ["503", "503", "503", "200", "200", "503", "503"];
+    let with = |mode, names: &[&str]| synchronous(replica(), mode, names);
+    expect_sync(&with(SyncMode::On, &["PG2", "pg3"]), sync);
+    expect_sync(&with(SyncMode::Quorum, &["pg2"]), quorum);
+    expect_sync(&with(SyncMode::On, &["pg3"]), neither);
+    expect_sync(&with(SyncMode::Off, &["pg2"]), neither);
+    let mut inactive = with(SyncMode::On, &["pg2"]);
+    let (cluster, _) = inactive.cluster.as_mut().unwrap();
+    Arc::make_mut(cluster).sync = SyncSeen::Valid(SyncKey { standbys: ["pg2".into()].into(), ..SyncKey::default() });
+    expect_sync(&inactive, neither);
+    let mut standby_cluster = with(SyncMode::On, &["pg2"]);
+    standby_cluster.settings.standby_cluster = Some(StandbyCluster { host: None, port: 5432 });
+    expect_sync(&standby_cluster, neither);
+}
+
+#[test]
+fn a_synchronous_standby_must_be_a_usable_replica() {
+    let nothing = ["503"; 7];
+    let mut hidden = synchronous(replica(), SyncMode::On, &["pg2"]);
+    expect(&hidden, &[("/sync?lag=100", "200"), ("/sync?lag=99", "503"), ("/sync?lag=x", "400"), ("/replica", "200")]);
+    expect(&hidden, &[("/sync?tag_zone=b", "200"), ("/read-only-sync?tag_zone=c", "503"), ("/read-only", "200")]);
+    hidden.tags.noloadbalance = true;
+    expect_sync(&hidden, nothing);
+    let stopped = NodeStatus { phase: ServerPhase::Stopped, ..synchronous(replica(), SyncMode::On, &["pg2"]) };
+    expect_sync(&stopped, nothing);
+    let blind = NodeStatus { dcs_lost_since: Some(NOW), ..synchronous(replica(), SyncMode::On, &["pg2"]) };
+    expect_sync(&blind, nothing);
+    let leader = synchronous(primary(), SyncMode::Quorum, &["pg2"]);
+    expect_sync(&leader, ["503", "503", "503", "503", "503", "200", "200"]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub mod requests;
 pub mod routes;
 pub mod server_time;
 pub mod status;
+pub mod synchronous;
 pub mod worker;
 
 pub use api_server::{ApiOptions, ApiServer, ChangeAccess, StopServing};

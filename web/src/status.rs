@@ -1,7 +1,7 @@
 //! The status document: the body of every health check and of `/patroni`. Keys and their order are those clients know;
 //! everything of our own is under `pgherd`.
 
-use crate::health::{is_blind, server};
+use crate::health::{is_blind, server, standing};
 use crate::server_time::isoformat;
 use pgherd_types::node_status::NodeStatus;
 use pgherd_types::{COMPATIBLE_VERSION, Instant, PRODUCT_VERSION, Role, RunningServer, ScheduledRestart, ServerPhase};
@@ -59,6 +59,9 @@ fn role(status: &NodeStatus, server: Option<&RunningServer>) -> Role {
 fn put_server(put: &mut impl FnMut(&str, Value), status: &NodeStatus, server: &RunningServer) {
     put("server_version", server.server_version.into());
     put("xlog", xlog(server));
+    if let Some(word) = standing(status).filter(|_| server.in_recovery) {
+        put(word, true.into());
+    }
     put("timeline", server.timeline.or(status.timeline).map_or(Value::Null, |t| t.0.into()));
     if let Some(state) = server.replication_state() {
         put("replication_state", state.into());

@@ -196,6 +196,35 @@ fn a_replicas_document() {
 }
 
 #[test]
+fn a_synchronous_standby_says_so_behind_its_positions() {
+    let mut status = replica();
+    let with = |status: &mut NodeStatus, mode, listed: &str| {
+        let key = SyncKey { leader: Some("pg1".into()), standbys: [listed.into()].into(), ..SyncKey::default() };
+        status.cluster = Some((Arc::new(Cluster { sync: SyncSeen::Valid(key), ..cluster() }), NOW));
+        status.settings.sync.mode = mode;
+    };
+    for (mode, listed, word) in [
+        (SyncMode::On, "PG2", Some("sync_standby")),
+        (SyncMode::Quorum, "pg2", Some("quorum_standby")),
+        (SyncMode::On, "pg3", None),
+        (SyncMode::Off, "pg2", None),
+    ] {
+        with(&mut status, mode, listed);
+        let text = document(&status, NOW).to_string();
+        let expected = word.map_or("\"paused\":false},\"timeline\":2".to_owned(), |word| {
+            format!("\"paused\":false}},\"{word}\":true,\"timeline\":2")
+        });
+        assert!(text.contains(&expected), "{mode:?} {listed}: {text}");
+    }
+    let mut leader = primary();
+    with(&mut leader, SyncMode::On, "pg1");
+    assert_eq!(document(&leader, NOW).get("sync_standby"), None, "a primary is no standby");
+    with(&mut status, SyncMode::On, "pg2");
+    status.dcs_lost_since = Some(NOW);
+    assert_eq!(document(&status, NOW).get("sync_standby"), None, "nobody knows");
+}
+
+#[test]
 fn what_was_not_seen_lately_is_not_claimed() {
     let doc = document(&primary(), NOW + Duration::from_secs(3600));
     assert_eq!(doc["state"], "unknown");

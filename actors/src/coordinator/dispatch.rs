@@ -1,6 +1,6 @@
 //! Carrying a decision out: each part of it becomes a message, each answer (or its absence) a fact.
 
-use super::Coordinator;
+use super::{Coordinator, sync_words};
 use crate::callbacks::Announce;
 use actix::fut::wrap_future;
 use actix::prelude::*;
@@ -92,6 +92,7 @@ impl Coordinator {
             crate::tell::tell(&self.links.failsafe, AskFailsafe { round, members, me, conn_url, api_url, patience });
         }
         self.waiting.answer(upkeep.answers);
+        self.sync_told.commits_wait(upkeep.commits_wait, &self.view);
         if let Some((round, apply)) = upkeep.sync {
             let fence = self.fence_deadline(now.mono);
             crate::tell::tell(&self.links.sync, AlignSync { round, apply, fence });
@@ -181,7 +182,7 @@ impl Coordinator {
             match &answer {
                 Err(Refused::Compare) => log::info!("{} was not written: somebody else was first", write.key()),
                 Err(why) => log::warn!("{} was not written: {why:?}", write.key()),
-                Ok(()) => {}
+                Ok(()) => sync_words::written(&write, &coordinator.view),
             }
             let fact = match answer {
                 Ok(()) => Observation::Written(write),

@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use pgherd_clock::boottime;
 use pgherd_protocol::request_desk::{Reply, RequestFailover};
 use pgherd_types::{
-    Cluster, DcsWrite, FailoverKey, Member, PeerAnswer, PeerReport, PeerToAsk, Refused, Schedule, Settings,
+    Cluster, DcsWrite, FailoverKey, Member, MemberName, PeerAnswer, PeerReport, PeerToAsk, Refused, Schedule, Settings,
+    SyncMode, SyncName,
 };
 
 /// How long a member may take to answer.
@@ -17,7 +18,7 @@ const PROBE_PATIENCE_MS: u64 = 2_000;
 pub(super) async fn perform(desk: &Desk, request: RequestFailover) -> Result<Reply, Reply> {
     let (status, cluster) = desk.cluster()?;
     if request.scheduled_at.is_none() {
-        let members = candidates(&request, &cluster)?;
+        let members = candidates(&request, &cluster, status.settings.sync_mode())?;
         find_good_one(desk, &request, &members, &cluster, &status.settings).await?;
     }
     let key = key_of(&request);
@@ -57,23 +58,32 @@ fn key_of(request: &RequestFailover) -> FailoverKey {
     }
 }
 
-/// The members one of which is to lead; an error if that is clear without asking them.
-fn candidates<'a>(request: &RequestFailover, cluster: &'a Cluster) -> Result<Vec<&'a Member>, Reply> {
+/// The members one of which is to lead; an error if that is clear without asking them. In mode `on` a switchover loses
+/// nothing, so it is to a synchronous standby; in mode `quorum` the vote tells who may lead. A failover may be to any
+/// member: an operator who asks for that accepts the loss.
+fn candidates<'a>(request: &RequestFailover, cluster: &'a Cluster, mode: SyncMode) -> Result<Vec<&'a Member>, Reply> {
+    let switchover = request.action == "switchover";
+    let key = cluster.sync.active_in(mode).filter(|_| switchover && mode == SyncMode::On);
+    let synchronous = |name: &MemberName| key.is_none_or(|key| key.standbys.contains(&SyncName::from(name)));
     let leader = cluster.leader.as_ref().map(|leader| &leader.name);
     if request.leader.is_some() && request.leader.as_ref() != leader {
         return Err(Reply::new(412, "leader name does not match"));
     }
     if let Some(name) = &request.candidate {
+        if !synchronous(name) {
+            return Err(Reply::new(412, "candidate name does not match with sync_standby"));
+        }
         let candidate = cluster.members.get(name).ok_or_else(|| Reply::new(412, "candidate does not exists"))?;
         return Ok(vec![candidate]);
     }
-    let others: Vec<_> = cluster.members.values().filter(|member| Some(&member.name) != leader).collect();
-    if others.is_empty() {
-        let action = request.action;
-        let text = format!("{action} is not possible: cluster does not have members except leader");
-        return Err(Reply::new(412, text));
+    let others = cluster.members.values().filter(|member| Some(&member.name) != leader);
+    let able: Vec<_> = others.filter(|member| synchronous(&member.name)).collect();
+    let nobody =
+        if key.is_some() { "can not find sync_standby" } else { "cluster does not have members except leader" };
+    match able.is_empty() {
+        true => Err(Reply::new(412, format!("{} is not possible: {nobody}", request.action))),
+        false => Ok(able),
     }
-    Ok(others)
 }
 
 /// Asks them all at once; one that could take over is enough.
@@ -118,7 +128,7 @@ fn limitation(report: &PeerReport, cluster: &Cluster, settings: &Settings) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pgherd_types::{Instant, LeaderKey, Lsn, MemberDoc, PeerSaid, StatusKey};
+    use pgherd_types::{Instant, LeaderKey, Lsn, MemberDoc, PeerSaid, StatusKey, SyncKey, SyncSeen};
 
     fn cluster(leader: Option<&str>, members: &[&str]) -> Cluster {
         let member =
@@ -129,6 +139,14 @@ mod tests {
             status: StatusKey { optime: Lsn(1_000), ..StatusKey::default() },
             ..Cluster::default()
         }
+    }
+
+    fn names(found: Result<Vec<&Member>, Reply>) -> Result<String, Reply> {
+        found.map(|members| members.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(" "))
+    }
+
+    fn told(expected: Result<&str, &str>) -> Result<String, Reply> {
+        expected.map(str::to_owned).map_err(|text| Reply::new(412, text))
     }
 
     #[test]
@@ -148,14 +166,47 @@ mod tests {
                 scheduled_at: None,
             };
             let cluster = cluster(Some("a"), members);
-            let found = candidates(&request, &cluster);
-            let names = |found: Vec<&Member>| found.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(" ");
-            assert_eq!(found.map(names), expected.map(str::to_owned).map_err(|text| Reply::new(412, text)));
+            let found = candidates(&request, &cluster, SyncMode::Off);
+            assert_eq!(names(found), told(expected));
         }
         let request =
             RequestFailover { action: "switchover", leader: Some("a".into()), candidate: None, scheduled_at: None };
-        let leaderless = candidates(&request, &cluster(None, &["a", "b"])).map(|_| ());
+        let leaderless = candidates(&request, &cluster(None, &["a", "b"]), SyncMode::On).map(|_| ());
         assert_eq!(leaderless, Err(Reply::new(412, "leader name does not match")));
+    }
+
+    #[test]
+    fn a_switchover_in_mode_on_is_to_a_synchronous_standby() {
+        let not_listed = Err("candidate name does not match with sync_standby");
+        let nobody = Err("switchover is not possible: can not find sync_standby");
+        for (action, candidate, mode, listed, expected) in [
+            ("switchover", Some("b"), SyncMode::On, &["B"][..], Ok("b")),
+            ("switchover", Some("c"), SyncMode::On, &["b"], not_listed),
+            ("switchover", Some("unknown"), SyncMode::On, &["b"], not_listed),
+            ("switchover", Some("gone"), SyncMode::On, &["gone"], Err("candidate does not exists")),
+            ("switchover", None, SyncMode::On, &["b", "gone"], Ok("b")),
+            ("switchover", None, SyncMode::On, &["gone"], nobody),
+            ("switchover", None, SyncMode::On, &[], nobody),
+            // the leader itself is nobody to switch over to
+            ("switchover", None, SyncMode::On, &["a"], nobody),
+            ("failover", Some("c"), SyncMode::On, &["b"], Ok("c")),
+            ("switchover", Some("c"), SyncMode::Quorum, &["b"], Ok("c")),
+            ("switchover", None, SyncMode::Quorum, &["b"], Ok("b c")),
+            ("switchover", Some("c"), SyncMode::Off, &["b"], Ok("c")),
+        ] {
+            let key = |leader: Option<&str>| {
+                let standbys = listed.iter().map(|name| (*name).into()).collect();
+                SyncSeen::Valid(SyncKey { leader: leader.map(Into::into), standbys, ..SyncKey::default() })
+            };
+            let leader = (action == "switchover").then(|| "a".into());
+            let request = RequestFailover { action, leader, candidate: candidate.map(Into::into), scheduled_at: None };
+            let active = Cluster { sync: key(Some("a")), ..cluster(Some("a"), &["a", "b", "c"]) };
+            let case = format!("{action} {candidate:?} {mode:?} {listed:?}");
+            assert_eq!(names(candidates(&request, &active, mode)), told(expected), "{case}");
+            let not_yet = Cluster { sync: key(None), ..active };
+            let asynchronous = candidates(&request, &not_yet, SyncMode::Off);
+            assert_eq!(names(candidates(&request, &not_yet, mode)), names(asynchronous), "not active: {case}");
+        }
     }
 
     #[test]

@@ -53,6 +53,18 @@ impl Dcs for Etcd3 {
     fn renew(&self, lease: LeaseId, prove_leader: bool, deadline: Instant) -> Answer<'_, Result<LeaseGrant, Refused>> {
         Box::pin(self.renew_lease(lease, prove_leader, deadline))
     }
+    fn move_keys(
+        &self,
+        from: LeaseId,
+        to: LeaseId,
+        prove_leader: bool,
+        deadline: Instant,
+    ) -> Answer<'_, Result<(), Refused>> {
+        Box::pin(self.move_our_keys(from, to, prove_leader, deadline))
+    }
+    fn revoke(&self, lease: LeaseId, deadline: Instant) -> Answer<'_, ()> {
+        Box::pin(self.revoke_lease(lease, deadline))
+    }
     fn acquire(&self, lease: LeaseId, sync: SyncGuard, deadline: Instant) -> Answer<'_, Result<(), Refused>> {
         Box::pin(self.acquire_leader(lease, sync, deadline))
     }

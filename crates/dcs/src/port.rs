@@ -86,6 +86,21 @@ pub trait Dcs {
     /// lease.
     fn renew(&self, lease: LeaseId, prove_leader: bool, deadline: Instant) -> Answer<'_, Result<LeaseGrant, Refused>>;
 
+    /// Carries our keys from one lease over to another in one step: the member key, and the leader key if it hangs on the
+    /// old lease. With `prove_leader` only if it does, or hangs on the new one already: [`Refused::Absent`] when there is no
+    /// leader key, [`Refused::Compare`] when it hangs on neither. [`Refused::LeaseGone`] when the new lease is lost.
+    /// [`Refused::Unreachable`]: it may yet happen, as long as the new lease lives.
+    fn move_keys(
+        &self,
+        from: LeaseId,
+        to: LeaseId,
+        prove_leader: bool,
+        deadline: Instant,
+    ) -> Answer<'_, Result<(), Refused>>;
+
+    /// Ends a lease, and with it whatever hangs on it.
+    fn revoke(&self, lease: LeaseId, deadline: Instant) -> Answer<'_, ()>;
+
     /// Creates the leader key on this lease if there is none, and the `sync` key is as the race was judged by. Says nothing
     /// about how long the lease lives.
     fn acquire(&self, lease: LeaseId, sync: SyncGuard, deadline: Instant) -> Answer<'_, Result<(), Refused>>;

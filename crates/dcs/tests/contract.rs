@@ -172,6 +172,64 @@ async fn a_timeline_is_reserved_once() {
 }
 
 #[actix_rt::test]
+async fn both_keys_move_to_another_lease_in_one_step() {
+    let etcd = Etcd::start();
+    let (a, old) = leader("a", &etcd).await;
+    a.write(Some(old), DcsWrite::Member(Box::default()), soon()).await.unwrap();
+    let before = a.read(soon()).await.unwrap().cluster;
+    let new = a.grant(Duration::from_secs(90), soon()).await.unwrap();
+    assert_eq!((new.ttl_ms, new.asked_ttl_ms), (90_000, Some(90_000)));
+    a.move_keys(old, new.lease, true, soon()).await.unwrap();
+    let after = a.read(soon()).await.unwrap().cluster;
+    let on = |cluster: &pgherd_types::Cluster| {
+        (cluster.leader.as_ref().unwrap().lease.unwrap(), cluster.members[&"a".into()].lease.unwrap())
+    };
+    assert_eq!((on(&before), on(&after)), ((old, old), (new.lease, new.lease)));
+    assert_eq!(after.members[&"a".into()].doc, before.members[&"a".into()].doc);
+    assert_eq!(etcd.get(&key("leader")).unwrap(), "a");
+    a.revoke(old, soon()).await;
+    assert_eq!(a.renew(old, false, soon()).await, Err(Refused::LeaseGone));
+    assert_eq!(a.renew(new.lease, true, soon()).await.unwrap().ttl_ms, 90_000);
+    assert_eq!(a.move_keys(old, new.lease, true, soon()).await, Ok(()), "what has moved already has moved");
+    assert_eq!(a.move_keys(new.lease, GONE, true, soon()).await, Err(Refused::LeaseGone));
+}
+
+#[actix_rt::test]
+async fn a_key_that_is_not_ours_does_not_move() {
+    let etcd = Etcd::start();
+    let (b, on_b) = leader("b", &etcd).await;
+    let a = node("a", &[etcd.url()]);
+    let (old, new) = (lease_of(&a).await, lease_of(&a).await);
+    a.write(Some(old), DcsWrite::Member(Box::default()), soon()).await.unwrap();
+    assert_eq!(a.move_keys(old, new, true, soon()).await, Err(Refused::Compare));
+    assert_eq!(a.read(soon()).await.unwrap().cluster.members[&"a".into()].lease, Some(old), "neither key moves");
+    a.move_keys(old, new, false, soon()).await.unwrap();
+    assert_eq!(a.read(soon()).await.unwrap().cluster.members[&"a".into()].lease, Some(new));
+    assert!(b.renew(on_b, true, soon()).await.is_ok());
+    etcd.delete(&key("leader"));
+    assert_eq!(a.move_keys(new, old, true, soon()).await, Err(Refused::Absent));
+}
+
+#[actix_rt::test]
+async fn a_move_whose_answer_is_lost_is_read_back() {
+    let etcd = Etcd::start();
+    let proxy = Proxy::start(etcd.port());
+    let a = node("a", &[proxy.url()]);
+    let (old, new) = (lease_of(&a).await, lease_of(&a).await);
+    a.acquire(old, soon()).await.unwrap();
+    proxy.cut_one_reply(1);
+    assert_eq!(a.move_keys(old, new, true, soon()).await, Ok(()));
+    assert!(proxy.has_healed());
+    assert!(a.renew(new, true, soon()).await.is_ok());
+    proxy.stall_replies();
+    let unknown = a.move_keys(new, old, true, in_ms(1500)).await;
+    assert!(matches!(unknown, Err(Refused::Unreachable(_))), "{unknown:?}");
+    proxy.heal();
+    assert_eq!(a.move_keys(new, old, true, soon()).await, Ok(()), "whether or not the first copy arrived");
+    assert!(a.renew(old, true, soon()).await.is_ok());
+}
+
+#[actix_rt::test]
 async fn initialize_is_claimed_finished_dropped_and_adopted() {
     let etcd = Etcd::start();
     let (a, b) = (node("a", &[etcd.url()]), node("b", &[etcd.url()]));

@@ -56,6 +56,8 @@ impl<T: PartialEq> Ask<T> {
 pub struct Asked {
     /// A renewal, with its "prove".
     pub renew: Option<Ask<bool>>,
+    /// A new lease with this time to live, to which our keys are moved; a renewal at the same time.
+    pub moved: Option<Ask<Duration>>,
     /// The leader key.
     pub acquire: Option<Ask<()>>,
     /// Its release.

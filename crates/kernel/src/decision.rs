@@ -7,6 +7,7 @@ use pgherd_types::{
     WishEnd,
 };
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The one thing to do about this node's role.
 #[derive(Clone, PartialEq, Debug)]
@@ -46,6 +47,8 @@ pub enum Action {
 pub struct Upkeep {
     /// Renew the lease; with true prove the leader key too.
     pub renew: Option<bool>,
+    /// With it: get a new lease with this time to live and move our keys to it.
+    pub new_ttl: Option<Duration>,
     /// Keys to write.
     pub writes: Vec<DcsWrite>,
     /// The `config` key is missing or invalid: write the last good configuration.
@@ -56,6 +59,8 @@ pub struct Upkeep {
     pub slots: Option<(u64, SlotTarget)>,
     /// A step of synchronous replication that is PostgreSQL's, with the round's number.
     pub sync: Option<(u64, SyncApply)>,
+    /// Strict mode without a standby: commits wait.
+    pub commits_wait: bool,
     /// Members to ask whether this primary may go on without the DCS, with the round's number.
     pub failsafe: Option<(u64, BTreeMap<MemberName, String>)>,
     /// Wishes that came to an end.

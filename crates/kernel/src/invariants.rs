@@ -59,6 +59,9 @@ pub fn check(view: &View, decision: &Decision, now: Now) -> Result<(), Breach> {
     if must_be_fenced && view.may_be_writable() && view.lease.lock(now.mono) == Lock::No && !ends_it(view, decision) {
         return breach("S1", "staying writable without the lock");
     }
+    if matches!(decision.role, Action::Release(_)) && must_be_fenced && view.may_be_writable() {
+        return breach("S1", "giving up the key while commits may be acknowledged");
+    }
     // a proof may have found the key gone before any reading did
     let vanished = matches!(view.lease.lock(now.mono), Lock::Vanished { .. });
     let key_free = vanished || view.cluster.get().is_some_and(|c| c.leader.is_none());
@@ -105,5 +108,9 @@ pub fn safe_instead(view: &View, decision: Decision, breach: &Breach) -> Decisio
         ("S1" | "S2", false) if view.may_be_writable() => stop,
         _ => Action::Hold,
     };
-    Decision { role, upkeep: crate::Upkeep { renew: decision.upkeep.renew, ..Default::default() }, ..decision }
+    Decision {
+        role,
+        upkeep: crate::Upkeep { renew: decision.upkeep.renew, new_ttl: decision.upkeep.new_ttl, ..Default::default() },
+        ..decision
+    }
 }

@@ -21,6 +21,15 @@ pub struct Proof {
     pub known_at: Instant,
 }
 
+/// All members agreed to keep this primary.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Agreement {
+    /// Before the first of them was asked.
+    pub asked_at: Instant,
+    /// For how long they do not race from then on, as far as this node knows.
+    pub ttl_ms: u64,
+}
+
 /// How the leader lock stands.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Lock {
@@ -51,9 +60,16 @@ pub struct LeaseView {
     pub lost_at: Option<Instant>,
     /// Every member was asked then, and all agreed that this primary goes on without the DCS: they do not race for the
     /// time to live from when they were asked. Counts only on top of a proof.
-    pub agreed: Option<Instant>,
+    pub agreed: Option<Agreement>,
+    /// The leader key may be on its way to a new lease: until the next proof nobody knows on which one it hangs, and of the
+    /// two promises only the one that ends first counts. The new one's is taken as of before it was asked for.
+    pub moving: Option<LeaseGrant>,
     /// Overrides the margin; the simulator plants a wrong one with it.
     pub margin_override_ms: Option<u64>,
+}
+
+fn expires_at(grant: &LeaseGrant) -> Instant {
+    grant.sent_at + Duration::from_millis(grant.ttl_ms)
 }
 
 impl LeaseView {
@@ -64,16 +80,39 @@ impl LeaseView {
     pub fn stop_at(&self, grant: &LeaseGrant) -> Instant {
         (grant.sent_at + Duration::from_millis(grant.ttl_ms)).minus(self.margin(grant))
     }
+    /// What etcd promised about the leader key at the least.
+    pub fn promise(&self) -> Option<LeaseGrant> {
+        let grant = self.leader?.grant;
+        let sooner = self.moving.filter(|moving| expires_at(moving) < expires_at(&grant));
+        Some(sooner.map_or(grant, |moving| LeaseGrant { lease: grant.lease, ..moving }))
+    }
     /// From then on leadership is not relied upon: what etcd promised, or what all members promised later.
     fn until(&self, proof: &Proof) -> Instant {
-        let promised = self.stop_at(&proof.grant);
-        let agreed = self.agreed.map(|sent_at| self.stop_at(&LeaseGrant { sent_at, ..proof.grant }));
-        agreed.map_or(promised, |agreed| agreed.max(promised))
+        let grants = [Some(proof.grant), self.moving];
+        let promised = grants.iter().flatten().map(|grant| self.stop_at(grant)).min().unwrap_or_default();
+        self.agreed_until(proof).map_or(promised, |agreed| agreed.max(promised))
+    }
+    fn agreed_until(&self, proof: &Proof) -> Option<Instant> {
+        let Agreement { asked_at, ttl_ms } = self.agreed?;
+        let ttl_ms = ttl_ms.min(proof.grant.ttl_ms);
+        Some(self.stop_at(&LeaseGrant { sent_at: asked_at, ttl_ms, ..proof.grant }))
     }
     /// Have all members agreed to keep this primary, and does that last?
     pub fn agreed(&self, now: Instant) -> bool {
-        let lasts = |proof: &Proof, sent_at| now < self.stop_at(&LeaseGrant { sent_at, ..proof.grant });
-        matches!((&self.leader, self.agreed), (Some(proof), Some(sent_at)) if lasts(proof, sent_at))
+        self.leader.is_some_and(|proof| self.agreed_until(&proof).is_some_and(|until| now < until))
+    }
+    /// Was the lease asked with another time to live than this? (etcd may have granted more than was asked.)
+    pub fn is_asked_otherwise(&self, ttl: Duration) -> bool {
+        let asked = self.current.map(|grant| grant.asked_ttl_ms.unwrap_or(grant.ttl_ms));
+        asked.is_some_and(|asked| u128::from(asked) != ttl.as_millis())
+    }
+    /// The keys are about to be moved to a new lease with this time to live.
+    pub fn begin_move(&mut self, ttl: Duration, now: Instant) {
+        let Some(current) = self.current.filter(|_| self.leader.is_some()) else { return };
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let new = LeaseGrant { lease: current.lease, sent_at: now, ttl_ms, asked_ttl_ms: Some(ttl_ms) };
+        let sooner = self.moving.filter(|moving| expires_at(moving) < expires_at(&new));
+        self.moving = Some(sooner.unwrap_or(new));
     }
     /// How the lock stands.
     pub fn lock(&self, now: Instant) -> Lock {
@@ -104,6 +143,7 @@ impl LeaseView {
         }
         self.leader = None;
         self.agreed = None;
+        self.moving = None;
         self.vanished = false;
     }
     /// Leadership is proved.
@@ -111,6 +151,7 @@ impl LeaseView {
         self.current = Some(grant);
         self.leader = Some(Proof { grant, known_at: now });
         self.agreed = None;
+        self.moving = None;
         self.vanished = false;
         self.lost_at = None;
     }
@@ -128,7 +169,8 @@ impl LeaseView {
             Some(proof) => self.until(proof),
             None => self.lost_at.unwrap_or(now),
         };
-        FenceOrder::Armed { lease: grant.lease, stop_at, kill_at: stop_at + self.margin(&grant) / 2 }
+        let margins = [Some(grant), self.moving].into_iter().flatten().map(|grant| self.margin(&grant));
+        FenceOrder::Armed { lease: grant.lease, stop_at, kill_at: stop_at + margins.min().unwrap_or_default() / 2 }
     }
 }
 
@@ -138,7 +180,7 @@ mod tests {
     use pgherd_types::LeaseId;
 
     fn grant(sent_ms: u64, ttl_ms: u64) -> LeaseGrant {
-        LeaseGrant { lease: LeaseId(7), sent_at: Instant::from_millis(sent_ms), ttl_ms }
+        LeaseGrant { lease: LeaseId(7), sent_at: Instant::from_millis(sent_ms), ttl_ms, asked_ttl_ms: None }
     }
 
     #[test]
@@ -177,6 +219,42 @@ mod tests {
         let FenceOrder::Armed { stop_at, .. } = lease.fence_order(Instant::from_millis(6_000)) else { panic!() };
         assert_eq!(stop_at, Instant::from_millis(5_000));
         assert_eq!(lease.lock(Instant::from_millis(5_000)), Lock::No);
+    }
+
+    #[test]
+    fn while_the_key_moves_only_the_promise_that_ends_first_counts() {
+        let mut lease = LeaseView::default();
+        lease.prove(grant(0, 30_000), Instant::from_millis(10));
+        assert!(!lease.is_asked_otherwise(Duration::from_secs(30)));
+        lease.begin_move(Duration::from_secs(3), Instant::from_millis(5_000));
+        let until = Instant::from_millis(7_000);
+        assert_eq!(lease.lock(Instant::from_millis(5_000)), Lock::Held { until });
+        let FenceOrder::Armed { stop_at, kill_at, .. } = lease.fence_order(Instant::from_millis(5_000)) else {
+            panic!()
+        };
+        assert_eq!((stop_at, kill_at), (until, Instant::from_millis(7_500)));
+        let promise = lease.promise().unwrap();
+        assert_eq!((promise.lease, promise.sent_at.as_millis(), promise.ttl_ms), (LeaseId(7), 5_000, 3_000));
+        lease.begin_move(Duration::from_secs(60), Instant::from_millis(6_000));
+        assert_eq!(lease.lock(Instant::from_millis(6_000)), Lock::Held { until }, "a second attempt extends nothing");
+        lease.prove(grant(6_500, 60_000), Instant::from_millis(6_600));
+        assert_eq!(lease.lock(Instant::from_millis(6_600)), Lock::Held { until: Instant::from_millis(60_500) });
+    }
+
+    #[test]
+    fn a_longer_time_to_live_is_not_relied_upon_before_the_proof() {
+        let mut lease = LeaseView::default();
+        lease.prove(grant(0, 10_000), Instant::from_millis(10));
+        lease.begin_move(Duration::from_secs(60), Instant::from_millis(1_000));
+        assert_eq!(lease.lock(Instant::from_millis(1_000)), Lock::Held { until: Instant::from_millis(9_000) });
+        assert_eq!(lease.promise(), Some(grant(0, 10_000)));
+    }
+
+    #[test]
+    fn what_etcd_granted_beyond_what_was_asked_is_no_reason_for_another_lease() {
+        let granted = LeaseGrant { asked_ttl_ms: Some(3_000), ..grant(0, 8_000) };
+        let lease = LeaseView { current: Some(granted), ..LeaseView::default() };
+        assert!(!lease.is_asked_otherwise(Duration::from_secs(3)) && lease.is_asked_otherwise(Duration::from_secs(8)));
     }
 
     #[test]

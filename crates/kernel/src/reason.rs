@@ -36,6 +36,7 @@ pub enum Reason {
     LookingForSuccessor,
     HandingOver { action: &'static str },
     HandoverGivenUp { why: String },
+    ArchivingCutShort,
     ManualRequestCleared { action: &'static str, why: String, done: bool },
     // standby cluster
     StandbyLeaderWithLock { me: MemberName },
@@ -191,6 +192,9 @@ impl fmt::Display for Reason {
             Self::HandingOver { action } => write!(f, "{action}: demoting myself"),
             Self::HandoverGivenUp { why } => {
                 write!(f, "nobody has received the shutdown checkpoint, going on as the leader: {why}")
+            }
+            Self::ArchivingCutShort => {
+                f.write_str("PostgreSQL was shut down and still archives, and this leader is to start again: ending it now")
             }
             Self::ManualRequestCleared { action, why, done: _ } => write!(f, "{action}: {why}. Cleaning up failover key"),
             Self::Paused { what, me } => write!(f, "PAUSE: {what}. I am ({me})"),

@@ -109,7 +109,7 @@ pub fn phase(view: &View) -> ServerPhase {
     match view.postgres.get().map(|p| &p.server) {
         Some(Server::Running(_)) => ServerPhase::Running,
         Some(Server::Starting | Server::Unresponsive(_)) => ServerPhase::Starting,
-        Some(Server::Stopping) => ServerPhase::Stopping,
+        Some(Server::Stopping | Server::Archiving) => ServerPhase::Stopping,
         Some(Server::Orphaned) => ServerPhase::Crashed,
         Some(Server::Stopped) if view.crashed => ServerPhase::Crashed,
         Some(Server::Stopped) if failed(|o| matches!(o, Operation::StartPrimary | Operation::StartReplica { .. })) => {

@@ -142,7 +142,9 @@ impl<'v> Situation<'v> {
         }
         match server {
             Server::Stopped | Server::Orphaned => Self::Down(cluster, control),
-            Server::Starting | Server::Stopping | Server::Unresponsive(_) => Self::NotServing(cluster, server),
+            Server::Starting | Server::Stopping | Server::Archiving | Server::Unresponsive(_) => {
+                Self::NotServing(cluster, server)
+            }
             Server::Running(_) if matches!(lock, Lock::Vanished { .. }) => Self::KeyVanished,
             Server::Running(running) if held && view.settings.standby_cluster.is_some() => match running.in_recovery {
                 true => Self::StandbyLeader(cluster, running),

@@ -84,7 +84,8 @@ pub fn replica() -> Case {
     };
     let now = Now { mono: Instant::from_millis(60_000), wall: WallTime(1_700_000_000_000) };
     let mut view = View::new(me, Settings::default(), None, now.mono);
-    view.lease.current = Some(LeaseGrant { lease: LEASE, sent_at: Instant::from_millis(58_000), ttl_ms: 30_000 });
+    view.lease.current =
+        Some(LeaseGrant { lease: LEASE, sent_at: Instant::from_millis(58_000), ttl_ms: 30_000, asked_ttl_ms: None });
     let members =
         [member("a", LEASE, Role::Replica), member("b", OTHER, Role::Primary), member("c", LeaseId(3), Role::Replica)];
     let cluster = Cluster {

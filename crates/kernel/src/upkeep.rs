@@ -3,10 +3,12 @@
 use crate::asked::Ask;
 use crate::decide::Verdict;
 use crate::shown::{checkpoint_pending, member_doc};
-use crate::sync::duty;
+use crate::sync::{SyncStep, Waiting, duty};
 use crate::wishes;
 use crate::{Action, Reason, Upkeep, View, history, slots};
-use pgherd_types::{Cluster, DcsWrite, Instant, MemberName, Now, RunningServer, StatusKey, SyncMode, WallTime};
+use pgherd_types::{
+    Cluster, DcsWrite, Initialize, Instant, MemberName, Now, Operation, RunningServer, StatusKey, SyncMode, WallTime,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -65,7 +67,8 @@ impl Owed<'_> {
         let leads = view.leads(self.now);
         let unproven = view.key_is_ours() && !leads;
         let mut due = view.lease.renewal_due_at(view.settings.loop_wait).unwrap_or(self.now);
-        if unproven {
+        let new_ttl = self.another_ttl(leads);
+        if unproven || new_ttl.is_some() || view.lease.moving.is_some() {
             due = self.now;
         }
         if let Some(ask) = &view.asked.renew {
@@ -73,9 +76,41 @@ impl Owed<'_> {
         }
         if due > self.now {
             self.wake(due);
-        } else if !(lock_request || view.released && view.shutdown.is_some()) {
+        } else if !(lock_request || view.released && view.shutdown.is_some() && view.operation.is_none()) {
             self.upkeep.renew = Some(leads || view.key_is_ours());
+            self.upkeep.new_ttl = new_ttl;
         }
+    }
+
+    /// The time to live was changed, and etcd cannot change a lease: our keys are moved to a new one. Not while a key hangs
+    /// on the lease that is not moved (`initialize` of a bootstrap) or may be written on it at the same time.
+    fn another_ttl(&mut self, leads: bool) -> Option<Duration> {
+        let view = self.view;
+        let ttl = view.settings.ttl;
+        let registered = view
+            .cluster
+            .get()
+            .is_some_and(|cluster| matches!(cluster.initialize, Some(Initialize::Done(_) | Initialize::Garbage)));
+        let in_order = view.dcs_lost_since.is_none()
+            && view.shutdown.is_none()
+            && view.releasing.is_none()
+            && !view.lease.vanished
+            && (leads || !view.key_is_ours())
+            && !matches!(&view.operation, Some(running) if running.operation == Operation::Bootstrap);
+        if !(view.lease.is_asked_otherwise(ttl) && registered && in_order) {
+            return None;
+        }
+        let writes = view.asked.writes.get("members");
+        let writing = writes.is_some_and(|ask| ask.pending(self.now, view.settings.retry_timeout));
+        // plain renewals go on after a failure
+        let failed = view.asked.moved.as_ref().and_then(|ask| match ask.answer {
+            Some((at, false)) => Some(at + view.settings.loop_wait).filter(|until| self.now < *until),
+            _ => None,
+        });
+        if let Some(until) = failed {
+            self.wake(until);
+        }
+        (!writing && failed.is_none()).then_some(ttl)
     }
 
     /// Not before the pending one is answered or lost; after a failure soon, but not at once.
@@ -109,6 +144,10 @@ impl Owed<'_> {
     fn member(&mut self, because: &Reason) {
         let view = self.view;
         let Some(cluster) = view.cluster.get() else { return };
+        let moves = view.asked.moved.as_ref().is_some_and(|ask| ask.pending(self.now, view.settings.retry_timeout));
+        if moves || self.upkeep.new_ttl.is_some() {
+            return; // on which lease?
+        }
         let Some(doc) = member_doc(view, because, self.now).filter(|_| view.namesake().is_none()) else { return };
         let in_place = cluster.members.get(&view.me.name).filter(|m| m.lease == view.lease.current.map(|g| g.lease));
         let asked = view.asked.writes.get("members");
@@ -275,6 +314,7 @@ impl Owed<'_> {
     fn sync(&mut self) {
         let view = self.view;
         let Some(step) = duty::due(view, self.now) else { return self.watch_standbys() };
+        self.upkeep.commits_wait = step == SyncStep::Wait(Waiting::Standby);
         if let Some(write) = duty::write_of(&step) {
             self.write(write);
         }
@@ -301,5 +341,94 @@ impl Owed<'_> {
     /// A round's number is used once; a probe decided in the same turn has the next one.
     fn next_round(&self) -> u64 {
         self.view.last_round + 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use crate::{Lock, Observation, decide};
+    use pgherd_types::*;
+    use std::time::Duration;
+
+    fn changed(case: Case, ttl_s: u64) -> Case {
+        case.with_view(|v| v.settings.ttl = Duration::from_secs(ttl_s))
+    }
+    fn new_ttl(case: Case) -> Option<u64> {
+        case.decide().1.upkeep.new_ttl.map(|ttl| ttl.as_secs())
+    }
+    fn at(ms: u64) -> Now {
+        Now { mono: Instant::from_millis(ms), ..Now::default() }
+    }
+    fn granted(sent_ms: u64, ttl_s: u64) -> LeaseGrant {
+        let ttl_ms = ttl_s * 1000;
+        LeaseGrant { lease: LeaseId(77), sent_at: Instant::from_millis(sent_ms), ttl_ms, asked_ttl_ms: Some(ttl_ms) }
+    }
+
+    #[test]
+    fn a_changed_time_to_live_needs_another_lease_at_once() {
+        assert_eq!(new_ttl(primary()), None);
+        let (_, decision) = changed(primary(), 20).decide();
+        assert_eq!((decision.upkeep.renew, decision.upkeep.new_ttl), (Some(true), Some(Duration::from_secs(20))));
+        let (_, decision) = changed(replica(), 60).decide();
+        assert_eq!((decision.upkeep.renew, decision.upkeep.new_ttl), (Some(false), Some(Duration::from_secs(60))));
+    }
+
+    #[test]
+    fn not_while_another_key_hangs_on_the_lease_or_the_lock_is_in_doubt() {
+        let claim = Some(Initialize::InProgress { lease: Some(LEASE) });
+        assert_eq!(new_ttl(changed(replica(), 20).unlocked().empty().with_cluster(|c| c.initialize = claim)), None);
+        assert_eq!(new_ttl(changed(primary(), 20).unlocked()), None, "the key is taken again first");
+        assert_eq!(new_ttl(changed(primary(), 20).with_view(|v| v.lease.leader = None)), None, "it is proven first");
+        assert_eq!(new_ttl(changed(primary(), 20).with_view(|v| v.shutdown = Some(Instant::default()))), None);
+        let (mut view, now) = changed(primary(), 20).build();
+        view.apply(Observation::DcsLost { since: now.mono }, now);
+        assert_eq!(decide(&view, now).upkeep.new_ttl, None);
+    }
+
+    #[test]
+    fn the_new_lease_counts_with_its_proof() {
+        let (mut view, _) = changed(primary(), 5).decide();
+        assert_eq!(
+            view.lock(at(60_000).mono),
+            Lock::Held { until: Instant::from_millis(64_000) },
+            "neither promise alone"
+        );
+        view.apply(Observation::LeaseRenewed { grant: granted(60_050, 5), leader_proven: true }, at(60_100));
+        assert_eq!(view.lock(at(60_100).mono), Lock::Held { until: Instant::from_millis(64_050) });
+        let decision = decide(&view, at(60_101));
+        assert_eq!((decision.because.id().as_str(), decision.upkeep.new_ttl), ("LeaderWithLock", None));
+    }
+
+    #[test]
+    fn after_a_failure_plain_renewals_go_on_and_settle_it() {
+        let (mut view, _) = changed(primary(), 60).decide();
+        view.apply(Observation::LeaseRefused { why: Refused::Unreachable("no answer".into()) }, at(61_000));
+        assert!(matches!(view.lock(at(61_000).mono), Lock::Held { .. }));
+        let decision = decide(&view, at(62_100));
+        assert_eq!((decision.upkeep.renew, decision.upkeep.new_ttl), (Some(true), None));
+        view.dispatched(&decision, at(62_100));
+        for write in decision.upkeep.writes {
+            view.apply(Observation::Written(write), at(62_150));
+        }
+        let old =
+            LeaseGrant { lease: LEASE, sent_at: Instant::from_millis(62_100), ttl_ms: 30_000, asked_ttl_ms: None };
+        view.apply(Observation::LeaseRenewed { grant: old, leader_proven: true }, at(62_200));
+        assert_eq!(view.lock(at(62_200).mono), Lock::Held { until: Instant::from_millis(89_100) });
+        assert_eq!(decide(&view, at(62_201)).upkeep.new_ttl, None);
+        assert_eq!(decide(&view, at(71_000)).upkeep.new_ttl, Some(Duration::from_secs(60)), "it is tried again");
+    }
+
+    #[test]
+    fn a_promise_to_a_primary_lasts_as_long_as_that_may_count_on_it() {
+        let (mut view, now) = replica().build();
+        let shorter = Settings { ttl: Duration::from_secs(5), ..view.settings.clone() };
+        view.apply(Observation::Settings(shorter), now);
+        assert_eq!(view.promise_lasts(), Duration::from_secs(30));
+        let mut cluster = view.cluster.get().unwrap().as_ref().clone();
+        cluster.leader.as_mut().unwrap().lease = Some(LeaseId(123));
+        let later = at(61_000);
+        view.apply(Observation::Cluster { cluster: std::sync::Arc::new(cluster), read_at: later.mono }, later);
+        assert_eq!(view.promise_lasts(), Duration::from_secs(5));
     }
 }

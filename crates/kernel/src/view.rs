@@ -9,7 +9,7 @@ use crate::sync::SyncMemory;
 use crate::wishes::Pending;
 use crate::{LeaseView, Lock};
 use pgherd_types::{
-    Cluster, FenceOrder, Instant, LeaseGrant, MemberName, Operation, OperationEnd, OperationId, PeerReport,
+    Cluster, FenceOrder, Instant, LeaseGrant, LeaseId, MemberName, Operation, OperationEnd, OperationId, PeerReport,
     PostgresState, Role, ScheduledRestart, Settings, StatusKey, SyncGuard, SystemId, Tags, Timeline, Upstream,
 };
 use std::collections::BTreeMap;
@@ -187,6 +187,8 @@ pub struct View {
     pub scheduled_restart: Option<ScheduledRestart>,
     /// A primary that lost the DCS was promised that this node does not race: who, and when.
     pub promised: Option<(MemberName, Instant)>,
+    /// The time to live before it was made shorter, and the lease that the leader key hung on then.
+    pub ttl_before: Option<(Duration, Option<LeaseId>)>,
     /// The key was given up then, because another node would serve better.
     pub made_way_at: Option<Instant>,
     /// The user's script refused the promotion of this node then.
@@ -195,6 +197,8 @@ pub struct View {
     pub watchdog_failed: bool,
     /// When the server went away without being asked to, while it led; the newest last, a few of them.
     pub crashes: Vec<Instant>,
+    /// The server has ended its clients, written its shutdown checkpoint and archives since.
+    pub archiving_since: Option<Instant>,
     /// The server has not answered since.
     pub unresponsive_since: Option<Instant>,
     /// The standby's position last moved then.
@@ -259,6 +263,10 @@ impl View {
             l.name == self.me.name && l.lease.is_some() && l.lease == self.lease.current.map(|g| g.lease)
         })
     }
+    /// For how long a promise to a primary without the DCS is kept.
+    pub fn promise_lasts(&self) -> Duration {
+        self.ttl_before.map_or(self.settings.ttl, |(ttl, _)| ttl.max(self.settings.ttl))
+    }
     /// How long a primary may take to start: zero says what to do after a crash, not that nothing may be started.
     pub fn start_timeout(&self) -> Duration {
         let configured = self.settings.primary_start_timeout;
@@ -307,7 +315,7 @@ impl View {
     /// The promise that a successor of this process may rely on. None once the release of the leader key was sent: a
     /// request that is still on its way may give the key up at any time, and a successor knows nothing of it.
     pub fn promise(&self) -> Option<LeaseGrant> {
-        self.lease.leader.map(|proof| proof.grant).filter(|_| self.releasing.is_none())
+        self.lease.promise().filter(|_| self.releasing.is_none())
     }
     /// What the fence thread must be told.
     pub fn fence_order(&self, now: Instant) -> FenceOrder {

@@ -8,7 +8,8 @@ use pgherd_types::{
     Cluster, ConfigKey, ControlData, DataDirectory, DcsWrite, FailoverKey, FenceOrder, HistoryRow, Initialize, Instant,
     LeaderKey, LeaseGrant, LeaseId, Lsn, Member, MemberDoc, MemberName, Now, OperationEnd, OperationId, PeerAnswer,
     PeerReport, PeerSaid, PostgresState, Refused, RequestId, RestartFilter, RestartWish, RewindPolicy, Role,
-    RunningServer, Schedule, ScheduledRestart, Server, Settings, StatusKey, SystemId, Tags, Timeline, WallTime, Wish,
+    RunningServer, Schedule, ScheduledRestart, Server, Settings, StandbyCluster, StatusKey, SyncKey, SyncMode,
+    SyncName, SyncSeen, SyncSettings, SystemId, Tags, Timeline, WallTime, Wish,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -124,13 +125,22 @@ fn failover() -> impl Strategy<Value = FailoverKey> {
         schedule,
     })
 }
+fn sync_key() -> impl Strategy<Value = SyncSeen> {
+    let valid =
+        (option::of(name()), 0..3u32, vec(name(), 0..3), 1..4i64).prop_map(|(leader, quorum, names, revision)| {
+            let standbys = names.into_iter().map(SyncName::from).collect();
+            SyncSeen::Valid(SyncKey { mod_revision: revision, leader, quorum, standbys })
+        });
+    prop_oneof![3 => Just(SyncSeen::Absent), 1 => Just(SyncSeen::Garbage { mod_revision: 2 }), 4 => valid]
+}
 fn cluster() -> impl Strategy<Value = Cluster> {
     let leader = option::of((name(), option::of(lease())));
     let members = btree_map(name(), (option::of(lease()), member_doc()), 0..4);
     let config = option::of(any::<bool>());
     let failover = option::of(failover());
-    (initialize(), leader, members, lsn(), option::of(rows()), option::of(timeline()), config, failover).prop_map(
-        |(initialize, leader, members, optime, history, timeline_reserved, config, failover)| Cluster {
+    let known = (option::of(rows()), option::of(timeline()));
+    (initialize(), leader, members, lsn(), known, config, failover, sync_key()).prop_map(
+        |(initialize, leader, members, optime, (history, timeline_reserved), config, failover, sync)| Cluster {
             revision: 1,
             initialize,
             leader: leader.map(|(name, lease)| LeaderKey { name, lease: lease.map(LeaseId) }),
@@ -143,6 +153,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
             timeline_reserved,
             config: config.map(|valid| ConfigKey { mod_revision: 1, text: "{}".into(), valid }),
             failover,
+            sync,
             failsafe: None,
         },
     )
@@ -222,6 +233,7 @@ fn server() -> impl Strategy<Value = Server> {
         1 => Just(Server::Orphaned),
         1 => Just(Server::Starting),
         1 => Just(Server::Stopping),
+        1 => Just(Server::Archiving),
         1 => Just(Server::Unresponsive("why".into())),
         6 => running().prop_map(Server::Running),
     ]
@@ -289,7 +301,12 @@ fn fact() -> impl Strategy<Value = Raw> {
 /// The observations that a raw fact stands for, given what was asked for.
 fn observations(raw: Raw, view: &View, now: Now) -> Vec<Observation> {
     let before = |ago: u64| now.mono.minus(Duration::from_millis(ago));
-    let grant = |lease: i64, ago: u64| LeaseGrant { lease: LeaseId(lease), sent_at: before(ago), ttl_ms: 30_000 };
+    let grant = |lease: i64, ago: u64| LeaseGrant {
+        lease: LeaseId(lease),
+        sent_at: before(ago),
+        ttl_ms: 30_000,
+        asked_ttl_ms: None,
+    };
     vec![match raw {
         Raw::Cluster(cluster, ago) => Observation::Cluster { cluster: Arc::new(cluster), read_at: before(ago) },
         Raw::DcsLost(ago) => Observation::DcsLost { since: before(ago) },
@@ -321,6 +338,9 @@ fn observations(raw: Raw, view: &View, now: Now) -> Vec<Observation> {
             let id = view.operation.as_ref().map_or(OperationId(0), |running| running.id);
             Observation::OperationFinished { id, end }
         }
+        Raw::Slots(ok) if view.asked.sync.as_ref().is_some_and(|(round, _)| *round == view.last_round) => {
+            Observation::SyncAligned { round: view.last_round, ok }
+        }
         Raw::Slots(ok) => Observation::SlotsAligned { round: view.last_round, ok },
         Raw::Wished(wish) => {
             if wishes::judge(view, &wish, now.mono).is_err() {
@@ -331,6 +351,18 @@ fn observations(raw: Raw, view: &View, now: Now) -> Vec<Observation> {
         Raw::Settings { pause, failsafe, rewind, replace } => Observation::Settings(Settings {
             pause: pause && failsafe, // not too often: in maintenance mode little is decided
             failsafe_mode: failsafe,
+            // every combination of the other two draws
+            sync: SyncSettings {
+                mode: match (failsafe, replace) {
+                    (true, _) => SyncMode::Off,
+                    (false, true) => SyncMode::On,
+                    (false, false) => SyncMode::Quorum,
+                },
+                strict: rewind,
+                ..SyncSettings::default()
+            },
+            standby_cluster: (rewind && replace && failsafe)
+                .then(|| StandbyCluster { host: Some("far".into()), port: 5432 }),
             rewind: RewindPolicy { use_pg_rewind: rewind, replace_on_failure: replace, replace_on_divergence: replace },
             ..view.settings.clone()
         }),
@@ -412,12 +444,15 @@ fn decided_well(
         lease: LeaseId(1),
         sent_at: Instant::from_millis(BEGIN_MS - ago),
         ttl_ms: 30_000,
+        asked_ttl_ms: None,
     });
     let mut clock = BEGIN_MS;
     let mut view = View::new(me(tags), settings, recorded, at(clock).mono);
     for (later, raw) in facts {
         clock += later;
         let now = at(clock);
+        // now and then a cluster's time to live is changed
+        view.settings.ttl = std::time::Duration::from_secs(if clock % 7 == 0 { 20 } else { 30 });
         for fact in observations(raw, &view, now) {
             view.apply(fact, now);
         }
@@ -450,7 +485,12 @@ fn asks_again(first: &Decision, second: &Decision) -> bool {
 #[test]
 fn a_node_that_released_the_key_renews_again() {
     let mut view = View::new(me(Tags::default()), Settings::default(), None, at(BEGIN_MS).mono);
-    let grant = |ms: u64| LeaseGrant { lease: LeaseId(1), sent_at: Instant::from_millis(ms), ttl_ms: 30_000 };
+    let grant = |ms: u64| LeaseGrant {
+        lease: LeaseId(1),
+        sent_at: Instant::from_millis(ms),
+        ttl_ms: 30_000,
+        asked_ttl_ms: None,
+    };
     view.apply(Observation::LeaderAcquired(grant(BEGIN_MS)), at(BEGIN_MS));
     view.apply(Observation::LeaderReleased, at(BEGIN_MS + 100));
     let later = at(BEGIN_MS + 20_000);
@@ -471,7 +511,7 @@ fn a_primary_shows_its_timeline_once_history_tells_of_it() {
         new_leader: None,
     };
     let mut view = View::new(me(Tags::default()), Settings::default(), None, at(BEGIN_MS).mono);
-    let lease = LeaseGrant { lease: LeaseId(1), sent_at: at(BEGIN_MS).mono, ttl_ms: 30_000 };
+    let lease = LeaseGrant { lease: LeaseId(1), sent_at: at(BEGIN_MS).mono, ttl_ms: 30_000, asked_ttl_ms: None };
     view.apply(Observation::LeaderAcquired(lease), at(BEGIN_MS));
     view.apply(Observation::Postgres(Arc::new(primary_on_timeline_3(row(300)))), at(BEGIN_MS));
     let mut shown = |history: HistoryRow, ms: u64| {

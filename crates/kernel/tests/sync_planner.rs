@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 mod model;
 #[path = "sync_planner/promotion.rs"]
 mod promotion;
+#[path = "sync_planner/timelines.rs"]
+mod timelines;
 #[path = "sync_planner/views.rs"]
 mod views;
 #[path = "sync_planner/whole.rs"]

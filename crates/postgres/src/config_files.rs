@@ -13,6 +13,7 @@ use crate::recovery_section::section;
 use crate::role_overlay::RoleClass;
 use crate::server::Postgres;
 use crate::server_config::{ServerConfig, is_recovery_parameter};
+use crate::standby_names::PARAMETER as STANDBY_NAMES;
 use crate::state_dir::write_private;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -77,6 +78,8 @@ fn write_files(
     }
     let mut all = server.checked_parameters(&parameters)?;
     all.extend(controlled);
+    // read while this is the only writer, so that a later value is not written over by an earlier one
+    all.extend(server.standby_names.set_by_agent().map(|names| (STANDBY_NAMES.to_owned(), names)));
     // Where the files will be once the copy is in its place.
     let final_place = ConfigPlace::of(server);
     for file in AccessFile::ALL {
@@ -126,16 +129,19 @@ pub(crate) fn set_standby_signal(server: &Postgres, dir: &Path, wanted: bool) ->
     remove(dir.join("recovery.signal"))
 }
 
-/// Removes recovery parameters from `postgresql.auto.conf`: it is read after our file and would win.
+/// Removes recovery parameters, and what else the agent sets, from `postgresql.auto.conf`: it is read after our file and
+/// would win.
 pub(crate) fn clean_auto_conf(server: &Postgres, dir: &Path) -> Outcome<()> {
     let path = dir.join("postgresql.auto.conf");
     let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
     let name_in = |line: &str| line.trim_start().split(['=', ' ']).next().unwrap_or_default().to_lowercase();
-    let sets_recovery = |line: &&str| is_recovery_parameter(&name_in(line));
-    if !text.lines().any(|line| sets_recovery(&line)) {
+    let owns_names = server.standby_names.set_by_agent().is_some();
+    let is_ours = |name: &str| is_recovery_parameter(name) || (owns_names && name == STANDBY_NAMES);
+    let sets_ours = |line: &&str| is_ours(&name_in(line));
+    if !text.lines().any(|line| sets_ours(&line)) {
         return Ok(());
     }
-    let kept: String = text.lines().filter(|line| !sets_recovery(line)).map(|line| format!("{line}\n")).collect();
+    let kept: String = text.lines().filter(|line| !sets_ours(line)).map(|line| format!("{line}\n")).collect();
     write_private(&path, &kept, server.options.run_as)
 }
 

@@ -5,6 +5,7 @@ use pgherd_types::Instant;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// How long an operation waits for the guard process to take the order that was given with it.
 const GUARD_PATIENCE: Duration = Duration::from_secs(1);
@@ -82,6 +83,7 @@ pub struct OperationControl {
     fence_ms: AtomicU64,
     guarded: Option<GuardedUntil>,
     watchdog: Option<WatchdogGate>,
+    progress: Notify,
 }
 
 impl OperationControl {
@@ -94,6 +96,7 @@ impl OperationControl {
             fence_ms: AtomicU64::new(fence_ms),
             guarded: None,
             watchdog: None,
+            progress: Notify::new(),
         }
     }
     /// It may make PostgreSQL writable only while a guard process is armed, too.
@@ -119,6 +122,14 @@ impl OperationControl {
     /// How often `hurry` was called.
     pub fn hurries(&self) -> u8 {
         self.hurries.load(Ordering::SeqCst)
+    }
+    /// The operation has come so far that a look at the server is worth while.
+    pub(crate) fn tell_progress(&self) {
+        self.progress.notify_one();
+    }
+    /// Waits until the operation says that.
+    pub async fn progress(&self) {
+        self.progress.notified().await;
     }
     /// Has the fence passed?
     pub fn too_late(&self) -> bool {

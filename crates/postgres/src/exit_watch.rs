@@ -8,6 +8,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Names one process, even after its number was given to another.
 #[derive(Debug)]
@@ -36,6 +38,13 @@ impl PidFd {
                 Err(_) => return false,
             }
         }
+    }
+    /// The same without a thread and without a limit; it needs the I/O driver of a tokio runtime.
+    pub async fn exited(self) -> std::io::Result<()> {
+        // Deprecated because other types may close their descriptor meanwhile; one that is owned stays open.
+        #[allow(deprecated)]
+        let fd = AsyncFd::with_interest(self.0, Interest::READABLE)?;
+        fd.readable().await.map(drop)
     }
     /// Has it ended?
     pub fn ended(&self) -> bool {
@@ -78,6 +87,18 @@ pub fn watch_exit(pid: i32, start_ticks: u64, ended: impl FnOnce() + Send + 'sta
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_exit_can_be_awaited() {
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let exited = PidFd::open(i32::try_from(child.id()).unwrap()).unwrap().exited();
+        let mut exited = std::pin::pin!(exited);
+        let soon = tokio::time::timeout(Duration::from_millis(1), &mut exited).await;
+        assert!(soon.is_err(), "it lives");
+        child.kill().unwrap();
+        tokio::time::timeout(Duration::from_secs(30), exited).await.expect("in time").unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn an_exit_is_reported_once_and_a_dropped_watch_is_silent() {

@@ -7,6 +7,7 @@
 
 mod accept;
 mod access_files;
+mod archiving;
 mod aside;
 mod basebackup;
 mod bootstrap;
@@ -46,6 +47,7 @@ mod ready_wal;
 mod recovery_section;
 mod reload;
 mod replication;
+mod replies;
 mod rewind;
 mod rewind_marker;
 mod rewind_source;
@@ -61,6 +63,7 @@ mod single_user;
 mod slots;
 mod sql;
 mod staging;
+mod standby_names;
 mod standby_section;
 mod start;
 mod state_dir;
@@ -72,6 +75,7 @@ mod units;
 mod wal_end;
 mod wal_gap;
 
+pub use archiving::only_archives;
 pub use bootstrap::bootstrap;
 pub use cache_file::cached_dynamic;
 pub use clone::{clone_by_basebackup, clone_from, restore};

@@ -9,12 +9,14 @@ use crate::queries;
 use crate::replication;
 use crate::server::Postgres;
 use crate::sql::SqlError;
+use crate::standby_names::Moment;
 use crate::timeline_files;
+use crate::units;
 use crate::wal_end;
-use pgherd_types::postgres::{SeenSlot, WalSender};
-use pgherd_types::{ControlData, DataDirectory, Lsn, PostgresState, RunningServer, Server, Timeline};
+use pgherd_types::postgres::{ControlState, SeenSlot, WalSender};
+use pgherd_types::{ControlData, DataDirectory, Lsn, PostgresState, RunningServer, Server, SyncReport, Timeline};
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use tokio::task::spawn_blocking;
 use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::error::SqlState;
@@ -34,8 +36,9 @@ pub struct Look {
 /// Looks once. Never waits longer than the deadlines of `sql.rs`, and never on the calling thread.
 pub async fn observe(server: &Arc<Postgres>) -> Look {
     let now = pgherd_clock::now();
-    let (found, data) = look_at_files(server).await;
+    let (found, data, archives) = look_at_files(server).await;
     let (found, state) = match found {
+        Alive::Postmaster(_) if archives => (found, Server::Archiving),
         Alive::Postmaster(postmaster) => look_at_server(server, postmaster).await,
         other => (other.clone(), without_postmaster(&other)),
     };
@@ -75,15 +78,21 @@ fn with_known_wal_end(server: &Postgres, data: DataDirectory) -> DataDirectory {
     }
 }
 
-async fn look_at_files(server: &Arc<Postgres>) -> (Alive, DataDirectory) {
+/// What is alive, what the directory holds, and whether a server that is being stopped does no more than archive: to be
+/// found out in this order.
+async fn look_at_files(server: &Arc<Postgres>) -> (Alive, DataDirectory, bool) {
     let server = server.clone();
     let look = move || {
         server.state.trim_log(LOG_LIMIT_BYTES);
-        (alive(&server.options.data_dir), look_at_data_directory(&server.options))
+        let found = alive(&server.options.data_dir);
+        let data = look_at_data_directory(&server.options);
+        let archives = matches!((&found, &data), (Alive::Postmaster(postmaster), DataDirectory::Present(control))
+            if control.state == ControlState::ShutDown && server.archives(*postmaster));
+        (found, data, archives)
     };
     spawn_blocking(look)
         .await
-        .unwrap_or_else(|e| (Alive::Nothing, DataDirectory::Unusable(format!("the look failed: {e}"))))
+        .unwrap_or_else(|e| (Alive::Nothing, DataDirectory::Unusable(format!("the look failed: {e}")), false))
 }
 
 async fn processes(server: &Arc<Postgres>) -> Alive {
@@ -139,6 +148,7 @@ async fn ask(server: &Arc<Postgres>, postmaster: Postmaster) -> Result<RunningSe
         None => queries::open(server).await?,
     };
     let version = major_version(&server.options.data_dir).unwrap_or(0);
+    let begun = server.standby_names.moment();
     let controlled = server.config().controlled;
     let row = match queries::look(&session, version, &controlled).await {
         // A promotion in the middle of the query makes it fail; the second attempt sees the other side.
@@ -148,6 +158,7 @@ async fn ask(server: &Arc<Postgres>, postmaster: Postmaster) -> Result<RunningSe
     server.keep_monitoring(of, session);
     let unreadable = || SqlError::Unreachable("the monitoring query's answer could not be read".to_owned());
     let mut running = running(&row).ok_or_else(unreadable)?;
+    complete_sync(server, &mut running, &row, begun);
     running.pending_restart_reason = pending_restart::reasons(&objects(row.get("settings")), &controlled);
     running.pending_restart = !running.pending_restart_reason.is_empty();
     server.tell_of_paused_replay(&running);
@@ -164,6 +175,19 @@ async fn ask(server: &Arc<Postgres>, postmaster: Postmaster) -> Result<RunningSe
         running.history = timeline_files::history(&server.options.data_dir, timeline);
     }
     Ok(running)
+}
+
+/// What the row alone does not tell.
+fn complete_sync(server: &Postgres, running: &mut RunningServer, row: &SimpleQueryRow, begun: Moment) {
+    let sync = &mut running.sync;
+    sync.names = server.standby_names.in_force(begun, &sync.names);
+    sync.managed = server.standby_names.set_by_agent().is_some();
+    sync.user_names = server.users_standby_names(running.in_recovery);
+    let senders = objects(row.get("walsenders"));
+    let reply = |sender: &Value| Some((pid(&sender["pid"])?, sender["replied"].as_str().map(str::to_owned)));
+    let mut replies = server.replies.lock().unwrap_or_else(PoisonError::into_inner);
+    let ago = replies.look(senders.iter().filter_map(reply), pgherd_clock::boottime());
+    running.walsenders.iter_mut().for_each(|sender| sender.replied_ms_ago = ago.get(&sender.pid).copied());
 }
 
 /// A standby without a receiver: what it has replayed, or at least what the control file says.
@@ -195,7 +219,7 @@ fn running(row: &SimpleQueryRow) -> Option<RunningServer> {
         upstream: text("conninfo").and_then(host_and_port),
         forked_at: None,
         slots: objects(text("slots")).iter().map(slot).collect(),
-        sync: Default::default(),
+        sync: sync_report(row),
         walsenders: objects(text("walsenders")).iter().map(walsender).collect(),
         postmaster_start_time: text("start_time").unwrap_or_default().to_owned(),
         server_version: version,
@@ -213,8 +237,8 @@ fn slot(value: &Value) -> SeenSlot {
         name: text_of(&value["name"]),
         physical: value["physical"].as_bool().unwrap_or(false),
         active: value["active"].as_bool().unwrap_or(false),
-        active_pid: value["active_pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()),
-        restart_lsn: value["restart_lsn"].as_str().and_then(|t| t.parse().ok()),
+        active_pid: pid(&value["active_pid"]),
+        restart_lsn: lsn_of(&value["restart_lsn"]),
     }
 }
 
@@ -226,12 +250,33 @@ fn walsender(value: &Value) -> WalSender {
         state: text_of(&value["state"]),
         sync_state: text_of(&value["sync_state"]),
         sync_priority: value["sync_priority"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(0),
-        pid: 0,
-        written: None,
-        flushed: None,
-        replayed: None,
+        pid: pid(&value["pid"]).unwrap_or(0),
+        written: lsn_of(&value["written"]),
+        flushed: lsn_of(&value["flushed"]),
+        replayed: lsn_of(&value["replayed"]),
         replied_ms_ago: None,
     }
+}
+
+fn sync_report(row: &SimpleQueryRow) -> SyncReport {
+    let text = |name: &str| row.get(name).unwrap_or_default();
+    let waiting = objects(row.get("sync_waiting"));
+    SyncReport {
+        names: text("sync_names").to_owned(),
+        managed: false,
+        user_names: String::new(),
+        commit: text("sync_commit").to_owned(),
+        status_interval_ms: units::parse(text("status_interval"), "ms").map_or(0, |ms| ms.max(0.0) as u64),
+        waiting: waiting.iter().filter_map(|w| Some((pid(&w["pid"])?, text_of(&w["since"])))).collect(),
+    }
+}
+
+fn pid(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|pid| u32::try_from(pid).ok())
+}
+
+fn lsn_of(value: &Value) -> Option<Lsn> {
+    value.as_str().and_then(|text| text.parse().ok())
 }
 
 fn text_of(value: &Value) -> String {

@@ -84,7 +84,13 @@ pub fn server_processes(data_dir: &Path) -> Vec<i32> {
 
 /// Is this process, at this moment, a living server process of the data directory?
 pub fn belongs_to(pid: i32, data_dir: &Path) -> bool {
-    works_in(pid, data_dir) == Some(true) && is_server_program(pid) == Some(true) && Stat::read(pid).is_some()
+    is_of(works_in(pid, data_dir), is_server_program(pid)) && Stat::read(pid).is_some()
+}
+
+/// A process that exits loses its program before it lets go of the shared memory, and its directory only after that: until
+/// then no server can be started here.
+fn is_of(works_here: Option<bool>, runs_server: Option<bool>) -> bool {
+    works_here == Some(true) && runs_server != Some(false)
 }
 
 /// Living processes of these programs that were given the data directory as an argument.
@@ -163,7 +169,13 @@ fn without_deleted(path: PathBuf) -> PathBuf {
 
 /// Children of a postmaster have a title that begins with `postgres: `.
 fn has_backend_title(pid: i32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"postgres: "))
+    title(pid).is_some_and(|title| title.starts_with("postgres: "))
+}
+
+/// What a process calls itself; `None` once it is dead.
+pub(crate) fn title(pid: i32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
+    Some(String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " "))
 }
 
 struct Stat {
@@ -223,6 +235,15 @@ mod tests {
         let here = std::env::current_dir().unwrap();
         assert_eq!(works_in(me, &here), Some(true));
         assert!(!belongs_to(me, &here));
+    }
+
+    #[test]
+    fn what_works_here_and_runs_the_server_or_is_on_its_way_out_belongs_here() {
+        assert!(is_of(Some(true), Some(true)));
+        assert!(is_of(Some(true), None), "it may still be attached to the shared memory");
+        assert!(!is_of(Some(true), Some(false)), "a shell in the directory");
+        assert!(!is_of(Some(false), Some(true)) && !is_of(Some(false), None), "another server");
+        assert!(!is_of(None, Some(true)) && !is_of(None, None), "it has let go of everything, or is not ours to see");
     }
 
     #[test]

@@ -10,14 +10,15 @@ use std::time::Duration;
 use tokio_postgres::SimpleQueryRow;
 
 /// One look at a running server. `{written}` is the position the receiver wrote to, where the version knows it;
-/// `{settings}` tells what waits for a restart.
+/// `{settings}` tells what waits for a restart, `{reply_time}` when a standby answered, by its own clock. Columns are
+/// evaluated in their order: whom commits wait for, then the standbys, then the flushed position, so that this lies behind
+/// all that was acknowledged before.
 const LOOK: &str = "
 SELECT pg_is_in_recovery() AS in_recovery,
   CASE WHEN NOT pg_is_in_recovery() THEN ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int
     WHEN r.latest_end_lsn IS NOT NULL THEN r.received_tli END AS timeline,
   GREATEST((SELECT timeline_id FROM pg_control_checkpoint()), (SELECT min_recovery_end_timeline FROM pg_control_recovery()))
     AS control_timeline,
-  CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END AS flushed,
   CASE WHEN pg_is_in_recovery() THEN GREATEST(pg_last_wal_receive_lsn(), {written}) END AS received,
   CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END AS replayed,
   CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() END AS replayed_timestamp,
@@ -29,15 +30,30 @@ SELECT pg_is_in_recovery() AS in_recovery,
   pg_postmaster_start_time() AS start_time,
   current_setting('server_version_num') AS version,
 {settings},
-  (SELECT json_agg(json_build_object('name', slot_name, 'physical', slot_type = 'physical', 'active', active, 'restart_lsn', restart_lsn))
+  (SELECT json_agg(json_build_object('name', slot_name, 'physical', slot_type = 'physical', 'active', active,
+     'active_pid', active_pid, 'restart_lsn', restart_lsn))
      FROM pg_replication_slots WHERE NOT temporary) AS slots,
+  current_setting('synchronous_standby_names') AS sync_names,
+  current_setting('synchronous_commit') AS sync_commit,
+  current_setting('wal_receiver_status_interval') AS status_interval,
+  CASE WHEN current_setting('synchronous_standby_names') <> '' THEN
+    (SELECT json_agg(json_build_object('pid', w.pid, 'since', w.query_start::text)) FROM
+      (SELECT pid, query_start FROM pg_stat_activity WHERE wait_event = 'SyncRep' ORDER BY query_start LIMIT 100) AS w)
+    END AS sync_waiting,
   (SELECT json_agg(json_build_object('usename', usename, 'application_name', application_name, 'client_addr', client_addr,
-     'state', state, 'sync_state', sync_state, 'sync_priority', sync_priority)) FROM pg_stat_replication) AS walsenders
+     'state', state, 'sync_state', sync_state, 'sync_priority', sync_priority, 'pid', pid, 'written', write_lsn,
+     'flushed', flush_lsn, 'replayed', replay_lsn, 'replied', {reply_time})) FROM pg_stat_replication) AS walsenders,
+  CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END AS flushed
 FROM pg_stat_get_wal_receiver() AS r";
 
 /// The column of the receiver's written position, by major version.
 fn written_column(major_version: u32) -> &'static str {
     if major_version >= 13 { "r.written_lsn" } else { "r.received_lsn" }
+}
+
+/// The column of a standby's last answer, by major version.
+fn reply_column(major_version: u32) -> &'static str {
+    if major_version >= 12 { "reply_time::text" } else { "NULL" }
 }
 
 /// The row of a look.
@@ -47,6 +63,7 @@ pub(crate) async fn look(
     controlled: &BTreeMap<String, String>,
 ) -> Result<SimpleQueryRow, SqlError> {
     let text = LOOK.replace("{written}", written_column(major_version));
+    let text = text.replace("{reply_time}", reply_column(major_version));
     let text = text.replace("{settings}", pending_restart::column(controlled).trim_end());
     let rows = session.rows(&text, STATEMENT_PATIENCE).await?;
     rows.into_iter().next().ok_or_else(|| SqlError::Unreachable("the monitoring query returned no row".to_owned()))
@@ -91,6 +108,35 @@ pub(crate) async fn standby_names(session: &Session) -> Result<(String, String),
     let rows = session.rows(text, STATEMENT_PATIENCE).await?;
     let column = |n| rows.first().and_then(|r| r.get(n)).unwrap_or_default().to_owned();
     Ok((column(0), column(1)))
+}
+
+/// Takes `synchronous_standby_names` out of `postgresql.auto.conf`.
+pub(crate) async fn reset_standby_names(session: &Session) -> Result<(), SqlError> {
+    session.rows("ALTER SYSTEM RESET synchronous_standby_names", STATEMENT_PATIENCE).await.map(drop)
+}
+
+/// What the checkpointer waits for.
+pub(crate) async fn checkpointer_waits_for(session: &Session) -> Result<Option<String>, SqlError> {
+    first_text(session, "SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'checkpointer'").await
+}
+
+/// Writes a commit record that waits for no standby, and which the WAL writer flushes within three times
+/// `wal_writer_delay`; the position behind it.
+pub(crate) async fn force_wal(session: &Session) -> Result<Option<String>, SqlError> {
+    let text =
+        "BEGIN; SET LOCAL synchronous_commit = off; SELECT txid_current(); COMMIT; SELECT pg_current_wal_insert_lsn()";
+    let rows = session.rows(text, STATEMENT_PATIENCE).await?;
+    Ok(rows.last().and_then(|r| r.get(0)).map(str::to_owned))
+}
+
+/// Has every standby that streams flushed up to here?
+pub(crate) async fn standbys_have(session: &Session, position: &str) -> Result<bool, SqlError> {
+    let position = literal(position);
+    let text = format!(
+        "SELECT pg_current_wal_flush_lsn() >= {position} AND NOT EXISTS
+          (SELECT FROM pg_stat_replication WHERE state = 'streaming' AND flush_lsn < {position})"
+    );
+    first_text(session, &text).await.map(|t| t.as_deref() == Some("t"))
 }
 
 /// When this connection's process last read the configuration files.

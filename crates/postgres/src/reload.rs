@@ -39,11 +39,6 @@ pub async fn reload_config(server: &Arc<Postgres>) -> Outcome<bool> {
     in_background(server, Reload::Always).await
 }
 
-/// Writes the files if they should say something else now. True if a running server was told to read them.
-pub(crate) async fn refresh_config(server: &Arc<Postgres>) -> Outcome<bool> {
-    in_background(server, Reload::IfChanged).await
-}
-
 /// Files are written on a thread that may wait for the disk.
 async fn in_background(server: &Arc<Postgres>, when: Reload) -> Outcome<bool> {
     let (server, runtime) = (server.clone(), Handle::current());

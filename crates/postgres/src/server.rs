@@ -1,6 +1,7 @@
 //! The server of one data directory: its options, its configuration in force, its state directory. The long
 //! operations are methods of it, each in the file that names it.
 
+use crate::archiving::no_client_is_left;
 use crate::control::OperationControl;
 use crate::error::{OperationError, Outcome, Tried};
 use crate::interrupted;
@@ -9,9 +10,12 @@ use crate::local_options;
 use crate::methods::{self, Way};
 use crate::options::PostgresOptions;
 use crate::parameter_check;
-use crate::process::{Alive, alive};
+use crate::process::{Alive, Postmaster, alive, find_postmaster};
+use crate::replies::Replies;
+use crate::role_overlay::RoleClass;
 use crate::server_config::{ServerConfig, UnusableConfig};
 use crate::sql::Session;
+use crate::standby_names::{PARAMETER, StandbyNamesOwner};
 use crate::state_dir::StateDir;
 use arc_swap::ArcSwap;
 use pgherd_types::{ControlData, Lsn};
@@ -33,17 +37,22 @@ pub struct Postgres {
     local: ArcSwap<PostgresOptions>,
     pub(crate) state: StateDir,
     config: RwLock<InForce>,
+    pub(crate) standby_names: StandbyNamesOwner,
     leads_standby_cluster: AtomicBool,
     /// Held while configuration files are written, so that there is one writer at a time.
     files: Mutex<()>,
     /// The monitoring connection and the postmaster it leads to: making one costs more than all its queries.
     pub(crate) monitoring: Mutex<Option<((i32, u64), Session)>>,
+    /// When standbys answered last.
+    pub(crate) replies: Mutex<Replies>,
     /// What was last said of a pause of replay.
     pub(crate) told_of_pause: Mutex<Option<String>>,
     /// Where the WAL ends, for the control data it was found for.
     wal_end: Mutex<Option<(ControlData, Option<Lsn>)>>,
     /// The messages of the copy that is being made.
     pub(crate) copying: Mutex<Option<PathBuf>>,
+    /// The postmaster that is known to be past its shutdown checkpoint.
+    archives: Mutex<Option<Postmaster>>,
     /// Parameters as they were wanted and as the server takes them.
     checked: Mutex<Option<(Parameters, Parameters)>>,
 }
@@ -82,17 +91,21 @@ impl Postgres {
         let dynamic = options.bootstrap_dcs.clone();
         let config = InForce::of(&options, &dynamic)
             .map_err(|e| OperationError::failed(format!("the dynamic configuration to begin with is unusable: {e}")))?;
+        let standby_names = StandbyNamesOwner::open(&state)?;
         let server = Self {
             local: ArcSwap::from_pointee(options.clone()),
             options,
             state,
             config: RwLock::new(config),
+            standby_names,
             leads_standby_cluster: AtomicBool::new(false),
             files: Mutex::new(()),
             monitoring: Mutex::new(None),
+            replies: Mutex::default(),
             told_of_pause: Mutex::new(None),
             wal_end: Mutex::new(None),
             copying: Mutex::new(None),
+            archives: Mutex::new(None),
             checked: Mutex::new(None),
         };
         server.warn_of_plain_connections();
@@ -156,6 +169,17 @@ impl Postgres {
         self.leads_standby_cluster.load(Ordering::Relaxed)
     }
 
+    /// What the user configured as `synchronous_standby_names` for a server in recovery or out of it.
+    pub(crate) fn users_standby_names(&self, in_recovery: bool) -> String {
+        let role = match (in_recovery, self.leads_standby_cluster()) {
+            (false, _) => RoleClass::Primary,
+            (true, true) => RoleClass::StandbyLeader,
+            (true, false) => RoleClass::Replica,
+        };
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        config.merged.parameter(role, PARAMETER).unwrap_or_default().to_owned()
+    }
+
     pub(crate) fn lock_files(&self) -> MutexGuard<'_, ()> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -205,6 +229,17 @@ impl Postgres {
     /// The next look makes a new connection.
     pub(crate) fn forget_monitoring(&self) {
         drop(self.monitoring.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Is this postmaster, whose control file says `shut down`, past its shutdown checkpoint? Once it is it stays so, whoever
+    /// knocks at its door meanwhile.
+    pub(crate) fn archives(&self, postmaster: Postmaster) -> bool {
+        let mut known = self.archives.lock().unwrap_or_else(PoisonError::into_inner);
+        let archives = *known == Some(postmaster) || no_client_is_left(&self.options, postmaster);
+        if archives {
+            *known = Some(postmaster);
+        }
+        archives && find_postmaster(&self.options.data_dir) == Some(postmaster)
     }
 
     /// The end of the WAL, if it was found for just this control data; `None` when it was not looked for.

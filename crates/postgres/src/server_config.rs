@@ -29,6 +29,8 @@ pub struct ServerConfig {
     pub use_slots: bool,
     /// How long a primary may take to start, and a `pre_promote` script to end.
     pub primary_start_timeout: Duration,
+    /// In a synchronous mode: how long a primary may take to stop in order, instead of `pg_ctl_timeout`.
+    pub primary_stop_timeout: Option<Duration>,
 }
 
 /// The dynamic configuration cannot be used; what was in force before stays so.
@@ -69,7 +71,14 @@ impl ServerConfig {
             use_slots: section.use_slots()?,
             standby_cluster,
             primary_start_timeout: primary_start_timeout(&root),
+            primary_stop_timeout: primary_stop_timeout(&root),
         })
+    }
+
+    /// One parameter as it is for a server of this role.
+    pub fn parameter(&self, role: RoleClass, name: &str) -> Option<&str> {
+        let overlay = self.overlays.get(&role).and_then(|overlay| overlay.parameters.as_ref()?.get(name));
+        overlay.or_else(|| self.parameters.get(name)).map(String::as_str)
     }
 
     /// As it is for a server of this role.
@@ -132,12 +141,26 @@ fn take_recovery_parameters(parameters: &mut Parameters, recovery: &mut Paramete
 
 /// 300 s unless it is set, and where it is zero, which is about what to do after a crash.
 fn primary_start_timeout(dynamic: &Value) -> Duration {
-    let seconds = |name| match &dynamic[name] {
+    let set = seconds(dynamic, "primary_start_timeout").or_else(|| seconds(dynamic, "master_start_timeout"));
+    Duration::from_secs(set.filter(|s| *s > 0).unwrap_or(300))
+}
+
+/// Counts in a synchronous mode only, and not where it is zero.
+fn primary_stop_timeout(dynamic: &Value) -> Option<Duration> {
+    let synchronous = match &dynamic["synchronous_mode"] {
+        Value::Bool(on) => *on,
+        Value::String(text) => matches!(text.to_lowercase().as_str(), "on" | "true" | "yes" | "1" | "quorum"),
+        Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => false,
+    };
+    let set = seconds(dynamic, "primary_stop_timeout").or_else(|| seconds(dynamic, "master_stop_timeout"));
+    set.filter(|s| *s > 0 && synchronous).map(Duration::from_secs)
+}
+
+fn seconds(dynamic: &Value, name: &str) -> Option<u64> {
+    match &dynamic[name] {
         Value::String(text) => text.trim().parse().ok(),
         other => other.as_u64(),
-    };
-    let set = seconds("primary_start_timeout").or_else(|| seconds("master_start_timeout"));
-    Duration::from_secs(set.filter(|s| *s > 0).unwrap_or(300))
+    }
 }
 
 /// Parameters that belong into the recovery section of the file.

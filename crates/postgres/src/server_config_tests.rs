@@ -103,3 +103,17 @@ fn a_value_of_the_wrong_kind_makes_the_document_unusable() {
     assert_eq!(merged(&[], r#"{"postgresql":null}"#), merged(&[], "{}"));
     assert_eq!(merged(&[], r#"{"postgresql":{"parameters":{"jit":null},"pg_hba":null}}"#), merged(&[], "{}"));
 }
+
+#[test]
+fn a_primary_has_its_own_time_to_stop_in_a_synchronous_mode() {
+    let timeout = |dynamic: &str| merged(&[], dynamic).primary_stop_timeout.map(|t| t.as_secs());
+    for (dynamic, wanted) in [
+        (r#"{"primary_stop_timeout":5}"#, None),
+        (r#"{"primary_stop_timeout":5,"synchronous_mode":false}"#, None),
+        (r#"{"primary_stop_timeout":0,"synchronous_mode":true}"#, None),
+        (r#"{"primary_stop_timeout":5,"synchronous_mode":true}"#, Some(5)),
+        (r#"{"master_stop_timeout":"6","synchronous_mode":"quorum"}"#, Some(6)),
+    ] {
+        assert_eq!(timeout(dynamic), wanted, "{dynamic}");
+    }
+}

@@ -109,6 +109,7 @@ pub(crate) fn spawn(
     more: &[(&str, &str)],
 ) -> Outcome<Spawned> {
     server.remember_wal_end(None);
+    server.standby_names.settled(); // its processes read the files when they begin
     make_socket_directories(server, dir)?;
     let log = server.state.open_log()?;
     let log_from = log.metadata().map(|m| m.len()).unwrap_or(0);

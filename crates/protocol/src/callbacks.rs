@@ -48,7 +48,7 @@ impl From<&NodeStatus> for ServerReport {
             None => ServerSeen::Unknown,
             Some(Server::Running(running)) => ServerSeen::Up { started: running.postmaster_start_time.clone() },
             Some(Server::Starting | Server::Unresponsive(_)) => ServerSeen::Between,
-            Some(Server::Stopping) => ServerSeen::Stopping,
+            Some(Server::Stopping | Server::Archiving) => ServerSeen::Stopping,
             Some(Server::Orphaned) => ServerSeen::Orphaned,
             Some(Server::Stopped) => ServerSeen::Down,
         };

@@ -34,8 +34,12 @@ impl World {
         if !valid {
             node.recorded = None;
         }
-        if node.pg.may_be_writable() && !valid && !node.recorded_pause {
+        let promotes = std::mem::take(&mut node.recorded_promotion) && node.pg.alive();
+        if promotes || node.pg.may_be_writable() && !valid && !node.recorded_pause {
             self.trace.count("happened:fenced before the first DCS call");
+            if promotes {
+                self.trace.count("happened:a promotion ended with its agent");
+            }
             let took = self.kill_time();
             self.pg_kill(n, took);
             self.push(self.now + took + 5, Ev::AgentGo { n, inc });
@@ -51,7 +55,8 @@ impl World {
         let settings = Settings { pause, ..self.setup.settings.clone() };
         let (mutant, dice) = (self.setup.mutant, self.rng.bits());
         let node = &mut self.nodes[n];
-        if node.recorded.is_none() && node.pg.may_be_writable() && !node.recorded_pause {
+        let dies = node.pg.kill_queued;
+        if dies || node.recorded.is_none() && node.pg.may_be_writable() && !node.recorded_pause {
             let inc = node.inc;
             return self.push(self.now + 10, Ev::AgentGo { n, inc }); // not before it is fenced
         }
@@ -89,7 +94,7 @@ impl World {
         let pause = agent.view.settings.pause;
         // a primary that went on without the key under maintenance mode is stopped now that the mode is over
         if self.nodes[n].recorded_pause && !pause && self.etcd.leader() != Some(n) {
-            let stopped_by = self.now + lease_view::margin_ms(self.ms(self.setup.settings.ttl));
+            let stopped_by = self.now + lease_view::margin_ms(self.ttl_longest());
             self.nodes[n].exempt_until = self.nodes[n].exempt_until.max(stopped_by);
         }
         (self.nodes[n].fence, self.nodes[n].recorded, self.nodes[n].recorded_pause) = (fence, recorded, pause);
@@ -147,7 +152,13 @@ impl World {
     fn carry_out(&mut self, n: usize, decision: Decision) {
         let Decision { role, upkeep, .. } = decision;
         if let Some(prove) = upkeep.renew {
-            self.call(n, Kind::Renew(prove));
+            self.call(
+                n,
+                match upkeep.new_ttl {
+                    Some(ttl) => Kind::Move(prove, self.ms(ttl)),
+                    None => Kind::Renew(prove),
+                },
+            );
         }
         self.act(n, role);
         for write in upkeep.writes {
@@ -307,7 +318,7 @@ impl World {
 
     /// How long a kill takes: up to half of the margin minus what scheduling and drift may take of it.
     pub fn kill_time(&mut self) -> u64 {
-        let ttl = self.ms(self.setup.settings.ttl);
+        let ttl = self.ttl_shortest();
         let longest = (lease_view::margin_ms(ttl) / 2).saturating_sub(60 + ttl / 500);
         if self.rng.permille(500) { self.rng.range(5, 40) } else { self.rng.range(5, longest.max(6)) }
     }

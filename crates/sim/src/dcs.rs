@@ -16,6 +16,8 @@ pub enum Kind {
     Read,
     /// Keep or get a lease; with true prove the leader key.
     Renew(bool),
+    /// Move the keys to a new lease with this time to live; with true prove the leader key.
+    Move(bool, u64),
     /// Take the leader key, if the `sync` key is still as the race was judged by.
     Acquire(SyncGuard),
     /// Give it up.
@@ -49,13 +51,18 @@ pub struct Call {
     pub unsure: bool,
     /// The lease was granted in the course of this call.
     pub regranted: bool,
+    /// The time to live the lease was asked with.
+    pub asked_ttl_ms: u64,
+    /// The lease that the keys are moved away from.
+    pub moves_from: Option<LeaseId>,
 }
 
 impl Call {
     /// etcd's promise, as of the keepalive or grant of this call.
     fn grant(&self) -> Result<LeaseGrant, Refused> {
-        let Self { sent_at, ttl_ms, .. } = *self;
-        self.lease.map(|lease| LeaseGrant { lease, sent_at, ttl_ms }).ok_or(Refused::LeaseGone)
+        let Self { sent_at, ttl_ms, asked_ttl_ms, .. } = *self;
+        let asked_ttl_ms = Some(asked_ttl_ms);
+        self.lease.map(|lease| LeaseGrant { lease, sent_at, ttl_ms, asked_ttl_ms }).ok_or(Refused::LeaseGone)
     }
 }
 
@@ -64,17 +71,28 @@ impl World {
     pub fn call(&mut self, n: usize, kind: Kind) {
         let (now, local) = (self.now, self.local(n));
         let patience = self.ms(self.setup.settings.retry_timeout);
-        let ttl_ms = self.ms(self.setup.settings.ttl);
         let Some(agent) = self.nodes[n].agent.as_mut() else { return };
         agent.last_call += 1;
-        let (id, lease) = (agent.last_call, agent.lease);
+        let (id, mut lease, mut moves_from) = (agent.last_call, agent.lease, None);
+        let ttl_ms = agent.view.settings.ttl.as_millis() as u64;
+        let mut asked_ttl_ms = agent.lease_asked_ms;
         let first = match (&kind, lease) {
             (Kind::Read, _) => Ok(Request::Range),
-            (Kind::Renew(false) | Kind::Acquire(_), None) => Ok(Request::Grant(ttl_ms)),
+            // an earlier move is settled by whatever renews next
+            (Kind::Renew(_) | Kind::Move(..), Some(old)) if agent.moving.is_some() => {
+                let (new, asked) = agent.moving.unwrap_or((old, 0));
+                (lease, moves_from, asked_ttl_ms) = (Some(new), Some(old), asked);
+                Ok(Request::KeepAlive(new))
+            }
+            (Kind::Move(_, ttl_ms), Some(old)) => {
+                moves_from = Some(old);
+                Ok(Request::GrantAnother(*ttl_ms))
+            }
+            (Kind::Renew(false) | Kind::Move(false, _) | Kind::Acquire(_), None) => Ok(Request::Grant(ttl_ms)),
             (Kind::Renew(_) | Kind::Acquire(_), Some(lease)) => Ok(Request::KeepAlive(lease)),
             (Kind::Release(status), Some(lease)) => Ok(Request::Release(lease, status.clone())),
             (Kind::Write(write), lease) => Ok(Request::Write(lease, Arc::clone(write))),
-            (Kind::Renew(true) | Kind::Release(_), None) => Err(Refused::LeaseGone),
+            (Kind::Renew(true) | Kind::Move(true, _) | Kind::Release(_), None) => Err(Refused::LeaseGone),
         };
         let request = match first {
             Ok(request) => request,
@@ -92,6 +110,8 @@ impl World {
             ttl_ms,
             unsure: false,
             regranted: false,
+            asked_ttl_ms,
+            moves_from,
         };
         agent.calls.push(call);
         self.send(n, id);
@@ -115,7 +135,7 @@ impl World {
                 return self.push(now + 20, Ev::CallTimeout { n, inc, id, attempt });
             }
         }
-        if matches!(call.request, Request::KeepAlive(_) | Request::Grant(_)) {
+        if matches!(call.request, Request::KeepAlive(_) | Request::Grant(_) | Request::GrantAnother(_)) {
             call.sent_at = local;
         }
         let (attempt, request) = (call.attempt, call.request.clone());
@@ -168,7 +188,7 @@ impl World {
             _ => format!("   etcd n{}: {request:?} -> {reply:?}", n + 1),
         });
         match (request, reply) {
-            (Request::Grant(ttl), Reply::Granted(lease, _)) => {
+            (Request::Grant(ttl) | Request::GrantAnother(ttl), Reply::Granted(lease, _)) => {
                 self.push(self.now + ttl, Ev::LeaseCheck { lease: lease.0 })
             }
             (Request::CreateLeader(..), Reply::Yes) => {
@@ -176,7 +196,13 @@ impl World {
                 self.trace.count("happened:leader key taken");
             }
             (Request::CreateLeader(..), Reply::No) => self.trace.count("happened:acquire refused"),
-            (Request::Release(..), Reply::Yes) => self.trace.count("happened:leader key released"),
+            (Request::Release(..), Reply::Yes) => {
+                self.trace.count("happened:leader key released");
+                if self.nodes[n].pg.proc == crate::postgres::Proc::Archiving {
+                    self.trace.count("happened:leader key released while archiving");
+                }
+            }
+            (Request::MoveKeys { .. }, Reply::Yes) => self.trace.count("happened:keys moved to another lease"),
             (Request::KeepAlive(_), Reply::NoTtl) => self.trace.count("happened:keepalive of a lost lease"),
             (Request::Write(_, write), Reply::Yes) => match &**write {
                 DcsWrite::History(rows) => self.history_written(n, rows),
@@ -282,10 +308,14 @@ impl World {
     fn step(&mut self, n: usize, call: &Call, reply: Reply) -> Step {
         match (&call.kind, reply) {
             (Kind::Read, Reply::All(cluster)) => Step::Done(Ok(Answer::Cluster(cluster))),
-            (Kind::Renew(_) | Kind::Acquire(_), reply @ (Reply::NoTtl | Reply::Ttl(_) | Reply::Granted(..))) => {
-                self.lease_step(n, call, &reply)
+            (_, reply) if call.moves_from.is_some() => self.move_step(n, call, reply),
+            (
+                Kind::Renew(_) | Kind::Move(..) | Kind::Acquire(_),
+                reply @ (Reply::NoTtl | Reply::Ttl(_) | Reply::Granted(..)),
+            ) => self.lease_step(n, call, &reply),
+            (Kind::Renew(_) | Kind::Move(..), Reply::Yes) => {
+                Step::Done(call.grant().map(|grant| Answer::Renewed(grant, true)))
             }
-            (Kind::Renew(_), Reply::Yes) => Step::Done(call.grant().map(|grant| Answer::Renewed(grant, true))),
             (Kind::Acquire(_), Reply::Yes) => Step::Done(call.grant().map(|grant| Answer::Renewed(grant, true))),
             (_, Reply::Yes) => Step::Done(Ok(Answer::Done)),
             (_, Reply::Absent) => Step::Done(Err(Refused::Absent)),
@@ -311,7 +341,7 @@ impl World {
         match reply {
             Reply::NoTtl if !lenient => {
                 self.forget_lease(n, call.lease);
-                let proving = matches!(call.kind, Kind::Renew(true));
+                let proving = matches!(call.kind, Kind::Renew(true) | Kind::Move(true, _));
                 return if proving {
                     Step::Done(Err(Refused::LeaseGone))
                 } else {
@@ -319,21 +349,94 @@ impl World {
                 };
             }
             Reply::Granted(lease, ttl_ms) => {
-                (call.lease, call.ttl_ms, call.regranted) = (Some(*lease), *ttl_ms, true);
+                (call.lease, call.ttl_ms, call.asked_ttl_ms) = (Some(*lease), *ttl_ms, *ttl_ms);
+                call.regranted = true;
                 if let Some(agent) = self.nodes[n].agent.as_mut() {
-                    agent.lease = Some(*lease);
+                    (agent.lease, agent.lease_asked_ms) = (Some(*lease), *ttl_ms);
                 }
                 if let Some(kept) = self.call_mut(n, call.id) {
                     *kept = call.clone();
                 }
             }
+            Reply::Ttl(ttl_ms) => {
+                call.ttl_ms = *ttl_ms;
+                if let Some(kept) = self.call_mut(n, call.id) {
+                    kept.ttl_ms = *ttl_ms;
+                }
+            }
             _ => {}
         }
         match (&call.kind, call.lease) {
-            (Kind::Renew(true), Some(lease)) => Step::Next(Request::CompareLeader(lease)),
+            (Kind::Renew(true) | Kind::Move(true, _), Some(lease)) => Step::Next(Request::CompareLeader(lease)),
             (Kind::Acquire(guard), Some(lease)) => Step::Next(Request::CreateLeader(lease, *guard)),
             _ => Step::Done(call.grant().map(|grant| Answer::Renewed(grant, false))),
         }
+    }
+
+    /// A call that moves the keys to another lease, or settles an earlier one that did.
+    fn move_step(&mut self, n: usize, call: &Call, reply: Reply) -> Step {
+        let prove = matches!(call.kind, Kind::Renew(true) | Kind::Move(true, _));
+        let (Some(from), Some(to)) = (call.moves_from, call.lease) else {
+            return Step::Done(Err(Refused::Denied("nothing to move".to_owned())));
+        };
+        match reply {
+            Reply::Granted(lease, ttl_ms) => {
+                if let Some(agent) = self.nodes[n].agent.as_mut() {
+                    agent.moving = Some((lease, ttl_ms));
+                }
+                if let Some(kept) = self.call_mut(n, call.id) {
+                    (kept.lease, kept.ttl_ms, kept.asked_ttl_ms) = (Some(lease), ttl_ms, ttl_ms);
+                }
+                Step::Next(Request::Range)
+            }
+            Reply::Ttl(ttl_ms) => {
+                if let Some(kept) = self.call_mut(n, call.id) {
+                    kept.ttl_ms = ttl_ms;
+                }
+                Step::Next(Request::Range)
+            }
+            Reply::NoTtl | Reply::LeaseGone => {
+                // nothing can move to it any more: on with the old one
+                let agent = self.nodes[n].agent.as_mut();
+                let asked = agent.map_or(0, |agent| {
+                    agent.moving = None;
+                    agent.lease_asked_ms
+                });
+                if let Some(kept) = self.call_mut(n, call.id) {
+                    (kept.lease, kept.moves_from, kept.asked_ttl_ms) = (Some(from), None, asked);
+                }
+                Step::Next(Request::KeepAlive(from))
+            }
+            Reply::Yes => self.moved(n, call, from),
+            Reply::No => Step::Next(Request::Range),
+            Reply::Absent => Step::Done(Err(Refused::Absent)),
+            Reply::All(cluster) => {
+                let leader = cluster.leader.as_ref().and_then(|leader| leader.lease);
+                let member = cluster.members.get(&self.nodes[n].me.name).and_then(|member| member.lease);
+                if prove && leader != Some(from) && leader != Some(to) {
+                    if let Some(agent) = self.nodes[n].agent.as_mut() {
+                        agent.moving = None;
+                    }
+                    let absent = cluster.leader.is_none();
+                    return Step::Done(Err(if absent { Refused::Absent } else { Refused::Compare }));
+                }
+                if leader != Some(from) && member != Some(from) {
+                    return self.moved(n, call, from);
+                }
+                Step::Next(Request::MoveKeys { from, to, read_at: cluster.revision })
+            }
+        }
+    }
+
+    fn moved(&mut self, n: usize, call: &Call, from: LeaseId) -> Step {
+        let prove = matches!(call.kind, Kind::Renew(true) | Kind::Move(true, _));
+        if let Some(agent) = self.nodes[n].agent.as_mut() {
+            (agent.lease, agent.lease_asked_ms, agent.moving) = (call.lease, call.asked_ttl_ms, None);
+        }
+        if let Some(delay) = self.net.delay(&mut self.rng, End::Node(n), End::Etcd) {
+            self.push(self.now + delay, Ev::LeaseEnded { lease: from.0 });
+        }
+        Step::Done(call.grant().map(|grant| Answer::Renewed(grant, prove)))
     }
 
     /// What the keys say of a write whose reply was lost.
@@ -400,7 +503,7 @@ impl World {
     /// Another call may have replaced the lease meanwhile: what is said of the old one says nothing of the new one.
     fn is_about_an_old_lease(&self, n: usize, call: &Call) -> bool {
         let present = self.nodes[n].agent.as_ref().and_then(|agent| agent.lease);
-        matches!(call.kind, Kind::Renew(true)) && present != call.lease
+        matches!(call.kind, Kind::Renew(true)) && call.moves_from.is_none() && present != call.lease
     }
 
     /// The answer becomes a fact.
@@ -408,11 +511,11 @@ impl World {
         let fact = match (kind, result) {
             (Kind::Read, Ok(Answer::Cluster(cluster))) => Observation::Cluster { cluster, read_at: began },
             (Kind::Read, _) => Observation::DcsLost { since: began },
-            (Kind::Renew(_), Ok(Answer::Renewed(grant, leader_proven))) => {
+            (Kind::Renew(_) | Kind::Move(..), Ok(Answer::Renewed(grant, leader_proven))) => {
                 Observation::LeaseRenewed { grant, leader_proven }
             }
-            (Kind::Renew(_), Ok(_)) => return,
-            (Kind::Renew(_), Err(why)) => Observation::LeaseRefused { why },
+            (Kind::Renew(_) | Kind::Move(..), Ok(_)) => return,
+            (Kind::Renew(_) | Kind::Move(..), Err(why)) => Observation::LeaseRefused { why },
             (Kind::Acquire(_), Ok(Answer::Renewed(grant, _))) => Observation::LeaderAcquired(grant),
             (Kind::Acquire(_), Ok(_)) => return,
             (Kind::Acquire(_), Err(why)) => Observation::AcquireRefused(why),

@@ -25,6 +25,18 @@ pub struct Lease {
 pub enum Request {
     /// A new lease.
     Grant(u64),
+    /// A new lease beside the one there is.
+    GrantAnother(u64),
+    /// Move the leader key and the member key, as far as they hang on one lease, to another, if the leader key was not
+    /// changed since a reading.
+    MoveKeys {
+        /// Away from this lease.
+        from: LeaseId,
+        /// To this one.
+        to: LeaseId,
+        /// The revision of the reading.
+        read_at: i64,
+    },
     /// Keep a lease alive.
     KeepAlive(LeaseId),
     /// Does the leader key hang on this lease?
@@ -42,7 +54,7 @@ pub enum Request {
 impl Request {
     /// Does it change anything?
     pub fn writes(&self) -> bool {
-        matches!(self, Self::CreateLeader(..) | Self::Release(..) | Self::Write(..))
+        matches!(self, Self::CreateLeader(..) | Self::Release(..) | Self::Write(..) | Self::MoveKeys { .. })
     }
 }
 
@@ -76,6 +88,8 @@ pub struct Etcd {
     /// Leases.
     pub leases: BTreeMap<i64, Lease>,
     last_lease: i64,
+    /// The revision at which the leader key was last changed.
+    leader_changed_at: i64,
     /// Answers nobody before this.
     pub frozen_until: u64,
     /// Something changed since the watchers were told.
@@ -111,7 +125,7 @@ impl Etcd {
     pub fn serve(&mut self, node: usize, name: &MemberName, request: &Request, now: u64) -> Reply {
         let yes = |done: bool| if done { Reply::Yes } else { Reply::No };
         match request {
-            Request::Grant(ttl_ms) => {
+            Request::Grant(ttl_ms) | Request::GrantAnother(ttl_ms) => {
                 self.last_lease += 1;
                 self.leases.insert(self.last_lease, Lease { ttl_ms: *ttl_ms, expires: now + ttl_ms, owner: node });
                 Reply::Granted(LeaseId(self.last_lease), *ttl_ms)
@@ -134,8 +148,10 @@ impl Etcd {
                 }
                 self.cluster.leader = Some(LeaderKey { name: name.clone(), lease: Some(*lease) });
                 self.touch();
+                self.leader_changed_at = self.cluster.revision;
                 Reply::Yes
             }
+            Request::MoveKeys { from, to, read_at } => self.move_keys(name, *from, *to, *read_at),
             Request::Release(lease, status) => {
                 if !self.leader_on(*lease) {
                     return Reply::No;
@@ -149,6 +165,24 @@ impl Etcd {
             Request::Write(lease, write) => self.write(name, *lease, write),
             Request::Range => Reply::All(self.read()),
         }
+    }
+
+    fn move_keys(&mut self, name: &MemberName, from: LeaseId, to: LeaseId, read_at: i64) -> Reply {
+        if self.leader_changed_at > read_at {
+            return Reply::No;
+        }
+        if !self.leases.contains_key(&to.0) {
+            return Reply::LeaseGone;
+        }
+        if let Some(leader) = self.cluster.leader.as_mut().filter(|leader| leader.lease == Some(from)) {
+            leader.lease = Some(to);
+            self.leader_changed_at = self.cluster.revision + 1;
+        }
+        if let Some(member) = self.cluster.members.get_mut(name).filter(|member| member.lease == Some(from)) {
+            member.lease = Some(to);
+        }
+        self.touch();
+        Reply::Yes
     }
 
     fn write(&mut self, name: &MemberName, lease: Option<LeaseId>, write: &DcsWrite) -> Reply {
@@ -266,6 +300,7 @@ impl Etcd {
         if self.cluster.leader.take().is_some() {
             self.leader_gone = true;
             self.touch();
+            self.leader_changed_at = self.cluster.revision;
         }
     }
 

@@ -41,7 +41,7 @@ impl Summary {
         self.turns += world.turns;
         self.commits += world.ledger.commits;
         if let Some(after) = world.checks.healed_after {
-            let promised = world.ms(world.setup.settings.ttl + 2 * world.setup.settings.loop_wait);
+            let promised = world.ttl_longest() + world.ms(2 * world.setup.settings.loop_wait);
             self.healed_after_max = self.healed_after_max.max(after);
             self.healed_late_max = self.healed_late_max.max(Some(after as i64 - promised as i64));
         }
@@ -113,11 +113,12 @@ pub fn explore_on_all_cores(
 
 /// What must have happened in a run of many seeds, beside every fault: a simulation in which nothing happens proves
 /// nothing.
-const MUST_HAPPEN: [&str; 64] = [
+const MUST_HAPPEN: [&str; 67] = [
     "answer:done",
     "answer:not done",
     "fault:reply lost after effect",
     "happened:a member did not agree",
+    "happened:a promotion ended with its agent",
     "happened:acquire refused",
     "happened:all members agreed",
     "happened:agent ended in order",
@@ -128,8 +129,10 @@ const MUST_HAPPEN: [&str; 64] = [
     "happened:fenced before the first DCS call",
     "happened:guard fired",
     "happened:keepalive of a lost lease",
+    "happened:keys moved to another lease",
     "happened:late command dropped",
     "happened:leader key released",
+    "happened:leader key released while archiving",
     "happened:lease lapsed",
     "happened:operation cancelled",
     "happened:pause seen",

@@ -60,6 +60,8 @@ pub enum Fault {
     Pause,
     /// The cluster follows another one, for a while.
     StandbyCluster,
+    /// An operator changes the cluster's time to live.
+    TtlChanged,
     /// An operator changes the settings of synchronous replication, for good.
     SyncSettings,
     /// An operator removes the `sync` key.
@@ -72,7 +74,7 @@ pub enum Fault {
 pub const SYNCHRONOUS: [Fault; 3] = [Fault::SyncSettings, Fault::SyncKeyRemoved, Fault::SyncKeyGarbage];
 
 /// All other kinds.
-pub const ALL: [Fault; 25] = [
+pub const ALL: [Fault; 26] = [
     Fault::NodeDeath,
     Fault::AgentDeath,
     Fault::AgentRestart,
@@ -98,6 +100,7 @@ pub const ALL: [Fault; 25] = [
     Fault::Reinitialize,
     Fault::Pause,
     Fault::StandbyCluster,
+    Fault::TtlChanged,
 ];
 
 impl Fault {
@@ -217,7 +220,7 @@ impl World {
                 if self.nodes[n].agent.is_none() {
                     return false;
                 }
-                let longest = lease_view::margin_ms(self.ms(self.setup.settings.ttl)) / 2;
+                let longest = lease_view::margin_ms(self.ttl_shortest()) / 2;
                 self.nodes[n].paused_until = self.now + self.rng.range(longest / 4, longest - 10);
             }
             Fault::SlowOperator => {
@@ -250,9 +253,14 @@ impl World {
             }
             Fault::SyncSettings => self.change_sync_settings(),
             Fault::SyncKeyRemoved | Fault::SyncKeyGarbage => return self.lay_hands_on_sync_key(fault),
+            Fault::TtlChanged => {
+                let times = [self.ttl_shortest(), self.ms(self.setup.settings.ttl), self.ttl_longest()];
+                let ttl_s = times[self.rng.below(3) as usize] / 1000;
+                return self.change_config(|config| config.ttl_s = Some(ttl_s));
+            }
             Fault::KeyRemoved => {
                 let Some(leader) = self.etcd.leader() else { return false };
-                self.nodes[leader].exempt_until = self.now + self.ms(self.setup.settings.ttl);
+                self.nodes[leader].exempt_until = self.now + self.ttl_longest();
                 self.etcd.key_removed_at = Some(self.now);
                 self.etcd.drop_leader();
                 self.etcd_changed();

@@ -71,6 +71,10 @@ pub struct Agent {
     pub view: View,
     /// DCS watcher: its lease.
     pub lease: Option<LeaseId>,
+    /// DCS watcher: the time to live it was asked with.
+    pub lease_asked_ms: u64,
+    /// DCS watcher: the lease that the keys may have been moved to, and what it was asked with.
+    pub moving: Option<(LeaseId, u64)>,
     /// DCS watcher: calls under way.
     pub calls: Vec<Call>,
     /// DCS watcher: the number of the last call.
@@ -106,6 +110,8 @@ impl Agent {
         Self {
             view,
             lease: recorded.map(|g| g.lease),
+            lease_asked_ms: recorded.map_or(0, |g| g.asked_ttl_ms.unwrap_or(g.ttl_ms)),
+            moving: None,
             calls: Vec::new(),
             last_call: 0,
             read_again: false,
@@ -142,6 +148,8 @@ pub struct Node {
     pub recorded: Option<LeaseGrant>,
     /// Maintenance mode is on, by the record beside the data directory.
     pub recorded_pause: bool,
+    /// A promotion was ordered and its end was not seen, by the record beside the data directory.
+    pub recorded_promotion: bool,
     /// The order in force at the fence thread and at the guard process, which outlives the agent.
     pub fence: FenceOrder,
     /// When the first of them looks next (true time).
@@ -179,6 +187,7 @@ impl Node {
             pg: Postgres::default(),
             recorded: None,
             recorded_pause: false,
+            recorded_promotion: false,
             fence: FenceOrder::Disarmed,
             fence_at: u64::MAX,
             fence_stopped: None,

@@ -33,6 +33,7 @@ impl World {
     fn op_ends(&mut self, n: usize, end: OperationEnd) {
         let (now, inc) = (self.now, self.nodes[n].inc);
         let Some(op) = self.nodes[n].agent.as_mut().and_then(|a| a.op.take()) else { return };
+        self.nodes[n].recorded_promotion = false;
         self.trace.detail(now, || format!("n{} {} ended: {end:?}", n + 1, op.operation.name()));
         self.trace.count(&format!("operation:{} {}", op.operation.name(), kind(&end)));
         let took = self.rng.range(1, 8);
@@ -129,6 +130,7 @@ impl World {
             return self.op_ends(n, OperationEnd::Failed("no running standby that answers".to_owned()));
         }
         let pid = pg.pid;
+        self.nodes[n].recorded_promotion = true;
         let took = if self.rng.permille(700) { self.rng.range(20, 200) } else { self.rng.range(200, 1500) };
         self.push(self.now + took, Ev::PgPromoted { n, pid, timeline });
     }
@@ -157,6 +159,7 @@ impl World {
         let (operation, cancelled) = (op.operation.clone(), op.cancelled);
         let fails = self.mishap(20);
         match operation {
+            Operation::Stop { .. } if cancelled => {}
             _ if cancelled => self.op_ends(n, OperationEnd::Cancelled),
             Operation::Bootstrap | Operation::Clone { .. } | Operation::Restore | Operation::Rewind { .. } if fails => {
                 self.op_ends(n, OperationEnd::Failed("no luck".to_owned()));
@@ -178,6 +181,7 @@ impl World {
                 self.op_ends(n, end);
             }
             Operation::Follow { .. } => self.op_ends(n, OperationEnd::Done),
+            Operation::Stop { .. } if self.nodes[n].pg.proc == Proc::Archiving => {}
             Operation::Stop { .. } => {
                 self.op_ends(n, OperationEnd::Failed("PostgreSQL did not stop in time".to_owned()))
             }
@@ -257,7 +261,10 @@ impl World {
         let operation = op.operation.clone();
         self.trace.count("happened:operation cancelled");
         match operation {
-            Operation::StartPrimary | Operation::StartReplica { .. } | Operation::Promote { .. } => {
+            Operation::StartPrimary
+            | Operation::StartReplica { .. }
+            | Operation::Promote { .. }
+            | Operation::Stop { .. } => {
                 self.pg_stop_immediately(n);
                 let took = self.kill_time() + 200;
                 self.pg_kill(n, took);
@@ -266,7 +273,7 @@ impl World {
                 let inc = self.nodes[n].inc;
                 self.push(self.now + 100, Ev::OpStep { n, inc, id });
             }
-            Operation::Follow { .. } | Operation::Stop { .. } => {}
+            Operation::Follow { .. } => {}
         }
     }
 

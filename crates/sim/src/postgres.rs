@@ -105,8 +105,10 @@ pub enum Proc {
     Starting,
     /// Serves.
     Running,
-    /// A fast stop: checkpoint, standbys.
+    /// A fast stop: clients are ended, the shutdown checkpoint is written.
     Stopping,
+    /// After that: standbys get it, and WAL is archived.
+    Archiving,
     /// An immediate stop or a kill is on its way.
     Dying,
     /// Backends without a postmaster.
@@ -182,6 +184,7 @@ impl Postgres {
             _ if stalled => Server::Unresponsive("no answer in time".to_owned()),
             Proc::Starting => Server::Starting,
             Proc::Stopping | Proc::Dying => Server::Stopping,
+            Proc::Archiving => Server::Archiving,
             Proc::Running => self.data.as_ref().map_or(Server::Starting, |data| Server::Running(self.running(data))),
         };
         PostgresState { looked_at: at, wall, data, server, progress: None }

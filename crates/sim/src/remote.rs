@@ -40,7 +40,7 @@ impl World {
         for n in 0..self.nodes.len() {
             self.hang_up(n);
         }
-        self.write_config();
+        self.change_config(|config| config.standby_cluster = on);
     }
 
     /// Now and then something happens there.

@@ -6,8 +6,9 @@ use crate::remote;
 use crate::sync_settings;
 use crate::world::{Ev, World};
 use pgherd_kernel::{Observation, upkeep, wishes};
-use pgherd_types::{ConfigKey, FailoverKey, Instant, MemberName, RequestId, RestartWish, Settings, Wish};
+use pgherd_types::{ConfigKey, FailoverKey, Instant, MemberName, RequestId, RestartWish, Settings, SyncSettings, Wish};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Members being asked for their agreement.
 #[derive(Clone, Debug)]
@@ -16,6 +17,19 @@ pub struct AgreementRound {
     asked_at: Instant,
     awaited: Vec<MemberName>,
     refused: Vec<(MemberName, String)>,
+}
+
+/// What operators have written into the `config` key.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct OperatorsConfig {
+    /// Maintenance mode.
+    pub pause: bool,
+    /// The cluster follows another one.
+    pub standby_cluster: bool,
+    /// The time to live, if it was ever changed.
+    pub ttl_s: Option<u64>,
+    /// Synchronous replication, if it was ever changed.
+    pub sync: Option<SyncSettings>,
 }
 
 impl World {
@@ -65,23 +79,22 @@ impl World {
 
     /// Maintenance mode is switched on or off in the `config` key.
     pub fn set_pause(&mut self, pause: bool) {
-        self.pause = pause;
-        self.write_config();
+        self.change_config(|config| config.pause = pause);
     }
 
-    /// The `config` key as operators want it; written only when it should say something else.
-    pub fn write_config(&mut self) {
-        let sync = if self.setup.may_be_synchronous() { sync_settings::text(&self.sync) } else { String::new() };
-        let text = format!("{{\"pause\":{},\"standby_cluster\":{}{sync}}}", self.pause, self.remote.wanted);
-        let known = self.etcd.cluster.config.as_ref().map(|config| config.text.as_str());
-        let default = !self.pause && !self.remote.wanted && self.sync == self.setup.settings.sync;
-        if known == Some(&text) || (known.is_none() && default) {
-            return;
-        }
+    /// An operator changes the `config` key, which holds what this model knows of it. Did that change anything?
+    pub fn change_config(&mut self, change: impl FnOnce(&mut OperatorsConfig)) -> bool {
+        let before = self.config;
+        change(&mut self.config);
+        let OperatorsConfig { pause, ttl_s, standby_cluster, sync } = self.config;
+        let ttl = ttl_s.map_or_else(String::new, |ttl| format!(",\"ttl\":{ttl}"));
+        let sync = sync.map_or_else(String::new, |sync| sync_settings::text(&sync));
         self.etcd.write_for_operator(|cluster| {
+            let text = format!("{{\"pause\":{pause},\"standby_cluster\":{standby_cluster}{sync}{ttl}}}");
             cluster.config = Some(ConfigKey { mod_revision: cluster.revision + 1, text, valid: true });
         });
         self.etcd_changed();
+        self.config != before
     }
 
     /// What the `config` key says, as far as it matters here, in the very turn in which it was read.
@@ -93,15 +106,18 @@ impl World {
         let pause = text.contains("\"pause\":true");
         let standby_cluster = text.contains("\"standby_cluster\":true").then(remote::section);
         let sync = sync_settings::read(text).unwrap_or(self.setup.settings.sync);
+        let ttl_s = text.split_once("\"ttl\":").and_then(|(_, rest)| rest.trim_end_matches('}').parse().ok());
         let before = &agent.view.settings;
+        let ttl = ttl_s.map_or(before.ttl, Duration::from_secs);
         if before.pause != pause {
             self.trace.count(if pause { "happened:pause seen" } else { "happened:resume seen" });
         }
         if before.sync != sync {
             self.trace.count("happened:synchronous mode changed at run time");
         }
-        if (before.pause, &before.standby_cluster, before.sync) != (pause, &standby_cluster, sync) {
-            let settings = Settings { pause, standby_cluster, sync, ..before.clone() };
+        let known = (before.pause, before.ttl, &before.standby_cluster, before.sync);
+        if known != (pause, ttl, &standby_cluster, sync) {
+            let settings = Settings { pause, ttl, standby_cluster, sync, ..before.clone() };
             agent.view.apply(Observation::Settings(settings), now);
         }
     }

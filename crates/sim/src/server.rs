@@ -110,7 +110,7 @@ impl World {
                 let took = self.rng.range(5, 100);
                 self.push(self.now + took, Ev::PgCut { n, pid });
             }
-            Proc::Stopped | Proc::Stopping | Proc::Dying | Proc::Orphaned => {}
+            Proc::Stopped | Proc::Stopping | Proc::Archiving | Proc::Dying | Proc::Orphaned => {}
         }
     }
 
@@ -123,25 +123,31 @@ impl World {
             let took = self.rng.range(10, 200);
             return self.push(self.now + took, Ev::PgDead { n, pid, death: Death::Orderly });
         }
-        pg.writable = false;
+        (pg.writable, pg.proc) = (false, Proc::Archiving);
         data.wal_end += CHECKPOINT_BYTES;
-        data.checkpoint = (data.timeline, data.wal_end);
+        (data.checkpoint, data.state) = ((data.timeline, data.wal_end), ControlState::ShutDown);
         self.ship(n);
         self.push(self.now + 20, Ev::PgFlushed { n, pid });
+        // the operation that stops it tells of it
+        let (inc, told) = (self.nodes[n].inc, self.rng.range(1, 100));
+        self.push(self.now + told, Ev::Look { n, inc });
     }
 
     /// Do the connected standbys have everything?
     pub fn pg_flushed(&mut self, n: usize) {
         let pg = &self.nodes[n].pg;
         let (pid, end) = (pg.pid, pg.data.as_ref().map_or(0, |d| d.wal_end));
-        if pg.proc != Proc::Stopping {
+        if pg.proc != Proc::Archiving {
             return;
         }
         let waits = self.standbys_of(n).any(|s| self.nodes[s].pg.data.as_ref().is_some_and(|d| d.wal_end < end));
         if waits {
             self.push(self.now + 20, Ev::PgFlushed { n, pid });
         } else {
-            self.push(self.now + 10, Ev::PgDead { n, pid, death: Death::Orderly });
+            let longest = (2 * self.ms(self.setup.settings.ttl)).min(self.setup.heal_at.saturating_sub(self.now));
+            let slow = self.mishap(200) && longest > 10;
+            let took = if slow { self.rng.range(10, longest) } else { 10 };
+            self.push(self.now + took, Ev::PgDead { n, pid, death: Death::Orderly });
         }
     }
 
@@ -149,7 +155,7 @@ impl World {
     pub fn pg_stop_immediately(&mut self, n: usize) {
         let pg = &mut self.nodes[n].pg;
         let pid = pg.pid;
-        if matches!(pg.proc, Proc::Starting | Proc::Running | Proc::Stopping) {
+        if matches!(pg.proc, Proc::Starting | Proc::Running | Proc::Stopping | Proc::Archiving) {
             pg.proc = Proc::Dying;
             let took = self.rng.range(5, 150);
             self.push(self.now + took, Ev::PgDead { n, pid, death: Death::Abrupt });

@@ -109,7 +109,8 @@ impl World {
         if self.sync.mode == SyncMode::Off {
             self.promise_ends();
         }
-        self.write_config();
+        let sync = self.sync;
+        self.change_config(|config| config.sync = Some(sync));
     }
 
     /// Somebody with etcdctl.

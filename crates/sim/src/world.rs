@@ -4,6 +4,7 @@
 use crate::checkers::Checks;
 use crate::client::Ledger;
 use crate::etcd::{Etcd, Reply, Request};
+use crate::faults::Fault;
 use crate::mutants::Planted;
 use crate::network::Network;
 use crate::node::{Clock, Node};
@@ -48,6 +49,7 @@ pub enum Ev {
     CallTimeout { n: usize, inc: u32, id: u64, attempt: u32 },
     LeaseCheck { lease: i64 },
     LeaseRevoke { lease: i64 },
+    LeaseEnded { lease: i64 },
     OpBegin { n: usize, inc: u32, id: u64 },
     OpStep { n: usize, inc: u32, id: u64 },
     OpCancel { n: usize, inc: u32, id: u64 },
@@ -114,8 +116,6 @@ pub struct World {
     pub net: Network,
     /// The nodes.
     pub nodes: Vec<Node>,
-    /// Maintenance mode is wanted.
-    pub pause: bool,
     /// The settings of synchronous replication that are wanted.
     pub sync: SyncSettings,
     /// Counts connections of standbys.
@@ -130,6 +130,8 @@ pub struct World {
     pub checks: Checks,
     /// What happened.
     pub trace: Trace,
+    /// The `config` key, as operators wrote it.
+    pub config: crate::requests::OperatorsConfig,
     /// Turns of coordinators.
     pub turns: u64,
     /// Events handled.
@@ -158,12 +160,12 @@ impl World {
             etcd: Etcd::default(),
             net: Network::default(),
             nodes,
-            pause: false,
             connections: 0,
             backends: 0,
             remote: Remote::default(),
             ledger: Ledger::default(),
             trace,
+            config: Default::default(),
             turns: 0,
             events: 0,
             failure: None,
@@ -213,6 +215,20 @@ impl World {
     /// Does a small mishap happen, in so many of a thousand cases?
     pub fn mishap(&mut self, permille: u64) -> bool {
         self.setup.mishaps && self.now < self.setup.heal_at && self.rng.permille(permille)
+    }
+    /// Will the time to live be changed in this run?
+    fn ttl_changes(&self) -> bool {
+        self.setup.faults.iter().any(|planned| planned.fault == Fault::TtlChanged)
+    }
+    /// The shortest time to live that may be in force in this run.
+    pub fn ttl_shortest(&self) -> u64 {
+        let s = &self.setup.settings;
+        let ttl = self.ms(s.ttl);
+        if self.ttl_changes() { self.ms(s.loop_wait + 2 * s.retry_timeout).max(ttl / 2) } else { ttl }
+    }
+    /// The longest one.
+    pub fn ttl_longest(&self) -> u64 {
+        self.ms(self.setup.settings.ttl) * if self.ttl_changes() { 2 } else { 1 }
     }
     /// Something must not be.
     pub fn fail(&mut self, what: String) {
@@ -265,6 +281,10 @@ impl World {
             Ev::FaultEnd { index, node } => self.fault_over(index, node),
             Ev::Heal => self.healed(),
             Ev::LeaseCheck { lease } => self.lease_check(lease),
+            Ev::LeaseEnded { lease } => {
+                self.etcd.revoke(lease);
+                self.etcd_changed();
+            }
             Ev::LeaseRevoke { lease } => self.lease_revoke(lease),
             Ev::EtcdRequest { n, inc, id, attempt, lost_at, request } => {
                 self.etcd_request(n, inc, id, attempt, lost_at, request);

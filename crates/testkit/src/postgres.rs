@@ -13,6 +13,8 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 /// Where the distribution keeps the programs when they are not in `PATH`.
 const BIN_DIR: &str = "/usr/lib/postgresql/15/bin";
+/// Names another directory with PostgreSQL's programs (`make test-versions`).
+const BIN_DIR_VARIABLE: &str = "PGHERD_TEST_BIN_DIR";
 /// Password of every role a test makes.
 pub const PASSWORD: &str = "secret'\\ of tests";
 
@@ -62,6 +64,15 @@ impl Drop for TestDir {
     }
 }
 
+/// Where PostgreSQL's programs are; `None` where they are taken from `PATH`. A directory that is asked for must have them.
+fn bin_dir() -> Option<PathBuf> {
+    let Some(wanted) = std::env::var_os(BIN_DIR_VARIABLE).map(PathBuf::from) else {
+        return Some(PathBuf::from(BIN_DIR)).filter(|dir| dir.is_dir());
+    };
+    assert!(wanted.join("postgres").is_file(), "{BIN_DIR_VARIABLE}: no program postgres in {}", wanted.display());
+    Some(wanted)
+}
+
 /// Options for a server of this name below a directory, on a free port.
 pub fn options(name: &str, dir: &Path) -> PostgresOptions {
     let mut options = PostgresOptions::new(name.into(), "test", &dir.join(name));
@@ -70,7 +81,7 @@ pub fn options(name: &str, dir: &Path) -> PostgresOptions {
         password: Some(PASSWORD.to_owned()),
         ..Credentials::default()
     };
-    options.bin_dir = Some(PathBuf::from(BIN_DIR)).filter(|dir| dir.is_dir());
+    options.bin_dir = bin_dir();
     options.listen_port = crate::ports::lasting_port();
     options.connect_port = options.listen_port;
     options.superuser = role("postgres");

@@ -17,6 +17,8 @@ pub struct LeaseGrant {
     pub sent_at: Instant,
     /// The time to live that etcd granted (not the one asked for), in milliseconds.
     pub ttl_ms: u64,
+    /// The one the lease was asked with, in milliseconds; `None` when that is not known any more.
+    pub asked_ttl_ms: Option<u64>,
 }
 
 /// What the fence thread must do.

@@ -2,7 +2,8 @@
 //! anything; every other package builds on these.
 //!
 //! Reading order: `instant`, `lsn`, `timeline`, then `cluster` (what etcd says), `postgres` (what this node's server
-//! says), `operation` (what may be done to it) and `node_status` (what the node tells others).
+//! says), `sync` (whom commits wait for), `operation` (what may be done to it) and `node_status` (what the node
+//! tells others).
 
 pub mod callback;
 pub mod cluster;

@@ -101,7 +101,8 @@ pub struct WalSender {
     /// See `written`.
     #[serde(skip)]
     pub replayed: Option<Lsn>,
-    /// How long ago it last answered, in milliseconds; `None` when the server is too old to say (before 12).
+    /// How long ago it was seen that it had answered again, in milliseconds; `None` when it never did, or the server is too
+    /// old to say (before 12).
     #[serde(skip)]
     pub replied_ms_ago: Option<u64>,
 }
@@ -109,7 +110,8 @@ pub struct WalSender {
 /// How a server waits for standbys.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SyncReport {
-    /// `synchronous_standby_names` in force.
+    /// `synchronous_standby_names` in force: what every process of the server goes by. During a change by the agent this is
+    /// the former value.
     pub names: String,
     /// The agent has set them ([`crate::SyncApply::Names`]), and not the user.
     pub managed: bool,
@@ -212,6 +214,9 @@ pub enum Server {
     Starting,
     /// A postmaster is alive and refuses connections because it is going down.
     Stopping,
+    /// The same, and its shutdown checkpoint is in the control file: every client was ended before that was written, none is
+    /// accepted any more, and nothing can be committed. What is left is to archive WAL and to send it to standbys.
+    Archiving,
     /// A postmaster is alive but gave no answer in time; the text says what was tried.
     Unresponsive(String),
     /// It answers.
@@ -252,6 +257,7 @@ impl PostgresState {
     pub fn may_be_writable(&self) -> bool {
         match &self.server {
             Server::Stopped => false,
+            Server::Archiving => self.control().is_none_or(|c| c.state != ControlState::ShutDown),
             Server::Running(r) => !r.in_recovery,
             Server::Orphaned | Server::Starting | Server::Stopping | Server::Unresponsive(_) => {
                 !self.control().is_some_and(|c| c.standby_signal)

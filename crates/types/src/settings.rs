@@ -1,6 +1,6 @@
 //! The typed part of the dynamic configuration that decisions depend on.
 
-use crate::{StandbyCluster, SyncSettings};
+use crate::{StandbyCluster, SyncMode, SyncSettings};
 use std::time::Duration;
 
 /// Cluster-wide settings, already checked and corrected.
@@ -40,6 +40,13 @@ pub struct Settings {
     pub rewind: RewindPolicy,
     /// Demote after `retry_timeout` without the DCS (as Patroni does) instead of at the fence deadline.
     pub dcs_outage_demote_early: bool,
+}
+
+impl Settings {
+    /// The synchronous mode asked for; a standby cluster has none.
+    pub fn sync_mode(&self) -> SyncMode {
+        if self.standby_cluster.is_some() { SyncMode::Off } else { self.sync.mode }
+    }
 }
 
 impl Default for Settings {

@@ -126,6 +126,13 @@ pub struct SyncKey {
     pub standbys: SyncNames,
 }
 
+impl SyncKey {
+    /// The standbys and the leader.
+    pub fn members(&self) -> SyncNames {
+        self.standbys.iter().cloned().chain(self.leader.as_ref().map(SyncName::from)).collect()
+    }
+}
+
 /// The `sync` key as it was read.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum SyncSeen {
@@ -148,6 +155,10 @@ impl SyncSeen {
             Self::Valid(key) if key.leader.is_some() => Some(key),
             Self::Valid(_) | Self::Absent | Self::Garbage { .. } => None,
         }
+    }
+    /// The key, if this mode is asked for and active.
+    pub fn active_in(&self, mode: SyncMode) -> Option<&SyncKey> {
+        self.active().filter(|_| mode != SyncMode::Off)
     }
     /// What a write must compare with; `None`: the key must not exist.
     pub fn revision(&self) -> Option<i64> {
@@ -255,6 +266,11 @@ mod tests {
         let key = SyncKey { mod_revision: 4, leader: Some("a".into()), ..SyncKey::default() };
         assert!(SyncSeen::Valid(key.clone()).active().is_some());
         assert!(SyncSeen::Valid(SyncKey { leader: None, ..key.clone() }).active().is_none());
+        let seen = SyncSeen::Valid(SyncKey { standbys: ["A".into(), "b".into()].into(), ..key.clone() });
+        assert!(seen.active_in(SyncMode::On).is_some() && seen.active_in(SyncMode::Quorum).is_some());
+        assert_eq!(seen.active_in(SyncMode::Off), None, "whatever an earlier leader left behind");
+        let members = seen.active().unwrap().members();
+        assert_eq!((members.len(), members.contains(&"B".into())), (2, true), "the leader is counted once");
         assert_eq!(SyncSeen::Garbage { mod_revision: 3 }.active(), None);
         assert_eq!((SyncSeen::Absent.revision(), SyncSeen::Valid(key).revision()), (None, Some(4)));
     }

@@ -2,7 +2,7 @@
 
 use super::Etcd3;
 use super::client::Failure;
-use super::settle::{Pauses, parse};
+use super::settle::{Judgement, Pauses, Seen, parse};
 use super::wire::{EtcdError, Framed, LeaseReply, Txn, TxnReply};
 use pgherd_clock::boottime;
 use pgherd_types::{Instant, LeaseGrant, LeaseId, Refused};
@@ -18,7 +18,10 @@ impl Etcd3 {
         loop {
             let sent_at = boottime();
             match self.grant_once(&body, deadline).await {
-                Ok((id, ttl_ms)) => return Ok(LeaseGrant { lease: LeaseId(id), sent_at, ttl_ms }),
+                Ok((id, ttl_ms)) => {
+                    let asked_ttl_ms = u64::try_from(ttl.as_millis()).ok();
+                    return Ok(LeaseGrant { lease: LeaseId(id), sent_at, ttl_ms, asked_ttl_ms });
+                }
                 Err(Failure::NoAnswer { .. }) if pauses.pause_before(deadline).await => {}
                 Err(failure) => return Err(failure.refused()),
             }
@@ -45,7 +48,7 @@ impl Etcd3 {
             // Before the round leaves, so that the promise is never counted from a later moment than etcd's.
             let sent_at = boottime();
             let renewed = match self.keepalive(lease, deadline).await {
-                Ok(Some(ttl_ms)) => Ok(LeaseGrant { lease, sent_at, ttl_ms }),
+                Ok(Some(ttl_ms)) => Ok(LeaseGrant { lease, sent_at, ttl_ms, asked_ttl_ms: None }),
                 Ok(None) if prove_leader => Err(self.unknown_or_gone(lease, deadline).await),
                 Ok(None) => return Err(Refused::LeaseGone),
                 Err(failure) => Err(failure),
@@ -88,6 +91,45 @@ impl Etcd3 {
                 maybe_done: true,
             },
             Err(failure) => failure,
+        }
+    }
+
+    /// Carries our keys over to another lease in one step: the leader key, if it hangs on the old one, and the member key.
+    /// Guarded by the leader key's revision too: a late copy of this request must not move a lock that was taken again.
+    pub(super) async fn move_our_keys(
+        &self,
+        from: LeaseId,
+        to: LeaseId,
+        prove_leader: bool,
+        deadline: Instant,
+    ) -> Result<(), Refused> {
+        let (leader_key, member_key) = (self.layout.key("leader"), self.layout.my_member());
+        let judge = |seen: &Seen| {
+            let leader = seen.leader.as_ref().filter(|_| seen.leader_on(from));
+            let member = seen.key.as_ref().filter(|_| seen.key_on(from));
+            if prove_leader && leader.is_none() && !seen.leader_on(to) {
+                let absent = seen.leader.is_none();
+                return Judgement::Refuse(if absent { Refused::Absent } else { Refused::Compare });
+            }
+            if leader.is_none() && member.is_none() {
+                return Judgement::Done;
+            }
+            let mut txn = Txn::new();
+            for (key, kv) in [(&leader_key, leader), (&member_key, member)] {
+                if let Some(kv) = kv {
+                    txn = txn.if_lease(key, from).if_modified(key, kv.mod_revision).put(key, &kv.value, Some(to));
+                }
+            }
+            Judgement::Try(txn)
+        };
+        self.settle(&member_key, None, judge, deadline).await
+    }
+
+    /// What hangs on the lease goes with it. An answer that is lost does not matter: then it lapses by itself.
+    pub(super) async fn revoke_lease(&self, lease: LeaseId, deadline: Instant) {
+        let body = json!({"ID": lease.0.to_string()}).to_string();
+        if let Err(failure) = self.client.call("/lease/revoke", &body, deadline).await {
+            log::debug!("lease {:x} was not revoked and will lapse: {:?}", lease.0, failure.refused());
         }
     }
 

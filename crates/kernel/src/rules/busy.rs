@@ -1,6 +1,7 @@
 //! An operation is under way: let it work, unless what it needs is gone.
 
 use crate::decide::Verdict;
+use crate::rules::archiving::archiving;
 use crate::view::Running;
 use crate::wishes::Pending;
 use crate::{Action, Reason, View};
@@ -12,6 +13,9 @@ pub fn busy(view: &View, running: &Running, now: Instant) -> Verdict {
     let somebody_leads = view.cluster.get().is_some_and(|c| c.leader.is_some());
     if makes_room(view, running) {
         return Verdict::act(Action::Cancel(running.id), Reason::MakingRoom { name });
+    }
+    if let Some(verdict) = archiving(view, running, now) {
+        return verdict;
     }
     let pointless = matches!(running.operation, Operation::Bootstrap) && somebody_leads && !view.leads(now);
     if pointless && !running.cancelled {

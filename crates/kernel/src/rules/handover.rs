@@ -8,9 +8,10 @@ use crate::candidates::{Found, Wanted, find};
 use crate::decide::Verdict;
 use crate::rules::{release_once, standby_cluster, write_once};
 use crate::view::Memory;
-use crate::{Reason, View};
+use crate::{Action, Reason, View};
 use pgherd_types::{
-    Cluster, ControlData, DcsWrite, FailoverKey, Instant, Now, Operation, RunningServer, Schedule, StatusKey, StopMode,
+    Cluster, ControlData, DcsWrite, FailoverKey, Instant, MemberName, Now, Operation, RunningServer, Schedule,
+    StatusKey, StopMode,
 };
 use std::time::Duration;
 
@@ -108,30 +109,79 @@ fn clear(view: &View, key: &FailoverKey, why: String, now: Instant) -> Verdict {
     write_once(view, now, DcsWrite::ClearFailover { seen: key.mod_revision }, because)
 }
 
-/// PostgreSQL is down, the lead is being handed over and the key is still ours.
+/// PostgreSQL is down or does no more than archive, the lead is being handed over and the key is still ours.
 pub fn stopped(view: &View, cluster: &Cluster, control: &ControlData, handover: &Handover, now: Instant) -> Verdict {
-    let stopped_at = view.ended.as_ref().map_or(now, |ended| ended.at);
+    let stopped_at = stopped_at(view, now);
     let only = handover.request.as_ref().and_then(|key| key.candidate.as_ref());
-    let asked_after = stopped_at.max(now.minus(ASK_AGAIN));
-    let anybody = handover.request.as_ref().is_some_and(|key| key.leader.is_none());
-    let (at_least, leader_at) = (Some(control.checkpoint_lsn), control.checkpoint_lsn);
-    let wanted = Wanted { only, anybody, at_least, leader_at, asked_after };
     let because = Reason::HandingOver { action: handover.action };
-    let status = StatusKey { optime: control.checkpoint_lsn, ..cluster.status.clone() };
-    let stale_answers = view.peers.as_ref().filter(|round| round.asked_at >= stopped_at);
-    let seen = stale_answers.map_or(wanted.clone(), |round| Wanted { asked_after: round.asked_at, ..wanted.clone() });
-    match find(view, cluster, &seen, now) {
-        Found::Able(_) => return release_once(view, now, Some(status), because),
-        Found::Asking(step) => return Verdict { because, ..*step },
-        Found::Nobody(why) if now >= stopped_at + SUCCESSOR_PATIENCE => {
-            return give_up(view, cluster, handover, why, now);
-        }
-        Found::Nobody(_) => {}
-    }
-    match find(view, cluster, &wanted, now) {
+    let anybody = handover.request.as_ref().is_some_and(|key| key.leader.is_none());
+    let search = Search { only, anybody, since: stopped_at, every: ASK_AGAIN };
+    match successor(view, cluster, control, &search, now) {
+        Found::Able(_) => release_once(view, now, Some(last_position(cluster, control)), because),
         Found::Asking(step) => Verdict { because, ..*step },
-        Found::Able(_) | Found::Nobody(_) => Verdict::hold_until(because, now + ASK_AGAIN),
+        Found::Nobody(why) if now >= stopped_at + SUCCESSOR_PATIENCE => give_up(view, cluster, handover, why, now),
+        Found::Nobody(_) => ask_again(view, cluster, control, &search, because, now),
     }
+}
+
+/// Since when nothing can be committed: the shutdown checkpoint was seen while the server archives, or it is down.
+fn stopped_at(view: &View, now: Instant) -> Instant {
+    let down = || view.ended.as_ref().map_or(now, |ended| ended.at);
+    view.archiving_since.unwrap_or_else(down)
+}
+
+/// Who is looked for, and how.
+pub(crate) struct Search<'a> {
+    /// Only this member will do.
+    pub only: Option<&'a MemberName>,
+    /// It need not be synchronous: an operator answers for it.
+    pub anybody: bool,
+    /// Answers from before then say nothing.
+    pub since: Instant,
+    /// How often to ask.
+    pub every: Duration,
+}
+
+impl<'a> Search<'a> {
+    fn wanted(&self, control: &ControlData, asked_after: Instant) -> Wanted<'a> {
+        let at = control.checkpoint_lsn;
+        Wanted { only: self.only, anybody: self.anybody, at_least: Some(at), leader_at: at, asked_after }
+    }
+    fn lately(&self, now: Instant) -> Instant {
+        self.since.max(now.minus(self.every))
+    }
+}
+
+/// Has somebody received the shutdown checkpoint, by the last answers?
+pub(crate) fn successor(
+    view: &View,
+    cluster: &Cluster,
+    control: &ControlData,
+    search: &Search<'_>,
+    now: Instant,
+) -> Found {
+    let answered = view.peers.as_ref().map(|round| round.asked_at).filter(|at| *at >= search.since);
+    find(view, cluster, &search.wanted(control, answered.unwrap_or(search.lately(now))), now)
+}
+
+/// Nobody had it; perhaps somebody has by now.
+pub(crate) fn ask_again(
+    view: &View,
+    cluster: &Cluster,
+    control: &ControlData,
+    search: &Search<'_>,
+    because: Reason,
+    now: Instant,
+) -> Verdict {
+    match find(view, cluster, &search.wanted(control, search.lately(now)), now) {
+        Found::Asking(step) => Verdict { because, ..*step },
+        Found::Able(_) | Found::Nobody(_) => Verdict::hold_until(because, now + search.every),
+    }
+}
+
+/// The shutdown checkpoint: what the others measure their lag against.
+pub(crate) fn last_position(cluster: &Cluster, control: &ControlData) -> StatusKey {
+    StatusKey { optime: control.checkpoint_lsn, ..cluster.status.clone() }
 }
 
 /// Nobody has everything, or it cannot be told: better the old leader than a successor without the last commits.
@@ -139,17 +189,20 @@ pub(crate) fn give_up(view: &View, cluster: &Cluster, handover: &Handover, why: 
     if let (Some(key), Some(_)) = (cluster.manual(), &handover.request) {
         return clear(view, key, why, now);
     }
-    Verdict {
-        remember: Some(Memory::HandoverOver),
-        ..Verdict::start(view, now, Operation::StartPrimary, Reason::HandoverGivenUp { why })
-    }
+    let because = Reason::HandoverGivenUp { why };
+    let step = match &view.operation {
+        // it still archives, and the lead is not to wait for that
+        Some(running) => Verdict::act(Action::Cancel(running.id), because),
+        None => Verdict::start(view, now, Operation::StartPrimary, because),
+    };
+    Verdict { remember: Some(Memory::HandoverOver), ..step }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide;
     use crate::testing::*;
-    use crate::{Action, decide};
     use pgherd_types::postgres::ControlState;
     use pgherd_types::*;
 
@@ -221,6 +274,29 @@ mod tests {
         let (view, now) = short().build();
         let later = Now { mono: now.mono + SUCCESSOR_PATIENCE, ..now };
         assert_eq!(name_of(&decide(&view, later).role), "Probe", "once more before giving up");
+    }
+
+    #[test]
+    fn slow_answers_do_not_keep_it_from_giving_up() {
+        let (mut view, now) = handing_over(primary()).with_cluster(|c| c.failover = None).build();
+        let at = |ms| Now { mono: now.mono + Duration::from_millis(ms), ..now };
+        let mut rounds = 0;
+        let given_up = (0..100).find(|second| {
+            let now = at(second * 2000);
+            let decision = decide(&view, now);
+            view.dispatched(&decision, now);
+            let Action::Probe { round, .. } = decision.role else {
+                return name_of(&decision.role) == "Start StartPrimary";
+            };
+            rounds += 1;
+            let silent = |name: &str| PeerReport { name: name.into(), answer: silent() };
+            view.apply(
+                crate::Observation::Peers { round, reports: vec![silent("b"), silent("c")] },
+                at(second * 2000 + 1999),
+            );
+            false
+        });
+        assert!(given_up.is_some_and(|turns| turns <= 6) && rounds > 1, "{given_up:?} after {rounds} rounds");
     }
 
     #[test]

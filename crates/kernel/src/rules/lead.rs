@@ -121,7 +121,7 @@ mod tests {
         let failed = OperationEnd::Failed(format!("{PRE_PROMOTE} script /bin/false ended with 1"));
         let (mut view, now) = replica().unlocked().ended(Operation::Promote { timeline: Timeline(2) }, failed).build();
         view.refused_promotion_at = Some(Instant::from_millis(1));
-        let grant = LeaseGrant { lease: LEASE, sent_at: now.mono, ttl_ms: 30_000 };
+        let grant = LeaseGrant { lease: LEASE, sent_at: now.mono, ttl_ms: 30_000, asked_ttl_ms: None };
         view.apply(Observation::LeaderAcquired(grant), now);
         view.reservation = Some(Timeline(3));
         let decision = decide(&view, now);
@@ -257,7 +257,12 @@ mod tests {
         asked(&mut view, 70_000, vec![]);
         view.apply(Observation::LeaseRefused { why: Refused::LeaseGone }, at(90_000));
         assert!(matches!(view.lock(at(90_000).mono), crate::Lock::Vanished { .. }));
-        let grant = LeaseGrant { lease: LeaseId(77), sent_at: Instant::from_millis(90_100), ttl_ms: 30_000 };
+        let grant = LeaseGrant {
+            lease: LeaseId(77),
+            sent_at: Instant::from_millis(90_100),
+            ttl_ms: 30_000,
+            asked_ttl_ms: None,
+        };
         view.apply(Observation::LeaseRenewed { grant, leader_proven: false }, at(90_200));
         let decision = decide(&view, at(90_201));
         assert_eq!(

@@ -1,5 +1,6 @@
 //! One file a situation; each is a pure function from the view to a verdict.
 
+pub mod archiving;
 pub mod ballot;
 pub mod bootstrap;
 pub mod busy;
@@ -20,7 +21,7 @@ pub mod trouble;
 use crate::View;
 use crate::decide::Verdict;
 use crate::{Action, Reason};
-use pgherd_types::{DcsWrite, Instant, Operation, OperationEnd, PeerToAsk};
+use pgherd_types::{DcsWrite, Instant, Operation, OperationEnd, PeerToAsk, StopMode};
 use std::time::Duration;
 
 /// The longest wait between two attempts at an operation that keeps failing.
@@ -75,8 +76,12 @@ pub fn acquire_once(view: &View, now: Instant, because: Reason) -> Verdict {
     }
 }
 
-/// Give the leader key up, unless a request about it is under way or was refused a moment ago.
+/// Give the leader key up, unless a request about it is under way or was refused a moment ago. A server that may still
+/// acknowledge commits is ended first.
 pub fn release_once(view: &View, now: Instant, status: Option<pgherd_types::StatusKey>, because: Reason) -> Verdict {
+    if view.may_be_writable() && !view.settings.pause && view.operation.is_none() {
+        return start_unless_failing(view, now, Operation::Stop { mode: StopMode::Immediate }, because);
+    }
     let patience = view.settings.retry_timeout;
     if view.asked.lock_request_pending(now, patience) {
         return Verdict::hold_until(because, now + Duration::from_millis(100));

@@ -16,7 +16,7 @@ pub fn paused(view: &View, cluster: &Cluster, postgres: &PostgresState, now: Now
     }
     match &postgres.server {
         Server::Stopped | Server::Orphaned => stopped(view, cluster, control, at),
-        Server::Starting | Server::Stopping | Server::Unresponsive(_) => {
+        Server::Starting | Server::Stopping | Server::Archiving | Server::Unresponsive(_) => {
             Verdict::hold(Reason::Paused { what: "PostgreSQL does not answer", me: view.me.name.clone() })
         }
         Server::Running(running) if running.in_recovery => standby(view, cluster, running, now),
@@ -122,6 +122,16 @@ mod tests {
     fn asks_for(case: Case, name: &str) -> Case {
         let candidate = Some(name.into());
         case.with_cluster(|c| c.failover = Some(FailoverKey { mod_revision: 3, candidate, ..FailoverKey::default() }))
+    }
+
+    #[test]
+    fn the_candidate_of_a_switchover_without_a_leader_is_compared_with_the_others() {
+        let asked =
+            |case: Case| asks_for(case, "a").with_cluster(|c| c.failover.as_mut().unwrap().leader = Some("b".into()));
+        check(paused(asks_for(replica(), "a").unlocked()), "Acquire", "Acquiring");
+        check(paused(asked(replica()).unlocked()), "Probe", "AskingPeers");
+        let ahead = |case: Case| case.peers(vec![("b", silent()), ("c", answered(2000))]);
+        check(ahead(paused(asked(replica()).unlocked()).with_view(|v| v.leaderless_since = None)), "Hold", "PeerAhead");
     }
 
     #[test]

@@ -115,9 +115,9 @@ fn barred(view: &View, cluster: &Cluster, now: Instant) -> Option<Verdict> {
     }
     // a promise is kept even if the mode was switched off since
     if let Some((to, at)) = &view.promised
-        && now < *at + view.settings.ttl
+        && now < *at + view.promise_lasts()
     {
-        return Some(Verdict::hold_until(Reason::FailsafePromised { to: to.clone() }, *at + view.settings.ttl));
+        return Some(Verdict::hold_until(Reason::FailsafePromised { to: to.clone() }, *at + view.promise_lasts()));
     }
     let topology = cluster.failsafe.as_ref().filter(|members| view.settings.failsafe_mode && !members.is_empty())?;
     if !topology.contains_key(&view.me.name) {

@@ -7,7 +7,7 @@ use crate::sync::duty;
 use crate::view::Memory;
 use crate::wishes::{self, Pending};
 use crate::{Reason, View};
-use pgherd_types::{Cluster, Instant, Operation, ScheduledRestart, Server, StopMode};
+use pgherd_types::{Cluster, Instant, Operation, ScheduledRestart, Server, StopMode, SyncMode};
 
 /// Stop PostgreSQL; what starts it again is the rule for a server that is down.
 pub fn restart(view: &View, now: Instant) -> Verdict {
@@ -20,7 +20,11 @@ pub fn restart(view: &View, now: Instant) -> Verdict {
 /// The time of the scheduled restart has come: it begins, if it is still wanted.
 pub fn scheduled(view: &View, restart: &ScheduledRestart, now: Instant) -> Verdict {
     let wanted = wishes::same_server(view, restart) && wishes::filter_holds(view, &restart.wish.filter, now);
-    if wanted {
+    if wanted && view.sync_mode() != SyncMode::Off {
+        // from here on the member key says that this standby is not to be counted
+        let begun = Verdict::hold_until(Reason::Restarting, now + std::time::Duration::from_millis(1));
+        Verdict { remember: Some(Memory::RestartBegun), ..begun }
+    } else if wanted {
         Verdict { remember: Some(Memory::RestartBegun), ..self::restart(view, now) }
     } else {
         let hold = Verdict::hold_until(Reason::ScheduledRestartNotNeeded, now + std::time::Duration::from_millis(1));

@@ -2,6 +2,7 @@
 //! and has everything. (A fast stop of PostgreSQL itself waits until connected standbys have the shutdown checkpoint.)
 
 use crate::decide::Verdict;
+use crate::rules::archiving::archiving;
 use crate::rules::release_once;
 use crate::situation::Situation;
 use crate::sync::duty;
@@ -18,6 +19,9 @@ pub fn leaving(view: &View, now: Instant) -> Verdict {
         return Verdict::act(Action::Exit, Reason::LeftPaused);
     }
     if let Some(running) = &view.operation {
+        if let Some(verdict) = archiving(view, running, now) {
+            return verdict;
+        }
         let because = Reason::ShuttingDown { step: "waiting for the running operation" };
         return if Situation::ends_writability(&running.operation) || running.cancelled {
             Verdict::hold(because)

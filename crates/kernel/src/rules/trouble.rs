@@ -7,10 +7,11 @@ use crate::view::Memory;
 use crate::{Reason, View};
 use pgherd_types::{Cluster, Instant, Operation, Server, StopMode};
 
-/// The data directory is there but cannot be used: a leader makes room for another.
+/// The data directory is there but cannot be used: a leader makes room for another, unless its server goes on serving.
 pub fn unusable(view: &View, why: &str, now: Instant) -> Verdict {
     let because = Reason::DataUnusable { why: why.to_owned() };
-    if view.leads(now) { release_once(view, now, None, because) } else { Verdict::hold(because) }
+    let serves = view.postgres.get().is_some_and(|p| p.running().is_some());
+    if view.leads(now) && !serves { release_once(view, now, None, because) } else { Verdict::hold(because) }
 }
 
 /// A postmaster is there, but nobody can use it yet, or any more. A leader that does not answer for a whole ttl makes
@@ -37,8 +38,26 @@ pub fn not_serving(view: &View, cluster: &Cluster, server: &Server, now: Instant
 
 fn words(server: &Server) -> Reason {
     match server {
-        Server::Stopping => Reason::StillStopping,
+        Server::Stopping | Server::Archiving => Reason::StillStopping,
         Server::Unresponsive(why) => Reason::Unresponsive { why: why.clone() },
         Server::Starting | Server::Stopped | Server::Orphaned | Server::Running(_) => Reason::StillStarting,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use pgherd_types::{DataDirectory, Server};
+
+    #[test]
+    fn a_leader_whose_data_cannot_be_read_makes_room_once_nothing_can_be_committed() {
+        let unreadable = |mut case: Case| {
+            case.postgres.data = DataDirectory::Unusable("permission denied".into());
+            case
+        };
+        check(unreadable(primary().stopped()), "Release", "DataUnusable");
+        check(unreadable(primary().server(Server::Unresponsive("x".into()))), "Stop Immediate", "DataUnusable");
+        check(unreadable(primary()), "Hold", "DataUnusable");
+        check(unreadable(replica().stopped()), "Hold", "DataUnusable");
     }
 }

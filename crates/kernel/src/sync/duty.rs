@@ -93,7 +93,8 @@ pub fn ordered(apply: &SyncApply) -> Option<StandbyNames> {
 pub fn gives_up(view: &View) -> bool {
     let restarts = matches!(view.pending, Some(crate::wishes::Pending::Restart { failed: None, .. }));
     let replaced = matches!(view.pending, Some(crate::wishes::Pending::Reinitialize { .. }));
-    view.sync_mode() != SyncMode::Off && (view.shutdown.is_some() || restarts || replaced)
+    let standby = !view.key_is_ours();
+    view.sync_mode() != SyncMode::Off && standby && (view.shutdown.is_some() || restarts || replaced)
 }
 
 /// Until when it waits to be let go, at most: while the present leader's key still lists it.

@@ -1,7 +1,7 @@
 //! Short forms for the unit tests of synchronous replication.
 
 use super::ready::ReadyMemory;
-use super::view::{StandbyRow, SyncMember, SyncState, SyncView};
+use super::view::{StandbyRow, SyncState, SyncView};
 use pgherd_types::{Lsn, StandbyNames, SyncKey, SyncMode, SyncSeen, SyncSettings};
 use std::collections::BTreeMap;
 

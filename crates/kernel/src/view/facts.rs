@@ -2,11 +2,12 @@
 
 use super::{Ended, PeerRound, Seen, View};
 use crate::asked::Ask;
+use crate::lease_view::Agreement;
 use crate::wishes::Pending;
 use crate::{Lock, Observation};
 use pgherd_types::{
     Cluster, DcsWrite, Instant, LeaseGrant, Now, Operation, OperationEnd, OperationId, PRE_PROMOTE, PeerReport,
-    PostgresState, Refused, Server, SyncApply, SyncName, SyncWrite,
+    PostgresState, Refused, Server, Settings, SyncApply, SyncName, SyncWrite,
 };
 use std::sync::Arc;
 
@@ -107,13 +108,7 @@ impl View {
                     }
                 }
             }
-            Observation::Settings(settings) => {
-                self.was_standby_cluster |= self.settings.standby_cluster.is_some();
-                if self.settings.standby_cluster != settings.standby_cluster {
-                    self.diverged = None; // it was found by the history of somebody who does not count any more
-                }
-                self.settings = settings;
-            }
+            Observation::Settings(settings) => self.take_settings(settings),
             Observation::Tags(tags) => self.me.tags = tags,
             Observation::Wished { id, wish } => self.wished(id, wish, now),
             Observation::FailsafePromised { to } => self.promised = Some((to, now)),
@@ -123,6 +118,19 @@ impl View {
             Observation::WatchdogFailed(failed) => self.watchdog_failed = failed,
             Observation::ShutdownRequested => self.shutdown = self.shutdown.or(Some(now)),
         }
+    }
+
+    /// A leader that did not hear of a shorter time to live yet counts on promises for the longer one.
+    fn take_settings(&mut self, settings: Settings) {
+        let leads_on = self.cluster.get().and_then(|c| c.leader.as_ref()).and_then(|leader| leader.lease);
+        if settings.ttl < self.settings.ttl {
+            self.ttl_before = Some((self.settings.ttl, leads_on));
+        }
+        self.was_standby_cluster |= self.settings.standby_cluster.is_some();
+        if self.settings.standby_cluster != settings.standby_cluster {
+            self.diverged = None; // it was found by the history of somebody who does not count any more
+        }
+        self.settings = settings;
     }
 
     fn lose_lock(&mut self, now: Instant) {
@@ -154,7 +162,11 @@ impl View {
         // the members' promise counts for the time that was in force when they were asked
         // and only on top of a lead that lasts: meanwhile somebody else may have taken an expired one
         if agreed && self.lease.lock(now) != Lock::No && self.settings.failsafe_mode {
-            self.lease.agreed = self.lease.agreed.max(Some(asked_at));
+            let ttl_ms = u64::try_from(self.settings.ttl.as_millis()).unwrap_or(u64::MAX);
+            let older = self.lease.agreed.is_none_or(|agreed| agreed.asked_at <= asked_at);
+            if older {
+                self.lease.agreed = Some(Agreement { asked_at, ttl_ms });
+            }
         }
     }
 
@@ -172,6 +184,10 @@ impl View {
             && cluster.leader.as_ref().is_some_and(|leader| leader.name != *to)
         {
             self.promised = None; // somebody else leads by now
+        }
+        let leads_on = cluster.leader.as_ref().and_then(|leader| leader.lease);
+        if self.ttl_before.is_some_and(|(_, lease)| leads_on.is_some() && leads_on != lease) {
+            self.ttl_before = None; // that leader has another lease by now, or another one leads
         }
         for (name, member) in cluster.members.iter().filter(|(name, _)| **name != self.me.name) {
             if let Some(api) = &member.doc.api_url {
@@ -205,6 +221,7 @@ impl View {
 
     fn lease_renewed(&mut self, grant: LeaseGrant, leader_proven: bool, now: Instant) {
         answer(&mut self.asked.renew, now, true);
+        self.move_answered(now, true);
         self.dcs_lost_since = None;
         if self.lease.current.is_some_and(|old| old.lease != grant.lease) && !leader_proven {
             self.lease_gone(now);
@@ -216,9 +233,17 @@ impl View {
         }
     }
 
+    /// A renewal that was to move the keys was answered; later ones say nothing of that.
+    fn move_answered(&mut self, now: Instant, yes: bool) {
+        if let Some(ask) = self.asked.moved.as_mut().filter(|ask| ask.answer.is_none()) {
+            ask.answered(now, yes);
+        }
+    }
+
     fn lease_refused(&mut self, why: &Refused, now: Instant) {
         let proving = self.asked.renew.as_ref().is_some_and(|ask| ask.what);
         answer(&mut self.asked.renew, now, false);
+        self.move_answered(now, false);
         match why {
             Refused::LeaseGone => {
                 self.lease.current = None;
@@ -256,10 +281,14 @@ impl View {
                     self.crashes.drain(..surplus);
                 }
             }
-            Server::Starting | Server::Stopping | Server::Unresponsive(_) => {}
+            Server::Starting | Server::Stopping | Server::Archiving | Server::Unresponsive(_) => {}
         }
         self.unresponsive_since = match state.server {
             Server::Unresponsive(_) => self.unresponsive_since.or(Some(state.looked_at)),
+            _ => None,
+        };
+        self.archiving_since = match state.server {
+            Server::Archiving => self.archiving_since.or(Some(state.looked_at)),
             _ => None,
         };
         let at = state.looked_at;

@@ -67,7 +67,12 @@ impl View {
     fn note_upkeep(&mut self, decision: &Decision, now: Instant) {
         let upkeep = &decision.upkeep;
         if let Some(prove) = upkeep.renew {
-            self.asked.renew = Some(Ask::new(prove, now));
+            // a move is a request about the lock, whoever asks for it
+            self.asked.renew = Some(Ask::new(prove || upkeep.new_ttl.is_some(), now));
+        }
+        if let Some(ttl) = upkeep.new_ttl {
+            self.asked.moved = Some(Ask::new(ttl, now));
+            self.lease.begin_move(ttl, now);
         }
         for write in &upkeep.writes {
             self.note_write(write, now);

@@ -1,5 +1,6 @@
 //! The small world: five nodes, one of them primary.
 
+use crate::timelines::{History, Place};
 use pgherd_kernel::sync::{
     KeyWrite, Peer, RaceRule, ReadyMemory, StandbyRow, SyncMember, SyncState, SyncStep, SyncView, before_promotion,
     may_race, next_step, remember, votes,
@@ -36,9 +37,6 @@ pub enum Event {
     },
 }
 
-/// A place in the log.
-type Place = (Timeline, u64);
-
 #[derive(Clone, Debug)]
 struct Node {
     name: SyncName,
@@ -71,8 +69,7 @@ pub struct World {
     view: SyncView,
     /// The last commit that was acknowledged.
     acknowledged: Place,
-    /// Where each timeline begins.
-    history: BTreeMap<Timeline, Place>,
+    history: History,
     /// The key as everybody remembers it.
     last: Option<SyncKey>,
     pub fault: Fault,
@@ -95,7 +92,7 @@ impl World {
             promoted: true,
             view: fresh_view("p".into(), SyncSeen::Absent, settings),
             acknowledged: (Timeline(1), 100),
-            history: BTreeMap::new(),
+            history: History::default(),
             last: None,
             fault: Fault::None,
             broken: None,
@@ -140,9 +137,10 @@ impl World {
     }
 
     fn follow(&mut self, who: usize, percent: u64) {
-        let (end, at) = (self.nodes[self.primary].at.1, self.nodes[who].at.1);
+        let (primary, at) = (self.nodes[self.primary].at, self.nodes[who].at.1);
+        let end = primary.1;
         if self.nodes[who].connected {
-            self.nodes[who].at = self.on_line_of_primary(at + (end - at) * percent / 100);
+            self.nodes[who].at = self.history.on_line(primary, at + (end - at) * percent / 100);
         }
     }
 
@@ -150,38 +148,14 @@ impl World {
         if who == self.primary || !self.promoted || self.nodes[who].connected {
             return;
         }
-        let common = self.common(self.nodes[who].at, self.nodes[self.primary].at);
-        let at = self.on_line_of_primary(common);
+        let primary = self.nodes[self.primary].at;
+        let at = self.history.on_line(primary, self.history.common(self.nodes[who].at, primary));
         let node = &mut self.nodes[who];
         (node.at, node.connected, node.pid) = (at, true, node.pid + 1);
     }
 
-    /// A position of the primary's log, with its timeline: that of an ancestor until the position is past where the next
-    /// one began.
-    fn on_line_of_primary(&self, lsn: u64) -> Place {
-        let began = |timeline: &Timeline| self.history.get(timeline).map_or(0, |(_, lsn)| *lsn);
-        let mut line = self.line(self.nodes[self.primary].at).into_iter();
-        let (timeline, _) = line.find(|(timeline, _)| lsn > began(timeline)).unwrap();
-        (timeline, lsn)
-    }
-
-    /// Where `place` and its ancestors lie on each timeline, the youngest first.
-    fn line(&self, place: Place) -> Vec<Place> {
-        std::iter::successors(Some(place), |(timeline, _)| self.history.get(timeline).copied()).collect()
-    }
-
-    /// Up to where both have the same log.
-    fn common(&self, one: Place, other: Place) -> u64 {
-        let other = self.line(other);
-        let shared = |(timeline, lsn): Place| {
-            let theirs = other.iter().find(|(theirs, _)| *theirs == timeline)?;
-            Some(lsn.min(theirs.1))
-        };
-        self.line(one).into_iter().find_map(shared).unwrap() // all begin on timeline 1
-    }
-
     fn has(&self, node: &Node, commit: Place) -> bool {
-        self.common(node.at, commit) >= commit.1
+        self.history.common(node.at, commit) >= commit.1
     }
 
     fn put(&mut self, seen: Option<i64>, key: SyncKey) {
@@ -228,10 +202,8 @@ impl World {
     }
 
     fn promote(&mut self) {
-        let next = Timeline(u32::try_from(self.history.len()).unwrap() + 2);
         let node = &mut self.nodes[self.primary];
-        self.history.insert(next, node.at);
-        node.at.0 = next;
+        node.at = self.history.branch(node.at);
         self.promoted = true;
         if self.view.key.active().is_none() {
             self.acknowledged = node.at; // nothing was promised of the time before
@@ -263,7 +235,7 @@ impl World {
         };
         if free && to != self.primary {
             let new = self.nodes[to].at;
-            let common = self.common(new, self.acknowledged);
+            let common = self.history.common(new, self.acknowledged);
             if common < self.acknowledged.1 {
                 self.acknowledged = (new.0, common); // the rest is lost, as may be without a synchronous mode
             }
@@ -313,7 +285,7 @@ impl World {
             number => positions.len().checked_sub(number).map(|at| positions[at]),
         };
         let timeline = self.nodes[self.primary].at.0;
-        let began = self.history.get(&timeline).map_or(0, |(_, lsn)| *lsn);
+        let began = self.history.began(timeline);
         if let Some(Lsn(lsn)) = everybody_has.filter(|lsn| lsn.0 >= began.max(self.acknowledged.1)) {
             self.acknowledged = (timeline, lsn);
         }

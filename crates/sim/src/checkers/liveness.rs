@@ -17,7 +17,7 @@ impl World {
     /// How long after the heal a primary must serve.
     pub fn serve_within(&self) -> u64 {
         let s = &self.setup.settings;
-        self.ms(s.ttl + 2 * s.loop_wait) + WORK_MS
+        self.ttl_longest() + self.ms(2 * s.loop_wait) + WORK_MS
     }
 
     /// L1: after the heal a primary serves in time, and goes on serving.
@@ -47,7 +47,7 @@ impl World {
         if self.now < self.setup.heal_at {
             return false;
         }
-        let needed = self.ms(self.setup.settings.ttl + self.setup.settings.loop_wait) + 3000;
+        let needed = self.ttl_longest() + self.ms(self.setup.settings.loop_wait) + 3000;
         let in_place =
             self.serving().is_some_and(|leader| (0..self.nodes.len()).all(|n| self.out_of_place(n, leader).is_none()));
         if !in_place {

@@ -49,8 +49,9 @@ impl World {
 
     /// S2: a promotion, or a start as primary, begins only while the leader key hangs on this node's lease.
     pub fn check_promotion_has_lock(&mut self, n: usize, operation: &Operation) {
-        let held = self.lease_of(n).is_some_and(|lease| self.etcd.leader_on(lease));
-        let ttl = self.ms(self.setup.settings.ttl);
+        let moving = self.nodes[n].agent.as_ref().and_then(|agent| agent.moving).map(|(lease, _)| lease);
+        let held = self.lease_of(n).into_iter().chain(moving).any(|lease| self.etcd.leader_on(lease));
+        let ttl = self.ttl_longest();
         let removed_lately = self.etcd.key_removed_at.is_some_and(|at| self.now < at + ttl);
         let local = self.local(n);
         let agreed = self.nodes[n].agent.as_ref().is_some_and(|agent| agent.view.lease.agreed(local));

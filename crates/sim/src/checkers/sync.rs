@@ -87,7 +87,7 @@ impl World {
     }
 
     fn operator_answers(&self) -> bool {
-        let ttl = self.ms(self.setup.settings.ttl);
+        let ttl = self.ttl_longest();
         let removed_lately = self.etcd.key_removed_at.is_some_and(|at| self.now < at + ttl);
         self.now < self.checks.forgiven_until || removed_lately
     }

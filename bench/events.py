@@ -1,0 +1,168 @@
+"""What is measured, one function an event: each is given a complete cluster (or, for the first, one that was not started)
+and gives seconds. Waits between the events are not part of them."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+
+from client import Client, Load
+from servers import KeyWatch
+
+# as long a primary that serves again is watched for a second interruption
+AFTERMATH_S = 3
+LOAD_CLIENTS = 4
+LOAD_S = 4
+
+
+class Wrong(Exception):
+    """Something else happened than what was to be measured."""
+
+
+def from_nothing(cluster):
+    """Start of the agents of three empty nodes to two streaming replicas, as PostgreSQL says it."""
+    begun = time.monotonic()
+    cluster.start()
+    streams = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name LIKE 'n_'"
+    cluster.wait(lambda: any(cluster.ask(node, streams) == 2 for node in cluster.nodes), 180, "two replicas", step=0.02)
+    return time.monotonic() - begun
+
+
+def interruption(cluster, client, cause):
+    """The longest time without an acknowledged write around an event, from the event on if nothing stood still before."""
+    client.wait_for_write(time.monotonic(), 60)
+    time.sleep(1)
+    begun = time.monotonic()
+    by = cause()
+    client.wait_for_write(time.monotonic(), 90, by)
+    time.sleep(AFTERMATH_S)
+    return (begun, *client.longest_gap(begun - 0.5))
+
+
+def switch(cluster):
+    """Asks for a switchover; the successor's name."""
+    old, new = cluster.primary(), cluster.replica()
+    old.send("POST", "/switchover", {"leader": old.name, "candidate": new.name})
+    return {new.name}
+
+
+def switchover(cluster, client):
+    _, before, after, _ = interruption(cluster, client, lambda: switch(cluster))
+    return after - before
+
+
+def switchover_under_load(cluster, client):
+    load = Load(cluster, cluster.primary(), LOAD_CLIENTS)
+    try:
+        time.sleep(LOAD_S)
+        return switchover(cluster, client)
+    finally:
+        load.stop()
+
+
+def restart_of_primary(cluster, client):
+    def cause():
+        primary = cluster.primary()
+        primary.send("POST", "/restart", {})
+        return {primary.name}
+
+    _, before, after, _ = interruption(cluster, client, cause)
+    return after - before
+
+
+def crash(cluster, client, here):
+    """SIGKILL for the postmaster to the first write after the interruption: orphaned backends may acknowledge for a while."""
+    primary = cluster.primary()
+
+    def cause():
+        primary.kill_postmaster()
+        wanted = {primary.name} if here else {n.name for n in cluster.nodes if n is not primary}
+        # a write of the orphans is not one of the restarted server
+        time.sleep(0.05)
+        return wanted
+
+    begun, _, after, by = interruption(cluster, client, cause)
+    if (by == primary.name) != here:
+        raise Wrong(f"{by} served after the postmaster of {primary.name} was killed")
+    return after - begun
+
+
+def crash_and_start_again(cluster, client):
+    return crash(cluster, client, True)
+
+
+def crash_and_move(cluster, client):
+    cluster.configure({"primary_start_timeout": 0})
+    try:
+        return crash(cluster, client, False)
+    finally:
+        cluster.settle()
+        cluster.configure({"primary_start_timeout": None})
+
+
+def time_to_stream(cluster, node, since):
+    """Waits until that node's PostgreSQL, started after `since` (a time of its own clock), receives WAL."""
+    text = f"SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming' AND pg_postmaster_start_time() > '{since}'"
+    cluster.wait(lambda: cluster.ask(node, text) == 1, 180, f"{node.name} streams", step=0.01)
+    return time.monotonic()
+
+
+def restart_of_replica(cluster, client):
+    node = cluster.replica()
+    since = cluster.ask(node, "SELECT clock_timestamp()")
+    begun = time.monotonic()
+    request = threading.Thread(target=node.send, args=("POST", "/restart", {}))
+    request.start()
+    try:
+        return time_to_stream(cluster, node, since) - begun
+    finally:
+        request.join()
+
+
+def new_replica(cluster, client):
+    """A node without data: start of its agent to its first streaming."""
+    node = cluster.replica()
+    node.agent.send_signal(signal.SIGTERM)
+    node.agent.wait(60)
+    for name in os.listdir(node.home):
+        if name.startswith("data"):
+            shutil.rmtree(f"{node.home}/{name}")
+    since = cluster.ask(cluster.primary(), "SELECT clock_timestamp()")
+    begun = time.monotonic()
+    node.start(cluster.command)
+    return time_to_stream(cluster, node, since) - begun
+
+
+def death(cluster, client):
+    """SIGKILL for everything on the primary's node: when the key had gone, and when the first write was acknowledged."""
+    primary = cluster.primary()
+    others = {n.name for n in cluster.nodes if n is not primary}
+    watch = KeyWatch(cluster.etcd, "/service/bench/leader")
+    begun = time.monotonic()
+    primary.kill()
+    first = client.wait_for_write(begun, cluster.timing[0] + 90, others)
+    watch.stop()
+    gone = [at for at in watch.removed if at > begun]
+    if not gone or gone[0] > first:
+        raise Wrong(f"a write {first - begun:.3f} s after the death, the leader key went {gone} (begun {begun:.3f})")
+    return gone[0] - begun, first - gone[0], first - begun
+
+
+def idle(cluster, settle_s, seconds):
+    """CPU seconds per minute and resident MiB: each the highest of the three agents."""
+    time.sleep(settle_s)
+    before, begun = [n.usage()[0] for n in cluster.nodes], time.monotonic()
+    time.sleep(seconds)
+    after, passed = [n.usage() for n in cluster.nodes], time.monotonic() - begun
+    cpu = [(a[0] - b) * 60 / passed for a, b in zip(after, before)]
+    return max(cpu), max(a[1] for a in after)
+
+
+def undisturbed(cluster, client):
+    """The longest gap of a quiet second: what the client itself adds to an interruption."""
+    client.wait_for_write(time.monotonic(), 60)
+    begun = time.monotonic()
+    time.sleep(1)
+    before, after = client.longest_gap(begun)[:2]
+    return after - before
