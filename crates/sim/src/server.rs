@@ -93,6 +93,7 @@ impl World {
         pg.attempts += 1;
         self.trace.tell(self.now, || format!("n{}    promoted to timeline {timeline}", n + 1));
         self.trace.count("happened:promotion");
+        self.note_promotion();
         self.timeline_made(n, before, timeline);
         self.became_writable(n);
         self.ship(n);

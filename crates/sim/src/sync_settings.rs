@@ -129,6 +129,15 @@ impl World {
         true
     }
 
+    /// A key that cannot be read keeps everybody out who does not remember it: an operator has to remove it.
+    pub fn mend_sync_key(&mut self) {
+        if matches!(self.etcd.cluster.sync, SyncSeen::Garbage { .. }) {
+            self.trace.count("happened:an operator mended the sync key");
+            self.etcd.write_for_operator(|cluster| cluster.sync = SyncSeen::Absent);
+            self.etcd_changed();
+        }
+    }
+
     /// A planted bug: as long as nobody leads, a node knows of no `sync` key.
     pub fn forget_sync_key(&mut self, n: usize) {
         if self.setup.planted != Some(Planted::BlindToSyncKey) {

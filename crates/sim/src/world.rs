@@ -443,6 +443,7 @@ impl World {
         self.trace.tell(self.now, || "*** all faults are over".to_owned());
         self.set_standby_cluster(false);
         self.set_pause(false);
+        self.mend_sync_key();
         self.net = Network { calm: true, ..Network::default() };
         self.etcd.frozen_until = self.etcd.frozen_until.min(self.now);
         for n in 0..self.nodes.len() {

@@ -12,6 +12,7 @@ impl World {
         self.check_timelines_grow();
         self.check_whoever_wins_has_everything();
         self.check_serving();
+        self.check_commits_go_on();
     }
 
     /// S1: at most one PostgreSQL that can acknowledge a client's commit.

@@ -86,6 +86,15 @@ impl World {
         }
     }
 
+    /// A standby was promoted.
+    pub fn note_promotion(&mut self) {
+        match self.sync.mode {
+            SyncMode::On if self.checks.promise.holds => self.trace.count("happened:promotion in mode on"),
+            SyncMode::Quorum if self.checks.promise.holds => self.trace.count("happened:promotion in mode quorum"),
+            SyncMode::Off | SyncMode::On | SyncMode::Quorum => {}
+        }
+    }
+
     fn operator_answers(&self) -> bool {
         let ttl = self.ttl_longest();
         let removed_lately = self.etcd.key_removed_at.is_some_and(|at| self.now < at + ttl);
@@ -115,11 +124,6 @@ impl World {
             }
             self.trace.count("happened:synchronous commits lost by an operator");
         }
-        match self.sync.mode {
-            SyncMode::Off => {}
-            SyncMode::On => self.trace.count("happened:promotion or start in mode on"),
-            SyncMode::Quorum => self.trace.count("happened:promotion or start in mode quorum"),
-        }
         if let Some(data) = &self.nodes[n].pg.data {
             self.checks.promise.covered.iter_mut().for_each(|(timeline, end)| *end = data.end_on(*timeline).min(*end));
         }
@@ -138,8 +142,11 @@ impl World {
             key.standbys.contains(&name) || leader.as_ref() == Some(&name)
         };
         let held = |n: usize| self.nodes[n].pg.data.as_ref().map(|data| (data.timeline, data.wal_end));
+        let ours = |timeline| timeline == Timeline(1) || self.checks.made.contains_key(&timeline);
         for n in 0..self.nodes.len() {
-            if held(n).is_none() {
+            // data of another cluster, followed for a while, compare with ours in no way
+            let candidate = held(n).is_some_and(|(timeline, _)| ours(timeline));
+            if !candidate || (self.sync.mode == SyncMode::On && !member(n)) {
                 continue;
             }
             let level = |m: &usize| *m != n && member(*m) && held(*m).is_some() && held(*m) <= held(n);
