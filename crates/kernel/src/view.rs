@@ -232,6 +232,8 @@ pub enum Mutant {
     LateCommandNotDropped,
     /// A keepalive answer without a TTL counts as success.
     KeepaliveWithoutTtl,
+    /// A standby is removed from PostgreSQL's list before it is from the `sync` key.
+    NamesBeforeKey,
 }
 
 impl View {

@@ -2,14 +2,15 @@
 //! production's: apply, decide, check, dispatched, fence, alarm, send.
 
 use crate::dcs::Kind;
+use crate::mutants::Planted;
 use crate::network::End;
 use crate::node::{Agent, Op, Round};
 use crate::postgres::Proc;
 use crate::world::{Ev, World};
 use pgherd_kernel::{Action, Decision, LeaseView, Observation, decide, invariants, lease_view};
 use pgherd_types::{
-    DcsWrite, FenceOrder, Instant, Now, Operation, PeerAnswer, PeerReport, PeerSaid, PeerToAsk, Settings, WallTime,
-    WishEnd,
+    DcsWrite, FenceOrder, Instant, Now, Operation, PeerAnswer, PeerReport, PeerSaid, PeerToAsk, Settings, SyncGuard,
+    WallTime, WishEnd,
 };
 use std::sync::Arc;
 
@@ -83,6 +84,7 @@ impl World {
         if let Some(fact) = fact {
             agent.view.apply(fact, now);
         }
+        self.forget_sync_key(n);
         self.follow_config(n);
         let Some(agent) = self.nodes[n].agent.as_mut() else { return };
         let decision = decide(&agent.view, now);
@@ -170,6 +172,9 @@ impl World {
             let took = self.rng.range(2, 10);
             self.push(now + took, Ev::Look { n, inc });
         }
+        if let Some((round, apply)) = upkeep.sync {
+            self.order_sync(n, round, apply);
+        }
         if let Some((round, members)) = upkeep.failsafe {
             self.ask_for_agreement(n, round, &members);
         }
@@ -186,7 +191,7 @@ impl World {
         let (now, inc) = (self.now, self.nodes[n].inc);
         match action {
             Action::Hold => {}
-            Action::Acquire => self.call(n, Kind::Acquire),
+            Action::Acquire => self.acquire(n),
             Action::Release(status) => self.call(n, Kind::Release(status)),
             Action::Write(write) => self.call(n, Kind::Write(Arc::new(write))),
             Action::Probe { round, peers } => self.probe(n, round, &peers),
@@ -217,6 +222,15 @@ impl World {
         }
     }
 
+    /// Guarded by the `sync` key as the race was judged by.
+    fn acquire(&mut self, n: usize) {
+        let local = self.local(n);
+        let Some(agent) = self.nodes[n].agent.as_ref() else { return };
+        let blind = self.setup.planted == Some(Planted::BlindToSyncKey);
+        let guard = if blind { SyncGuard::Unguarded } else { agent.view.sync_guard(local) };
+        self.call(n, Kind::Acquire(guard));
+    }
+
     /// The agent's process is no more. The guard process goes on with the last order.
     pub fn agent_gone(&mut self, n: usize) {
         let node = &mut self.nodes[n];
@@ -236,6 +250,12 @@ impl World {
         let mut state = node.pg.look(now.mono, now.wall, stalled);
         if let pgherd_types::Server::Running(running) = &mut state.server {
             running.forked_at = self.forked_at(n);
+            if self.setup.may_be_synchronous() {
+                self.find_lost_standbys(n);
+                let (names, pg) = (self.names(), &self.nodes[n].pg);
+                (running.walsenders, running.sync) = pg.seen_sync(&names, self.now);
+                running.slots = pg.seen_slots(&names);
+            }
         }
         self.turn(n, Some(Observation::Postgres(Arc::new(state))));
     }

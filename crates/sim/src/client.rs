@@ -17,14 +17,15 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A commit was acknowledged.
-    pub fn acknowledge(&mut self, timeline: Timeline, end: u64) {
+    /// A commit was acknowledged. Does it count?
+    pub fn acknowledge(&mut self, timeline: Timeline, end: u64) -> bool {
         self.commits += 1;
         if timeline < self.newest {
-            return; // a forsaken primary that nobody could fence: its commits are lost as they are made
+            return false; // a forsaken primary that nobody could fence: its commits are lost as they are made
         }
         let last = self.acknowledged.entry(timeline).or_default();
         *last = end.max(*last);
+        true
     }
     /// There is a new primary: what it does not have is lost, and cannot be lost again. Was there any?
     pub fn go_on_from(&mut self, primary: &Data) -> bool {

@@ -6,7 +6,7 @@ use crate::network::End;
 use crate::world::{Ev, World};
 use pgherd_kernel::Observation;
 use pgherd_kernel::view::Mutant;
-use pgherd_types::{Cluster, DcsWrite, Instant, LeaseGrant, LeaseId, Refused, StatusKey};
+use pgherd_types::{Cluster, DcsWrite, Instant, LeaseGrant, LeaseId, Refused, StatusKey, SyncGuard};
 use std::sync::Arc;
 
 /// What the call is for.
@@ -18,8 +18,8 @@ pub enum Kind {
     Renew(bool),
     /// Move the keys to a new lease with this time to live; with true prove the leader key.
     Move(bool, u64),
-    /// Take the leader key.
-    Acquire,
+    /// Take the leader key, if the `sync` key is still as the race was judged by.
+    Acquire(SyncGuard),
     /// Give it up.
     Release(Option<StatusKey>),
     /// Write.
@@ -88,8 +88,8 @@ impl World {
                 moves_from = Some(old);
                 Ok(Request::GrantAnother(*ttl_ms))
             }
-            (Kind::Renew(false) | Kind::Move(false, _) | Kind::Acquire, None) => Ok(Request::Grant(ttl_ms)),
-            (Kind::Renew(_) | Kind::Acquire, Some(lease)) => Ok(Request::KeepAlive(lease)),
+            (Kind::Renew(false) | Kind::Move(false, _) | Kind::Acquire(_), None) => Ok(Request::Grant(ttl_ms)),
+            (Kind::Renew(_) | Kind::Acquire(_), Some(lease)) => Ok(Request::KeepAlive(lease)),
             (Kind::Release(status), Some(lease)) => Ok(Request::Release(lease, status.clone())),
             (Kind::Write(write), lease) => Ok(Request::Write(lease, Arc::clone(write))),
             (Kind::Renew(true) | Kind::Move(true, _) | Kind::Release(_), None) => Err(Refused::LeaseGone),
@@ -191,11 +191,11 @@ impl World {
             (Request::Grant(ttl) | Request::GrantAnother(ttl), Reply::Granted(lease, _)) => {
                 self.push(self.now + ttl, Ev::LeaseCheck { lease: lease.0 })
             }
-            (Request::CreateLeader(_), Reply::Yes) => {
+            (Request::CreateLeader(..), Reply::Yes) => {
                 self.trace.tell(self.now, || format!("etcd  leader key: n{}", n + 1));
                 self.trace.count("happened:leader key taken");
             }
-            (Request::CreateLeader(_), Reply::No) => self.trace.count("happened:acquire refused"),
+            (Request::CreateLeader(..), Reply::No) => self.trace.count("happened:acquire refused"),
             (Request::Release(..), Reply::Yes) => {
                 self.trace.count("happened:leader key released");
                 if self.nodes[n].pg.proc == crate::postgres::Proc::Archiving {
@@ -204,11 +204,11 @@ impl World {
             }
             (Request::MoveKeys { .. }, Reply::Yes) => self.trace.count("happened:keys moved to another lease"),
             (Request::KeepAlive(_), Reply::NoTtl) => self.trace.count("happened:keepalive of a lost lease"),
-            (Request::Write(_, write), Reply::Yes) => {
-                if let DcsWrite::History(rows) = &**write {
-                    self.history_written(n, rows);
-                }
-            }
+            (Request::Write(_, write), Reply::Yes) => match &**write {
+                DcsWrite::History(rows) => self.history_written(n, rows),
+                DcsWrite::Sync(_) | DcsWrite::DropSync { .. } => self.sync_key_written(n),
+                _ => {}
+            },
             _ => {}
         }
         self.etcd_changed();
@@ -310,13 +310,13 @@ impl World {
             (Kind::Read, Reply::All(cluster)) => Step::Done(Ok(Answer::Cluster(cluster))),
             (_, reply) if call.moves_from.is_some() => self.move_step(n, call, reply),
             (
-                Kind::Renew(_) | Kind::Move(..) | Kind::Acquire,
+                Kind::Renew(_) | Kind::Move(..) | Kind::Acquire(_),
                 reply @ (Reply::NoTtl | Reply::Ttl(_) | Reply::Granted(..)),
             ) => self.lease_step(n, call, &reply),
             (Kind::Renew(_) | Kind::Move(..), Reply::Yes) => {
                 Step::Done(call.grant().map(|grant| Answer::Renewed(grant, true)))
             }
-            (Kind::Acquire, Reply::Yes) => Step::Done(call.grant().map(|grant| Answer::Renewed(grant, true))),
+            (Kind::Acquire(_), Reply::Yes) => Step::Done(call.grant().map(|grant| Answer::Renewed(grant, true))),
             (_, Reply::Yes) => Step::Done(Ok(Answer::Done)),
             (_, Reply::Absent) => Step::Done(Err(Refused::Absent)),
             (_, Reply::No) if call.unsure && call.request.writes() => Step::Next(Request::Range),
@@ -324,7 +324,7 @@ impl World {
             (kind, Reply::LeaseGone) => {
                 self.forget_lease(n, call.lease);
                 // a lease that was lost between keepalive and key: once more, on a new one
-                let again = matches!(kind, Kind::Acquire) && !call.regranted;
+                let again = matches!(kind, Kind::Acquire(_)) && !call.regranted;
                 if again { Step::Next(Request::Grant(call.ttl_ms)) } else { Step::Done(Err(Refused::LeaseGone)) }
             }
             (_, Reply::All(cluster)) => self.read_back(n, call, &cluster),
@@ -368,7 +368,7 @@ impl World {
         }
         match (&call.kind, call.lease) {
             (Kind::Renew(true) | Kind::Move(true, _), Some(lease)) => Step::Next(Request::CompareLeader(lease)),
-            (Kind::Acquire, Some(lease)) => Step::Next(Request::CreateLeader(lease)),
+            (Kind::Acquire(guard), Some(lease)) => Step::Next(Request::CreateLeader(lease, *guard)),
             _ => Step::Done(call.grant().map(|grant| Answer::Renewed(grant, false))),
         }
     }
@@ -444,17 +444,20 @@ impl World {
         let leader = cluster.leader.as_ref();
         let ours = leader.is_some_and(|l| l.lease.is_some() && l.lease == call.lease);
         let done = Step::Done(match call.kind {
-            Kind::Acquire => call.grant().map(|grant| Answer::Renewed(grant, true)),
+            Kind::Acquire(_) => call.grant().map(|grant| Answer::Renewed(grant, true)),
             _ => Ok(Answer::Done),
         });
         let again = |request| Step::Next(request);
         match (&call.kind, call.lease) {
-            (Kind::Acquire, _) if ours => done,
-            (Kind::Acquire, Some(lease)) if leader.is_none() => again(Request::CreateLeader(lease)),
+            (Kind::Acquire(_), _) if ours => done,
+            (Kind::Acquire(guard), Some(lease)) if leader.is_none() && guard_holds(cluster, *guard) => {
+                again(Request::CreateLeader(lease, *guard))
+            }
             (Kind::Release(_), _) if !ours => done,
             (Kind::Release(status), Some(lease)) => again(Request::Release(lease, status.clone())),
             (Kind::Write(write), lease) => {
-                if Etcd::shows(cluster, &self.nodes[n].me.name, lease, write) {
+                let of_leaders = matches!(**write, DcsWrite::Sync(_) | DcsWrite::DropSync { .. });
+                if (ours || !of_leaders) && Etcd::shows(cluster, &self.nodes[n].me.name, lease, write) {
                     return done;
                 }
                 let for_leaders = matches!(
@@ -464,11 +467,15 @@ impl World {
                         | DcsWrite::ReserveTimeline { .. }
                         | DcsWrite::Config(_)
                         | DcsWrite::Failsafe(_)
+                        | DcsWrite::Sync(_)
+                        | DcsWrite::DropSync { .. }
                 );
                 let guarded = match &**write {
                     DcsWrite::ReserveTimeline { seen, .. } => ours && cluster.timeline_reserved == *seen,
                     DcsWrite::ClaimInitialize | DcsWrite::AdoptInitialize(_) => cluster.initialize.is_none(),
                     DcsWrite::Config(_) => ours && cluster.config.is_none(),
+                    DcsWrite::Sync(write) => ours && cluster.sync.revision() == write.seen,
+                    DcsWrite::DropSync { seen } => ours && cluster.sync.revision() == Some(*seen),
                     DcsWrite::ReplaceConfig { seen, .. } => {
                         cluster.config.as_ref().map_or(0, |c| c.mod_revision) == *seen
                     }
@@ -509,9 +516,9 @@ impl World {
             }
             (Kind::Renew(_) | Kind::Move(..), Ok(_)) => return,
             (Kind::Renew(_) | Kind::Move(..), Err(why)) => Observation::LeaseRefused { why },
-            (Kind::Acquire, Ok(Answer::Renewed(grant, _))) => Observation::LeaderAcquired(grant),
-            (Kind::Acquire, Ok(_)) => return,
-            (Kind::Acquire, Err(why)) => Observation::AcquireRefused(why),
+            (Kind::Acquire(_), Ok(Answer::Renewed(grant, _))) => Observation::LeaderAcquired(grant),
+            (Kind::Acquire(_), Ok(_)) => return,
+            (Kind::Acquire(_), Err(why)) => Observation::AcquireRefused(why),
             (Kind::Release(_), Ok(_)) => Observation::LeaderReleased,
             (Kind::Release(_), Err(why)) => Observation::ReleaseRefused(why),
             (Kind::Write(write), Ok(_)) => Observation::Written(Arc::unwrap_or_clone(write)),
@@ -530,6 +537,14 @@ impl World {
         if reading && self.nodes[n].agent.as_ref().is_some_and(|a| a.read_again) {
             self.read(n);
         }
+    }
+}
+
+/// Is the `sync` key as the race was judged by?
+pub fn guard_holds(cluster: &Cluster, guard: SyncGuard) -> bool {
+    match guard {
+        SyncGuard::Unguarded => true,
+        SyncGuard::At(revision) => cluster.sync.revision() == revision,
     }
 }
 

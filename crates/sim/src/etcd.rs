@@ -1,9 +1,10 @@
 //! A model of etcd: one linearizable store with revisions, leases and transactions. It knows nothing of the network; the
 //! world decides when a request arrives and whether the reply gets back.
 
+use crate::dcs::guard_holds;
 use pgherd_types::{
-    Cluster, ConfigKey, DcsWrite, FailoverKey, Initialize, LeaderKey, LeaseId, Member, MemberName, StatusKey, SyncKey,
-    SyncSeen,
+    Cluster, ConfigKey, DcsWrite, FailoverKey, Initialize, LeaderKey, LeaseId, Member, MemberName, StatusKey,
+    SyncGuard, SyncKey, SyncSeen,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,8 +41,8 @@ pub enum Request {
     KeepAlive(LeaseId),
     /// Does the leader key hang on this lease?
     CompareLeader(LeaseId),
-    /// Create the leader key on this lease.
-    CreateLeader(LeaseId),
+    /// Create the leader key on this lease, if the `sync` key is like that.
+    CreateLeader(LeaseId, SyncGuard),
     /// Write `status`, remove the leader key if it hangs on this lease.
     Release(LeaseId, Option<StatusKey>),
     /// A guarded write.
@@ -53,7 +54,7 @@ pub enum Request {
 impl Request {
     /// Does it change anything?
     pub fn writes(&self) -> bool {
-        matches!(self, Self::CreateLeader(_) | Self::Release(..) | Self::Write(..) | Self::MoveKeys { .. })
+        matches!(self, Self::CreateLeader(..) | Self::Release(..) | Self::Write(..) | Self::MoveKeys { .. })
     }
 }
 
@@ -138,8 +139,8 @@ impl Etcd {
             },
             Request::CompareLeader(_) if self.cluster.leader.is_none() => Reply::Absent,
             Request::CompareLeader(lease) => yes(self.leader_on(*lease)),
-            Request::CreateLeader(lease) => {
-                if self.cluster.leader.is_some() {
+            Request::CreateLeader(lease, guard) => {
+                if self.cluster.leader.is_some() || !guard_holds(&self.cluster, *guard) {
                     return Reply::No;
                 }
                 if !self.leases.contains_key(&lease.0) {

@@ -113,15 +113,18 @@ pub fn explore_on_all_cores(
 
 /// What must have happened in a run of many seeds, beside every fault: a simulation in which nothing happens proves
 /// nothing.
-const MUST_HAPPEN: [&str; 67] = [
+const MUST_HAPPEN: [&str; 84] = [
     "answer:done",
     "answer:not done",
     "fault:reply lost after effect",
+    "happened:WAL forced",
+    "happened:a commit waited",
     "happened:a member did not agree",
     "happened:a promotion ended with its agent",
     "happened:acquire refused",
-    "happened:all members agreed",
     "happened:agent ended in order",
+    "happened:all members agreed",
+    "happened:an operator mended the sync key",
     "happened:clone",
     "happened:diverged for good",
     "happened:fence fired",
@@ -131,17 +134,26 @@ const MUST_HAPPEN: [&str; 67] = [
     "happened:keepalive of a lost lease",
     "happened:keys moved to another lease",
     "happened:late command dropped",
-    "happened:leader key released",
     "happened:leader key released while archiving",
+    "happened:leader key released",
     "happened:lease lapsed",
+    "happened:names set",
     "happened:operation cancelled",
     "happened:pause seen",
+    "happened:promotion in mode on",
+    "happened:promotion in mode quorum",
     "happened:promotion",
     "happened:remote failover",
     "happened:remote promotion",
     "happened:resume seen",
-    "happened:rewind",
     "happened:rewind to the remote primary",
+    "happened:rewind",
+    "happened:sync key removed",
+    "happened:sync key written",
+    "happened:synchronous commits lost by an operator",
+    "happened:synchronous mode changed at run time",
+    "happened:synchronous standby added",
+    "happened:synchronous standby removed",
     "happened:unconfirmed commits lost",
     "operation:bootstrap failed",
     "operation:promote cancelled",
@@ -149,6 +161,7 @@ const MUST_HAPPEN: [&str; 67] = [
     "operation:running pg_rewind from failed",
     "operation:starting primary failed",
     "reason:AcquireRefused",
+    "reason:AwaitingSyncRelease",
     "reason:CandidateGoesFirst",
     "reason:DemotedEarly",
     "reason:DemotingToStandbyCluster",
@@ -166,15 +179,19 @@ const MUST_HAPPEN: [&str; 67] = [
     "reason:LeaderHoldsWithoutDcs",
     "reason:ManualRequestCleared",
     "reason:MayHavePromised",
+    "reason:NotSynchronous",
     "reason:OrphanedBackends",
     "reason:Paused",
     "reason:PeerAhead",
+    "reason:PostponingPromotion",
+    "reason:PreparingSynchronous",
     "reason:PrimaryStillAlive",
+    "reason:PromotedToStandbyLeader",
+    "reason:QuorumNotReached",
     "reason:Reinitializing",
     "reason:ReleasedBecauseStopped",
     "reason:ReplacingDiverged",
     "reason:Restarting",
-    "reason:PromotedToStandbyLeader",
     "reason:StandbyLeaderWithLock",
     "reason:StartFailedReleasing",
     "reason:StartingAsStandbyLeader",
@@ -185,7 +202,7 @@ const MUST_HAPPEN: [&str; 67] = [
 
 /// What of it did not.
 pub fn never_happened(summary: &Summary) -> Vec<String> {
-    let faults = crate::faults::ALL.iter().map(|fault| format!("fault:{fault:?}"));
+    let faults = crate::faults::ALL.iter().chain(&crate::faults::SYNCHRONOUS).map(|fault| format!("fault:{fault:?}"));
     let must = faults.chain(MUST_HAPPEN.into_iter().map(str::to_owned));
     must.filter(|what| summary.counts.get(what).is_none_or(|n| *n == 0)).collect()
 }

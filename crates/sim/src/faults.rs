@@ -2,6 +2,7 @@
 
 use crate::network::End;
 use crate::postgres::Proc;
+use crate::walsenders::SyncRep;
 use crate::world::{Ev, World};
 use pgherd_kernel::lease_view;
 use pgherd_types::FenceOrder;
@@ -61,9 +62,18 @@ pub enum Fault {
     StandbyCluster,
     /// An operator changes the cluster's time to live.
     TtlChanged,
+    /// An operator changes the settings of synchronous replication, for good.
+    SyncSettings,
+    /// An operator removes the `sync` key.
+    SyncKeyRemoved,
+    /// An operator writes garbage into it.
+    SyncKeyGarbage,
 }
 
-/// All kinds.
+/// Those of synchronous replication.
+pub const SYNCHRONOUS: [Fault; 3] = [Fault::SyncSettings, Fault::SyncKeyRemoved, Fault::SyncKeyGarbage];
+
+/// All other kinds.
 pub const ALL: [Fault; 26] = [
     Fault::NodeDeath,
     Fault::AgentDeath,
@@ -96,7 +106,7 @@ pub const ALL: [Fault; 26] = [
 impl Fault {
     /// By its name.
     pub fn named(name: &str) -> Option<Self> {
-        ALL.into_iter().find(|fault| format!("{fault:?}") == name)
+        ALL.into_iter().chain(SYNCHRONOUS).find(|fault| format!("{fault:?}") == name)
     }
 }
 
@@ -241,6 +251,8 @@ impl World {
                 self.set_standby_cluster(true);
                 self.push(over, end);
             }
+            Fault::SyncSettings => self.change_sync_settings(),
+            Fault::SyncKeyRemoved | Fault::SyncKeyGarbage => return self.lay_hands_on_sync_key(fault),
             Fault::TtlChanged => {
                 let times = [self.ttl_shortest(), self.ms(self.setup.settings.ttl), self.ttl_longest()];
                 let ttl_s = times[self.rng.below(3) as usize] / 1000;
@@ -268,6 +280,7 @@ impl World {
         self.nodes[n].up = false;
         let pg = &mut self.nodes[n].pg;
         (pg.proc, pg.writable, pg.receiver, pg.kill_queued, pg.stalled_until) = (Proc::Stopped, false, None, false, 0);
+        pg.sync = SyncRep::default();
         pg.pid += 1;
         pg.attempts += 1;
         if let Some(data) = pg.data.as_mut() {
@@ -276,6 +289,7 @@ impl World {
         if fault == Fault::DataLoss {
             pg.data = None;
         }
+        self.data_changed();
         if fault == Fault::Reboot {
             self.nodes[n].recorded = None;
             self.nodes[n].clock.offset = self.rng.range(1_000_000, 9_000_000);

@@ -4,6 +4,7 @@ use crate::explore::Summary;
 use crate::faults::Fault;
 use crate::scenario::Setup;
 use pgherd_kernel::view::Mutant;
+use pgherd_types::SyncMode;
 
 /// A planted bug.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -12,15 +13,19 @@ pub enum Planted {
     Kernel(Mutant),
     /// The monitor takes a standby's timeline from the control file alone.
     BlindToWal,
+    /// Whoever may race does so as if there were no `sync` key.
+    BlindToSyncKey,
 }
 
 /// Every planted bug, by name.
-pub const ALL: [(&str, Planted); 5] = [
+pub const ALL: [(&str, Planted); 7] = [
     ("NoMargin", Planted::Kernel(Mutant::NoMargin)),
     ("PromoteWithoutLock", Planted::Kernel(Mutant::PromoteWithoutLock)),
     ("LateCommandNotDropped", Planted::Kernel(Mutant::LateCommandNotDropped)),
     ("KeepaliveWithoutTtl", Planted::Kernel(Mutant::KeepaliveWithoutTtl)),
     ("BlindToWal", Planted::BlindToWal),
+    ("NamesBeforeKey", Planted::Kernel(Mutant::NamesBeforeKey)),
+    ("BlindToSyncKey", Planted::BlindToSyncKey),
 ];
 
 impl Planted {
@@ -35,8 +40,10 @@ impl Planted {
                 Fault::PostmasterCrash,
                 Fault::NodeDeath,
             ],
-            Self::Kernel(Mutant::PromoteWithoutLock | Mutant::KeepaliveWithoutTtl) | Self::BlindToWal => {
-                &crate::faults::ALL
+            Self::Kernel(Mutant::PromoteWithoutLock | Mutant::KeepaliveWithoutTtl | Mutant::NamesBeforeKey)
+            | Self::BlindToWal => &crate::faults::ALL,
+            Self::BlindToSyncKey => {
+                &[Fault::NodeDeath, Fault::Isolation, Fault::PeerCut, Fault::SlowLink, Fault::EtcdFreeze]
             }
         }
     }
@@ -45,14 +52,18 @@ impl Planted {
     pub fn setup(self, seed: u64) -> Setup {
         let mutant = match self {
             Self::Kernel(mutant) => Some(mutant),
-            Self::BlindToWal => None,
+            Self::BlindToWal | Self::BlindToSyncKey => None,
         };
-        Setup { blind_to_wal: self == Self::BlindToWal, ..Setup::focused(seed, mutant, self.faults()) }
+        Setup { planted: Some(self), mutant, ..self.healthy(seed) }
     }
 
     /// The same run without it.
     pub fn healthy(self, seed: u64) -> Setup {
-        Setup::focused(seed, None, self.faults())
+        let setup = Setup::focused(seed, None, self.faults());
+        match self {
+            Self::Kernel(Mutant::NamesBeforeKey) | Self::BlindToSyncKey => setup.synchronous(&[SyncMode::On]),
+            Self::Kernel(_) | Self::BlindToWal => setup,
+        }
     }
 
     /// The first seed up to `seeds` that finds it.

@@ -89,6 +89,8 @@ pub struct Agent {
     pub alarm_at: u64,
     /// The alarm that is on the heap.
     pub alarm_queued: u64,
+    /// The sync manager is busy until then (true time).
+    pub sync_busy_until: u64,
     /// Peers being asked.
     pub round: Option<Round>,
     /// Members being asked for their agreement.
@@ -117,6 +119,7 @@ impl Agent {
             op: None,
             alarm_at: u64::MAX,
             alarm_queued: u64::MAX,
+            sync_busy_until: 0,
             round: None,
             agreement: None,
             because: None,

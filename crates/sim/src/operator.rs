@@ -216,8 +216,10 @@ impl World {
             min_recovery: end,
             checkpoint: end,
             slots: Default::default(),
+            names: None,
             ..copy
         });
+        self.data_changed();
         self.trace.count("happened:clone");
         OperationEnd::Done
     }
@@ -243,9 +245,11 @@ impl World {
                 state: ControlState::InArchiveRecovery,
                 slots: Default::default(),
                 wal_end_found: false,
+                names: None,
                 ..theirs
             };
         }
+        self.data_changed();
         self.trace.count("happened:rewind");
         OperationEnd::Done
     }

@@ -1,10 +1,11 @@
 //! A model of one PostgreSQL server: data directory, control file, process, timeline and WAL position. WAL is not kept:
 //! timeline numbers are unique, so a position on a timeline, with the history of switches, says what a directory holds.
 
+use crate::walsenders::SyncRep;
 use pgherd_types::postgres::{ControlState, SeenSlot};
 use pgherd_types::{
-    ControlData, DataDirectory, HistoryRow, Instant, Lsn, PostgresState, RunningServer, Server, SystemId, Timeline,
-    WallTime,
+    ControlData, DataDirectory, HistoryRow, Instant, Lsn, PostgresState, RunningServer, Server, StandbyNames, SystemId,
+    Timeline, WallTime,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct Data {
     pub slots: BTreeSet<String>,
     /// The end of the WAL was looked for since the server stopped.
     pub wal_end_found: bool,
+    /// `synchronous_standby_names` as an agent wrote it; `None`: the user's, who waits for nobody.
+    pub names: Option<StandbyNames>,
 }
 
 impl Data {
@@ -56,6 +59,7 @@ impl Data {
             upstream: None,
             slots: BTreeSet::new(),
             wal_end_found: false,
+            names: None,
         }
     }
     /// Up to where this directory holds a timeline's WAL.
@@ -118,6 +122,8 @@ pub struct Receiver {
     pub upstream: usize,
     /// The process there.
     pub upstream_pid: u64,
+    /// The connection.
+    pub connection: u32,
 }
 
 /// One server.
@@ -139,6 +145,10 @@ pub struct Postgres {
     pub receiver: Option<Receiver>,
     /// Counts attempts of the walreceiver; events of earlier ones are void.
     pub attempts: u64,
+    /// When it last answered its upstream (true time).
+    pub replied_at: u64,
+    /// Synchronous replication, as a primary.
+    pub sync: SyncRep,
     /// Nothing moves before this (true time).
     pub stalled_until: u64,
     /// A kill of this process is on its way.

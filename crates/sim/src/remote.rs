@@ -34,6 +34,9 @@ impl World {
     /// The dynamic configuration gets the section, or loses it.
     pub fn set_standby_cluster(&mut self, on: bool) {
         self.remote = Remote { wanted: on, ..Remote::default() };
+        if on {
+            self.promise_ends();
+        }
         for n in 0..self.nodes.len() {
             self.hang_up(n);
         }

@@ -3,9 +3,10 @@
 
 use crate::network::End;
 use crate::remote;
+use crate::sync_settings;
 use crate::world::{Ev, World};
 use pgherd_kernel::{Observation, upkeep, wishes};
-use pgherd_types::{ConfigKey, FailoverKey, Instant, MemberName, RequestId, RestartWish, Settings, Wish};
+use pgherd_types::{ConfigKey, FailoverKey, Instant, MemberName, RequestId, RestartWish, Settings, SyncSettings, Wish};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct OperatorsConfig {
     pub standby_cluster: bool,
     /// The time to live, if it was ever changed.
     pub ttl_s: Option<u64>,
+    /// Synchronous replication, if it was ever changed.
+    pub sync: Option<SyncSettings>,
 }
 
 impl World {
@@ -83,10 +86,11 @@ impl World {
     pub fn change_config(&mut self, change: impl FnOnce(&mut OperatorsConfig)) -> bool {
         let before = self.config;
         change(&mut self.config);
-        let OperatorsConfig { pause, ttl_s, standby_cluster } = self.config;
+        let OperatorsConfig { pause, ttl_s, standby_cluster, sync } = self.config;
         let ttl = ttl_s.map_or_else(String::new, |ttl| format!(",\"ttl\":{ttl}"));
+        let sync = sync.map_or_else(String::new, |sync| sync_settings::text(&sync));
         self.etcd.write_for_operator(|cluster| {
-            let text = format!("{{\"pause\":{pause},\"standby_cluster\":{standby_cluster}{ttl}}}");
+            let text = format!("{{\"pause\":{pause},\"standby_cluster\":{standby_cluster}{sync}{ttl}}}");
             cluster.config = Some(ConfigKey { mod_revision: cluster.revision + 1, text, valid: true });
         });
         self.etcd_changed();
@@ -101,14 +105,19 @@ impl World {
         let Some(text) = config.map(|config| config.text.as_str()) else { return };
         let pause = text.contains("\"pause\":true");
         let standby_cluster = text.contains("\"standby_cluster\":true").then(remote::section);
+        let sync = sync_settings::read(text).unwrap_or(self.setup.settings.sync);
         let ttl_s = text.split_once("\"ttl\":").and_then(|(_, rest)| rest.trim_end_matches('}').parse().ok());
         let before = &agent.view.settings;
         let ttl = ttl_s.map_or(before.ttl, Duration::from_secs);
         if before.pause != pause {
             self.trace.count(if pause { "happened:pause seen" } else { "happened:resume seen" });
         }
-        if (before.pause, before.ttl, &before.standby_cluster) != (pause, ttl, &standby_cluster) {
-            let settings = Settings { pause, ttl, standby_cluster, ..before.clone() };
+        if before.sync != sync {
+            self.trace.count("happened:synchronous mode changed at run time");
+        }
+        let known = (before.pause, before.ttl, &before.standby_cluster, before.sync);
+        if known != (pause, ttl, &standby_cluster, sync) {
+            let settings = Settings { pause, ttl, standby_cluster, sync, ..before.clone() };
             agent.view.apply(Observation::Settings(settings), now);
         }
     }

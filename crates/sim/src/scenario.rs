@@ -1,6 +1,7 @@
 //! How a run is set up: drawn from a seed, or written down as a story.
 
 use crate::faults::{self, Fault, Planned, Whom};
+use crate::mutants::Planted;
 use crate::rng::Rng;
 use pgherd_kernel::view::Mutant;
 use pgherd_types::{RewindPolicy, Settings};
@@ -29,8 +30,8 @@ pub struct Setup {
     pub write_bytes: u64,
     /// Small mishaps happen on their own: a reply is lost, an operation fails.
     pub mishaps: bool,
-    /// The monitor takes a standby's timeline from the control file alone (a planted bug outside the kernel).
-    pub blind_to_wal: bool,
+    /// A planted bug, also one outside the kernel.
+    pub planted: Option<Planted>,
 }
 
 /// `ttl`, `loop_wait` and `retry_timeout` in seconds, and how long faults go on with them.
@@ -54,8 +55,13 @@ pub fn calm(settings: &Settings) -> u64 {
 
 impl Setup {
     /// The run of this seed, with any fault.
-    pub fn draw(seed: u64, mutant: Option<Mutant>) -> Self {
-        Self::focused(seed, mutant, &faults::ALL)
+    pub fn draw(seed: u64) -> Self {
+        Self::asynchronous(seed).maybe_synchronous()
+    }
+
+    /// The same without synchronous replication.
+    pub fn asynchronous(seed: u64) -> Self {
+        Self::focused(seed, None, &faults::ALL)
     }
 
     /// The run of this seed, with faults of these kinds only.
@@ -93,7 +99,7 @@ impl Setup {
             write_every: rng.range(200, 900),
             write_bytes: if heavy { 400_000 } else { rng.range(80, 2000) },
             mishaps: true,
-            blind_to_wal: false,
+            planted: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::network::End;
 use crate::operator::Notice;
 use crate::postgres::{CHECKPOINT_BYTES, Proc, Receiver};
 use crate::remote::{self, REMOTE};
+use crate::walsenders::SyncRep;
 use crate::world::{Ev, World};
 use pgherd_types::postgres::ControlState;
 use pgherd_types::{HistoryRow, Lsn, Timeline};
@@ -32,6 +33,7 @@ impl World {
         (pg.pid, pg.proc, pg.in_recovery, pg.writable, pg.received) =
             (pg.pid + 1, Proc::Starting, !primary, false, false);
         (pg.receiver, pg.kill_queued) = (None, false);
+        pg.sync = pg.data.as_ref().map(SyncRep::of).unwrap_or_default();
         let pid = pg.pid;
         let took = self.rng.range(100, if slow { 2500 } else { 800 });
         let fails = self.mishap(10);
@@ -91,6 +93,7 @@ impl World {
         pg.attempts += 1;
         self.trace.tell(self.now, || format!("n{}    promoted to timeline {timeline}", n + 1));
         self.trace.count("happened:promotion");
+        self.note_promotion();
         self.timeline_made(n, before, timeline);
         self.became_writable(n);
         self.ship(n);
@@ -178,6 +181,7 @@ impl World {
         }
         pg.proc = Proc::Orphaned;
         pg.receiver = None;
+        pg.sync.senders.clear();
         pg.attempts += 1;
         let inc = self.nodes[n].inc;
         let (alive, notice) = (self.rng.range(1, 2000), self.rng.range(1, 20));
@@ -204,6 +208,7 @@ impl World {
             }
         }
         (pg.proc, pg.writable, pg.receiver, pg.kill_queued) = (Proc::Stopped, false, None, false);
+        pg.sync = SyncRep::default();
         pg.pid += 1;
         pg.attempts += 1;
         self.trace.tell(self.now, || format!("n{}    PostgreSQL is down ({death:?})", n + 1));
@@ -215,8 +220,8 @@ impl World {
 
     fn standbys_of(&self, n: usize) -> impl Iterator<Item = usize> + '_ {
         let pid = self.nodes[n].pg.pid;
-        let of = Receiver { upstream: n, upstream_pid: pid };
-        (0..self.nodes.len()).filter(move |s| self.nodes[*s].pg.receiver == Some(of))
+        let of = move |r: &Receiver| (r.upstream, r.upstream_pid) == (n, pid);
+        (0..self.nodes.len()).filter(move |s| self.nodes[*s].pg.receiver.as_ref().is_some_and(of))
     }
 
     /// The standbys of a server that went notice so after a while.
@@ -246,14 +251,13 @@ impl World {
         }
         let Some((host, _)) = pg.data.as_ref().and_then(|d| d.upstream.as_ref()) else { return };
         if host == remote::HOST && self.streams_from_remote(n) {
-            self.nodes[n].pg.receiver = Some(Receiver { upstream: REMOTE, upstream_pid: 0 });
+            self.nodes[n].pg.receiver = Some(Receiver { upstream: REMOTE, upstream_pid: 0, connection: 0 });
             return self.ship_remote();
         }
         let upstream = self.nodes.iter().position(|node| node.me.name.as_str() == host);
         match upstream.filter(|u| self.can_stream(n, *u)) {
             Some(upstream) => {
-                let upstream_pid = self.nodes[upstream].pg.pid;
-                self.nodes[n].pg.receiver = Some(Receiver { upstream, upstream_pid });
+                self.connect(n, upstream);
                 self.ship(upstream);
             }
             None => self.receiver_retry(n, 1000, 5000),
@@ -308,6 +312,7 @@ impl World {
         if restartpoint {
             data.checkpoint = (data.timeline, data.wal_end);
         }
+        self.reply(n);
         if self.standbys_of(n).next().is_some() {
             self.ship(n);
         }

@@ -5,6 +5,9 @@
 //! settings 30 10 10
 //! failsafe
 //! rewind
+//! sync on
+//! synchronous 2
+//! strict
 //! seed 7
 //! at 40 NodeDeath leader for 60
 //! until 150
@@ -15,6 +18,7 @@ use crate::faults::{Fault, Planned, Whom};
 use crate::scenario::{Setup, settings};
 use crate::trace::Trace;
 use crate::world::World;
+use pgherd_types::SyncMode;
 
 /// The line between commands and transcript.
 pub const LINE: &str = "----";
@@ -30,7 +34,7 @@ pub fn tell(text: &str) -> Result<String, String> {
 }
 
 fn parse(commands: &str) -> Result<Setup, String> {
-    let mut setup = Setup { faults: Vec::new(), mishaps: false, ..Setup::draw(1, None) };
+    let mut setup = Setup { faults: Vec::new(), mishaps: false, ..Setup::asynchronous(1) };
     setup.settings = settings(30, 10, 10);
     (setup.nodes, setup.write_every, setup.write_bytes, setup.heal_at) = (3, 500, 200, 0);
     for line in commands.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -49,6 +53,15 @@ fn command(setup: &mut Setup, line: &str) -> Option<()> {
             setup.settings = settings(number(ttl)?, number(loop_wait)?, number(retry_timeout)?);
         }
         ["failsafe"] => setup.settings.failsafe_mode = true,
+        ["sync", mode] => {
+            setup.settings.sync.mode = match *mode {
+                "on" => SyncMode::On,
+                "quorum" => SyncMode::Quorum,
+                _ => return None,
+            };
+        }
+        ["strict"] => setup.settings.sync.strict = true,
+        ["synchronous", n] => setup.settings.sync.node_count = number(n)? as u32,
         ["rewind"] => setup.settings.rewind.use_pg_rewind = true,
         ["until", at] => setup.end_at = number(at)? * 1000,
         ["at", at, fault, whom, "for", lasts] => {

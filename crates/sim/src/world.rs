@@ -5,6 +5,7 @@ use crate::checkers::Checks;
 use crate::client::Ledger;
 use crate::etcd::{Etcd, Reply, Request};
 use crate::faults::Fault;
+use crate::mutants::Planted;
 use crate::network::Network;
 use crate::node::{Clock, Node};
 use crate::postgres::Proc;
@@ -12,9 +13,10 @@ use crate::remote::Remote;
 use crate::rng::Rng;
 use crate::scenario::Setup;
 use crate::server::Death;
+use crate::sync_manager::Order;
 use crate::trace::Trace;
 use pgherd_kernel::Observation;
-use pgherd_types::{HistoryRow, Instant, OperationEnd, PeerSaid, SlotTarget, Timeline};
+use pgherd_types::{HistoryRow, Instant, OperationEnd, PeerSaid, SlotTarget, SyncSettings, Timeline};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -53,6 +55,11 @@ pub enum Ev {
     OpCancel { n: usize, inc: u32, id: u64 },
     OpEnd { n: usize, inc: u32, id: u64, end: Box<OperationEnd> },
     Slots { n: usize, inc: u32, round: u64, target: Box<SlotTarget> },
+    SyncOrder { n: usize, inc: u32, order: Box<Order> },
+    SyncDone { n: usize, inc: u32, round: u64, pid: u64 },
+    Acked { n: usize, pid: u64, connection: u32, end: u64 },
+    Reload { n: usize, pid: u64 },
+    NamesRead { n: usize, pid: u64, who: Option<u32> },
     Asked { n: usize, inc: u32, round: u64, slot: usize, peer: usize, until: u64 },
     PeerSaid { n: usize, inc: u32, round: u64, slot: usize, said: Option<Box<(PeerSaid, u64)>> },
     ProbeEnd { n: usize, inc: u32, round: u64, slot: usize },
@@ -99,6 +106,8 @@ pub struct World {
     heap: BinaryHeap<Reverse<Queued>>,
     /// The generator.
     pub rng: Rng,
+    /// One of its own for synchronous replication, so that runs without it are the same with and without this model.
+    pub sync_rng: Rng,
     /// How this run is set up.
     pub setup: Setup,
     /// The store.
@@ -107,6 +116,12 @@ pub struct World {
     pub net: Network,
     /// The nodes.
     pub nodes: Vec<Node>,
+    /// The settings of synchronous replication that are wanted.
+    pub sync: SyncSettings,
+    /// Counts connections of standbys.
+    pub connections: u32,
+    /// Counts backends that waited.
+    pub backends: u32,
     /// The other cluster.
     pub remote: Remote,
     /// Acknowledged commits.
@@ -132,17 +147,21 @@ impl World {
         let clock =
             |rng: &mut Rng| Clock { offset: rng.range(1_000_000, 9_000_000), ppm: rng.range(0, 2000) as i64 - 1000 };
         let mut nodes: Vec<Node> = (0..setup.nodes).map(|i| Node::new(i, clock(&mut rng))).collect();
-        nodes.iter_mut().for_each(|node| node.pg.blind_to_wal = setup.blind_to_wal);
+        nodes.iter_mut().for_each(|node| node.pg.blind_to_wal = setup.planted == Some(Planted::BlindToWal));
         let mut world = Self {
             now: 0,
             seq: 0,
             heap: BinaryHeap::new(),
             rng,
+            sync_rng: Rng::new(!setup.seed),
             checks: Checks::new(nodes.len()),
+            sync: setup.settings.sync,
             setup,
             etcd: Etcd::default(),
             net: Network::default(),
             nodes,
+            connections: 0,
+            backends: 0,
             remote: Remote::default(),
             ledger: Ledger::default(),
             trace,
@@ -152,6 +171,7 @@ impl World {
             failure: None,
         };
         world.tag();
+        world.tag_synchronous();
         world.begin();
         world
     }
@@ -283,6 +303,9 @@ impl World {
             | Ev::PgFlushed { n, pid }
             | Ev::PgDead { n, pid, .. }
             | Ev::Receive { n, pid, .. }
+            | Ev::Acked { n, pid, .. }
+            | Ev::Reload { n, pid }
+            | Ev::NamesRead { n, pid, .. }
             | Ev::Wal { n, pid, .. } => self.server_event(n, pid, ev),
             Ev::Alarm { n, inc }
             | Ev::Turn { n, inc, .. }
@@ -297,6 +320,8 @@ impl World {
             | Ev::OpCancel { n, inc, .. }
             | Ev::OpEnd { n, inc, .. }
             | Ev::Slots { n, inc, .. }
+            | Ev::SyncOrder { n, inc, .. }
+            | Ev::SyncDone { n, inc, .. }
             | Ev::PeerSaid { n, inc, .. }
             | Ev::ProbeEnd { n, inc, .. }
             | Ev::AgreementSaid { n, inc, .. }
@@ -336,6 +361,8 @@ impl World {
             Ev::OpCancel { id, .. } => self.op_cancel(n, id),
             Ev::OpEnd { id, end, .. } => self.op_end(n, id, *end),
             Ev::Slots { round, target, .. } => self.slots(n, round, &target),
+            Ev::SyncOrder { order, .. } => self.sync_order(n, *order),
+            Ev::SyncDone { round, pid, .. } => self.sync_done(n, round, pid),
             Ev::PeerSaid { round, slot, said, .. } => self.peer_said(n, round, slot, said.map(|s| *s)),
             Ev::ProbeEnd { round, slot, .. } => self.peer_said(n, round, slot, None),
             Ev::AgreementSaid { round, peer, agrees, .. } => self.agreement_said(n, round, peer, agrees),
@@ -361,6 +388,9 @@ impl World {
             Ev::PgCut { .. } => self.pg_cut(n),
             Ev::PgFlushed { .. } => self.pg_flushed(n),
             Ev::PgDead { death, .. } => self.pg_dead(n, death),
+            Ev::Acked { connection, end, .. } => self.acked(n, connection, end),
+            Ev::Reload { .. } => self.reload(n),
+            Ev::NamesRead { who, .. } => self.names_read(n, who),
             Ev::Receive { attempt, .. } if attempt == attempts => self.receive(n),
             Ev::Wal { attempt, timeline, end, history, .. } if attempt == attempts => {
                 self.wal(n, timeline, end, history)
@@ -372,14 +402,17 @@ impl World {
     fn client(&mut self) {
         self.push(self.now + self.setup.write_every, Ev::Client);
         self.remote_ticks();
+        self.status_replies();
         for n in 0..self.nodes.len() {
+            let waits = self.clients_wait(n);
             let pg = &mut self.nodes[n].pg;
             let busy = pg.writable && pg.stalled_until <= self.now;
             let served = pg.proc == Proc::Running || (busy && self.rng.permille(300));
-            let Some(data) = pg.data.as_mut().filter(|_| busy && served) else { continue };
+            let Some(data) = pg.data.as_mut().filter(|_| busy && served && !waits) else { continue };
             data.wal_end += self.setup.write_bytes;
-            self.ledger.acknowledge(data.timeline, data.wal_end);
-            if pg.proc != Proc::Orphaned {
+            let (end, orphaned) = (data.wal_end, pg.proc == Proc::Orphaned);
+            self.commit(n, end);
+            if !orphaned {
                 self.ship(n);
             }
         }
@@ -410,6 +443,7 @@ impl World {
         self.trace.tell(self.now, || "*** all faults are over".to_owned());
         self.set_standby_cluster(false);
         self.set_pause(false);
+        self.mend_sync_key();
         self.net = Network { calm: true, ..Network::default() };
         self.etcd.frozen_until = self.etcd.frozen_until.min(self.now);
         for n in 0..self.nodes.len() {

@@ -11,7 +11,7 @@ fn scenarios() -> PathBuf {
 
 #[test]
 fn two_thousand_seeds_hold_what_is_promised() {
-    let summary = explore(1..2001, 3, |seed| Setup::draw(seed, None));
+    let summary = explore(1..2001, 3, Setup::draw);
     assert!(summary.failures.is_empty(), "{:#?}", summary.failures);
     assert!(summary.counts["happened:promotion"] > 500, "too little happened: {:#?}", summary.counts);
 }
@@ -25,7 +25,8 @@ fn seeds_that_once_failed_pass() {
         let seed = words[0].parse().unwrap();
         let setup = match words[1] {
             "like" => mutants::ALL.iter().find(|(name, _)| *name == words[2]).unwrap().1.healthy(seed),
-            _ => Setup::draw(seed, None),
+            "sync" => Setup::draw(seed),
+            _ => Setup::asynchronous(seed),
         };
         assert_eq!(run(setup, false).failure, None, "{line}");
         count += 1;
@@ -37,7 +38,7 @@ fn seeds_that_once_failed_pass() {
 fn the_same_seed_is_the_same_run() {
     for seed in [1, 17, 400] {
         let once = || {
-            let world = run(Setup::draw(seed, None), false);
+            let world = run(Setup::draw(seed), false);
             (world.events, world.turns, world.ledger.commits, world.trace.counts)
         };
         assert_eq!(once(), once());

@@ -5,6 +5,7 @@
 
 use super::{SyncStep, before_promotion, next_step};
 use crate::View;
+use crate::view::Mutant;
 use pgherd_types::{Cluster, DcsWrite, Instant, RunningServer, StandbyNames, SyncApply, SyncMode, SyncName, SyncWrite};
 use std::time::Duration;
 
@@ -28,6 +29,11 @@ pub fn due(view: &View, now: Instant) -> Option<SyncStep> {
     }
     let planned = view.sync_view(now)?;
     let step = if running.in_recovery { before_promotion(&planned) } else { next_step(&planned) };
+    if let (Some(Mutant::NamesBeforeKey), SyncStep::WriteKey(write)) = (view.mutant, &step)
+        && StandbyNames::read(&running.sync.names).names.len() > write.standbys.len()
+    {
+        return Some(SyncStep::SetNames(StandbyNames::all(write.standbys.clone())));
+    }
     Some(unless_idle(step, cluster, running))
 }
 

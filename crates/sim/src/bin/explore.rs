@@ -19,7 +19,7 @@ fn main() {
     let setup = |seed| match (planted, like) {
         (Some(planted), _) => planted.setup(seed),
         (None, Some(planted)) => planted.healthy(seed),
-        (None, None) => Setup::draw(seed, None),
+        (None, None) => Setup::draw(seed),
     };
     if let Some(seed) = number("--seed") {
         let world = run(setup(seed), true);

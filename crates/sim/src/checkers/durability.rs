@@ -4,6 +4,7 @@
 use crate::network::End;
 use crate::postgres::Proc;
 use crate::world::World;
+use pgherd_types::SyncMode;
 
 impl World {
     /// The leader key went: from here on candidates are judged.
@@ -19,7 +20,8 @@ impl World {
     pub fn check_nothing_confirmed_is_lost(&mut self, n: usize) {
         let Some(new) = self.nodes[n].pg.data.clone() else { return };
         let (lapsed_at, mut candidates) = self.checks.at_lapse.take().unwrap_or_default();
-        if self.now < self.checks.forgiven_until {
+        // in a synchronous mode it is not the most advanced who wins, but whoever has what was acknowledged: S3
+        if self.now < self.checks.forgiven_until || self.sync.mode != SyncMode::Off {
             candidates.clear();
         }
         for (c, held) in candidates.iter().enumerate().filter(|(c, _)| *c != n) {

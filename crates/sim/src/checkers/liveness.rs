@@ -2,10 +2,13 @@
 
 use crate::postgres::Proc;
 use crate::world::World;
+use pgherd_types::{SyncKey, SyncMode, SyncSeen};
 
 /// Allowed beyond `ttl + 2 x loop_wait`: a lease is revoked up to 0.5 s late, a crashed server recovers (2.5 s) and is
 /// promoted (1.5 s).
 const WORK_MS: u64 = 5_000;
+/// In the end no commit waits for longer.
+const COMMITS_WAIT_MS: u64 = 5_000;
 
 impl World {
     fn serving(&self) -> Option<usize> {
@@ -50,7 +53,7 @@ impl World {
         let needed = self.ttl_longest() + self.ms(self.setup.settings.loop_wait) + 3000;
         let in_place =
             self.serving().is_some_and(|leader| (0..self.nodes.len()).all(|n| self.out_of_place(n, leader).is_none()));
-        if !in_place {
+        if !in_place || self.commits_wait_for() > COMMITS_WAIT_MS {
             self.checks.settled_since = None;
             return false;
         }
@@ -60,6 +63,10 @@ impl World {
     /// L2: at the end every node is in its place, unless its data have really diverged.
     pub fn check_at_the_end(&mut self) {
         let Some(leader) = self.serving() else { return self.fail("L1: no primary serves at the end".to_owned()) };
+        let waited = self.commits_wait_for();
+        if waited > COMMITS_WAIT_MS {
+            return self.fail(format!("L1: a commit has waited for {waited} ms at the end"));
+        }
         for n in 0..self.nodes.len() {
             if self.has_diverged(n, leader) && self.stays_diverged() {
                 self.trace.count("happened:diverged for good");
@@ -68,6 +75,61 @@ impl World {
                 return self.fail(format!("L2: n{} is not in its place at the end: {what}", n + 1));
             }
         }
+        if let Some(what) = self.sync_is_wrong(leader) {
+            self.fail(format!("L3: {what}"));
+        }
+    }
+
+    /// How long the oldest commit has waited, unless nobody could ever acknowledge it.
+    fn commits_wait_for(&self) -> u64 {
+        let Some(leader) = self.serving() else { return 0 };
+        if self.sync.strict && self.may_be_synchronous(leader) == 0 {
+            return 0;
+        }
+        self.nodes[leader].pg.sync.waiting.iter().map(|it| self.now - it.since).max().unwrap_or(0)
+    }
+
+    /// Without `synchronous_mode_strict` commits go on, whoever is away.
+    pub fn check_commits_go_on(&mut self) {
+        let strict = self.sync.strict && self.sync.mode != SyncMode::Off;
+        let since_heal = self.now.saturating_sub(self.setup.heal_at);
+        if strict || since_heal < self.serve_within() {
+            return;
+        }
+        let waited = self.commits_wait_for();
+        if waited > self.serve_within() {
+            self.fail(format!("L1: a commit has waited for {waited} ms"));
+        }
+    }
+
+    /// Standbys that are in their place and have no tag against it.
+    fn may_be_synchronous(&self, leader: usize) -> usize {
+        let may = |n: &usize| {
+            let in_place = self.nodes[*n].pg.receiver.is_some_and(|receiver| receiver.upstream == leader);
+            *n != leader && in_place && self.nodes[*n].me.tags.sync_rank() > 0
+        };
+        (0..self.nodes.len()).filter(may).count()
+    }
+
+    /// L3: at the end key and PostgreSQL say what the settings say.
+    fn sync_is_wrong(&self, leader: usize) -> Option<String> {
+        let (sync, key) = (&self.sync, &self.etcd.cluster.sync);
+        let names = &self.nodes[leader].pg.sync.shown;
+        if sync.mode == SyncMode::Off {
+            let clean = *key == SyncSeen::Absent && names.is_none();
+            return (!clean).then(|| format!("no synchronous mode, and {key:?}, {names}"));
+        }
+        let there = self.may_be_synchronous(leader);
+        let wanted = sync.wanted().min(there);
+        let (standbys, quorum) = match sync.mode {
+            SyncMode::On | SyncMode::Off => (wanted, 0),
+            SyncMode::Quorum => (there, there - wanted),
+        };
+        let ours = |key: &&SyncKey| key.leader.as_ref() == Some(&self.nodes[leader].me.name);
+        let found = key.active().filter(ours).map(|key| (key.standbys.len(), key.quorum as usize));
+        // with a limit of lag they come and go
+        let right = found == Some((standbys, quorum)) || (found.is_some() && sync.maximum_lag.is_some());
+        (!right).then(|| format!("{standbys} standbys and a quorum of {quorum} are due, and {key:?}, {names}"))
     }
 
     /// Nothing is configured that mends diverged data.

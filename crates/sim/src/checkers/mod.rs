@@ -3,6 +3,7 @@
 pub mod durability;
 pub mod liveness;
 pub mod safety;
+pub mod sync;
 
 use crate::postgres::Data;
 use pgherd_types::Timeline;
@@ -23,6 +24,8 @@ pub struct Checks {
     pub serving_since: Option<u64>,
     /// Everybody has been in place since then (true time).
     pub settled_since: Option<u64>,
+    /// S3 and S5.
+    pub promise: sync::Promise,
     /// The longest that the cluster was without a primary after the heal, in milliseconds.
     pub healed_after: Option<u64>,
 }
@@ -37,6 +40,7 @@ impl Checks {
             timelines: vec![None; nodes],
             serving_since: None,
             settled_since: None,
+            promise: sync::Promise::default(),
             healed_after: None,
         }
     }

@@ -10,7 +10,9 @@ impl World {
     pub fn check(&mut self) {
         self.check_one_writable();
         self.check_timelines_grow();
+        self.check_whoever_wins_has_everything();
         self.check_serving();
+        self.check_commits_go_on();
     }
 
     /// S1: at most one PostgreSQL that can acknowledge a client's commit.
@@ -79,6 +81,7 @@ impl World {
         if !registered {
             self.fail(format!("S6: n{} serves data that are not the registered cluster's", n + 1));
         }
+        self.check_promise_kept(n);
         self.check_nothing_confirmed_is_lost(n);
     }
 
