@@ -36,7 +36,7 @@ explore:
 demo: deps build
 	sh scripts/demo
 
-# Everything that is measured, beside Patroni; about 20 minutes. `sh bench/run --save` writes bench/RESULTS.md.
+# Everything that is measured, beside Patroni; 20 to 25 minutes. `sh bench/run --save` writes bench/RESULTS.md.
 bench: deps build
 	sh bench/run
 

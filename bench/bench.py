@@ -35,7 +35,8 @@ CYCLE = {
 HOW = [
     "- ttl 20, loop_wait 10, retry_timeout 5 except where the row says otherwise; idle CPU and memory at the defaults (30, 10, 10). "
     "pg_rewind allowed, data checksums on, everything else as PostgreSQL and the products have it.",
-    "- A client of each node writes one row after the other, 2 ms after each acknowledgement and 3 ms after each refusal, and connects again after each failure. "
+    "- A client of each node writes one row after the other, 2 ms after each acknowledgement; it asks a standby every 4 ms whether it still is one, and connects "
+    "again 8 ms after each failure. "
     "`pgbench -c 4` (scale 10) keeps both cores busy where the row says so.",
     "- All times are read from one monotonic clock. That the leader key has gone is told by a watch of etcd.",
     "- Death: agent, guard and PostgreSQL get SIGKILL at once. etcd is a single one, and does not die with the node.",
@@ -51,7 +52,6 @@ def whole(cluster, chosen, note):
     note("nothing", events.from_nothing(cluster))
     cluster.settle()
     names = [name for name in CYCLE if name in chosen]
-    # no client while a copy is made: how long that takes is asked, not what it does to others
     client = Client(cluster)
     try:
         for name in names:

@@ -200,10 +200,13 @@ fn severity(because: &Reason) -> log::Level {
         | Reason::DcsNotAccessible
         | Reason::LeaderHoldsWithoutDcs { .. }
         | Reason::TakingVanishedKeyAgain
+        | Reason::TakingLapsedKeyAgain
         | Reason::ManualRequestCleared { done: false, .. }
         | Reason::HandoverGivenUp { .. }
         | Reason::WatchdogUnusable
         | Reason::UnresponsiveMakesRoom
+        | Reason::StartTimedOut
+        | Reason::StartTimedOutAlone
         | Reason::StartFailedReleasing { .. }
         | Reason::WaitingBeforeRetry { .. }
         | Reason::TimelineBehind { .. } => log::Level::Warn,

@@ -29,7 +29,16 @@ pub struct WatcherOptions {
     /// Time to live, loop and retry times, until `ChangeTimes` says otherwise.
     pub times: ChangeTimes,
     /// The recorded lease of a previous run of this agent, to go on with.
-    pub adopt_lease: Option<LeaseId>,
+    pub adopt_lease: Option<Adopted>,
+}
+
+/// A lease of a previous run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Adopted {
+    /// Its number.
+    pub id: LeaseId,
+    /// The time to live it was asked with, if that was recorded.
+    pub asked_ttl_ms: Option<u64>,
 }
 
 /// The actor.
@@ -51,7 +60,7 @@ impl DcsWatcher {
     pub fn with_dcs(
         dcs: Rc<dyn Dcs>,
         times: ChangeTimes,
-        adopt_lease: Option<LeaseId>,
+        adopt_lease: Option<Adopted>,
         observed: Recipient<ClusterObserved>,
         lost: Recipient<DcsLost>,
     ) -> Self {
@@ -80,9 +89,10 @@ impl Drop for DcsWatcher {
 
 impl Handler<RenewLease> for DcsWatcher {
     type Result = ResponseFuture<Result<Renewed, Refused>>;
-    fn handle(&mut self, RenewLease { prove_leader, deadline }: RenewLease, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: RenewLease, _: &mut Self::Context) -> Self::Result {
         let desk = self.desk.clone();
-        Box::pin(async move { desk.renew(prove_leader, deadline).await })
+        let RenewLease { prove_leader, new_ttl, deadline } = message;
+        Box::pin(async move { desk.renew(prove_leader, new_ttl, deadline).await })
     }
 }
 

@@ -97,12 +97,12 @@ impl FenceHandle {
         self.record.change(|record| record.promise = promise);
     }
 
-    /// Waits until no promise is on disk for a successor, but not longer than this.
-    pub async fn promise_withdrawn(&self, patience: Duration) {
+    /// Waits until this promise is on disk for a successor (`None`: until there is none); false when it was not in time.
+    pub fn when_recorded(&self, promise: Option<LeaseGrant>, patience: Duration) -> impl Future<Output = bool> + use<> {
         let mut on_disk = self.on_disk.clone();
-        let withdrawn = on_disk.wait_for(|record| record.promise.is_none());
-        if tokio::time::timeout(patience, withdrawn).await.is_err() {
-            log::warn!("the lease record could not be removed within {} ms", patience.as_millis());
+        async move {
+            let recorded = on_disk.wait_for(|record| record.promise == promise);
+            matches!(tokio::time::timeout(patience, recorded).await, Ok(Ok(_)))
         }
     }
 

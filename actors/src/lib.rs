@@ -4,7 +4,7 @@
 //! - `coordinator` owns the view: applies facts, calls the kernel, publishes, sends. The only caller of `decide`.
 //! - `dcs_watcher` owns the lease and the request connection to the DCS, and reads the cluster; `watch_link` beneath it
 //!   holds the second, long-lived connection whose events only wake.
-//! - `postgres_monitor` looks at PostgreSQL on its own schedule, when asked, and at the exit of the postmaster.
+//! - `postgres_monitor` looks at PostgreSQL on its own schedule, when asked, and at the exit of the postmaster or a walsender.
 //! - `postgres_operator` does one long operation on PostgreSQL at a time and writes its configuration files.
 //! - `slot_manager` makes slots equal their target; `sync_manager` carries out steps of synchronous replication.
 //! - `callbacks` calls the user's scripts for what the coordinator publishes.
@@ -25,4 +25,5 @@ pub mod slot_manager;
 pub mod start_up;
 pub mod sync_manager;
 pub mod tell;
+mod walsender_watch;
 pub mod wiring;

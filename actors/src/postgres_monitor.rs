@@ -1,6 +1,7 @@
-//! The PostgreSQL monitor: looks at the server on its own schedule, when asked, and at once when its process ends. At
-//! most one look runs at a time; whoever asks meanwhile gets another one behind it.
+//! The PostgreSQL monitor: looks at the server on its own schedule, when asked, and at once when its process or one of
+//! its walsenders ends. At most one look runs at a time; whoever asks meanwhile gets another one behind it.
 
+use crate::walsender_watch::{Change, WalsenderWatch};
 use actix::prelude::*;
 use pgherd_postgres::{ExitWatch, Look, Postgres, Postmaster, find_wal_end, needs_wal_end, observe, watch_exit};
 use pgherd_protocol::coordinator::PostgresObserved;
@@ -24,6 +25,7 @@ pub struct PostgresMonitor {
     asked_again: bool,
     next_look: Option<SpawnHandle>,
     watched: Option<Watched>,
+    walsenders: WalsenderWatch,
     finding_wal_end: bool,
     hung: Option<SpawnHandle>,
     last_data: Option<DataDirectory>,
@@ -51,6 +53,7 @@ impl PostgresMonitor {
             asked_again,
             next_look: None,
             watched: None,
+            walsenders: WalsenderWatch::default(),
             finding_wal_end,
             hung: None,
             last_data: None,
@@ -92,6 +95,7 @@ impl PostgresMonitor {
         }
         self.last_data = Some(state.data.clone());
         self.watch(postmaster, ctx);
+        self.watch_walsenders(&state, ctx);
         self.find_wal_end(&state, ctx);
         self.schedule(&state, ctx);
         crate::tell::tell(&self.observed, PostgresObserved(Arc::new(state)));
@@ -127,6 +131,25 @@ impl PostgresMonitor {
                 }
             }
         });
+    }
+
+    /// The loss of a standby is seen at once.
+    fn watch_walsenders(&mut self, state: &PostgresState, ctx: &mut Context<Self>) {
+        let Change { begun, given_up, look_again } = self.walsenders.looked(state.running());
+        for handle in given_up {
+            ctx.cancel_future(handle);
+        }
+        for (pid, fd) in begun {
+            let end = fd.exited().into_actor(self).map(move |end, monitor, ctx| match end {
+                Ok(()) => {
+                    monitor.walsenders.ended(pid);
+                    monitor.look(ctx);
+                }
+                Err(e) => log::warn!("walsender {pid} cannot be watched, its end is seen at the next look only: {e}"),
+            });
+            self.walsenders.watches(pid, ctx.spawn(end));
+        }
+        self.asked_again |= look_again;
     }
 
     /// It may take long, so the state is reported without it first.

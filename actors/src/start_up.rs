@@ -4,7 +4,9 @@
 use crate::fence_keeper::{self, FenceHandle, Watch};
 use pgherd_guard::GuardProgram;
 use pgherd_kernel::LeaseView;
-use pgherd_postgres::{Alive, Killer, Postgres, alive, look_at_data_directory, only_archives};
+use pgherd_postgres::{
+    Alive, Killer, Postgres, alive, forget_promotion, look_at_data_directory, only_archives, promotion_is_unfinished,
+};
 use pgherd_types::{DataDirectory, FenceOrder, Instant, LeaseGrant};
 use std::path::Path;
 use std::time::Duration;
@@ -30,6 +32,13 @@ pub fn inherit(server: &Postgres, program: &Path, watch: Watch) -> Result<Inheri
     let promise = fence_keeper::read_record(&record_path);
     let paused = fence_keeper::is_paused(&record_path);
     let now = pgherd_clock::boottime();
+    if promotion_is_unfinished(server) {
+        if alive(&server.options().data_dir) != Alive::Nothing {
+            log::warn!("PostgreSQL was being promoted when its agent ended: stopping it before anything else");
+            end(&server.killer())?;
+        }
+        forget_promotion(server);
+    }
     let writable = may_be_writable(server);
     let order = match promise.map(|promise| order_of(promise, now)) {
         Some(FenceOrder::Armed { stop_at, lease, kill_at }) if writable && now < stop_at => {

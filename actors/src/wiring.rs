@@ -3,7 +3,7 @@
 use crate::callbacks::{Announce, Callbacks};
 pub use crate::coordinator::LocalPolicy;
 use crate::coordinator::{ConfigTree, Coordinator, CoordinatorParts, Links};
-use crate::dcs_watcher::{DcsWatcher, WatcherOptions};
+use crate::dcs_watcher::{Adopted, DcsWatcher, WatcherOptions};
 pub use crate::peer_prober::PeerLogin;
 use crate::peer_prober::PeerProber;
 use crate::postgres_monitor::PostgresMonitor;
@@ -24,7 +24,7 @@ use pgherd_protocol::dcs_watcher::ChangeTimes;
 use pgherd_protocol::postgres_monitor::LookNow;
 use pgherd_protocol::postgres_operator::ReloadConfig;
 use pgherd_protocol::request_desk::{RequestCancelSwitchover, RequestConfig, RequestFailover};
-use pgherd_types::{NodeStatus, Settings};
+use pgherd_types::{LeaseGrant, NodeStatus, Settings};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -147,7 +147,10 @@ fn links(
     let options = WatcherOptions {
         etcd: parts.etcd.clone(),
         times: ChangeTimes { ttl, loop_wait, retry_timeout },
-        adopt_lease: parts.inherited.promise.map(|promise| promise.lease),
+        adopt_lease: parts
+            .inherited
+            .promise
+            .map(|LeaseGrant { lease, asked_ttl_ms, .. }| Adopted { id: lease, asked_ttl_ms }),
     };
     let (observed, lost) = (coordinator.clone().recipient(), coordinator.clone().recipient());
     let (probed, agreed) = (coordinator.clone().recipient(), coordinator.clone().recipient());

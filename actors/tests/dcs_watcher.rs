@@ -2,7 +2,7 @@
 //! the order of answers does.
 
 use actix::prelude::*;
-use pgherd_actors::dcs_watcher::{DcsWatcher, WatcherOptions};
+use pgherd_actors::dcs_watcher::{Adopted, DcsWatcher, WatcherOptions};
 use pgherd_clock::boottime;
 use pgherd_dcs::{Answer, Dcs, EtcdOptions, Reading, Watch, WatchEnded};
 use pgherd_protocol::coordinator::{ClusterObserved, DcsLost};
@@ -85,8 +85,12 @@ fn start(options: &WatcherOptions) -> (Addr<DcsWatcher>, Told) {
     (DcsWatcher::start_in_arbiter(&Arbiter::new().handle(), make), told)
 }
 
+fn move_to(ttl_s: u64) -> RenewLease {
+    RenewLease { prove_leader: true, new_ttl: Some(Duration::from_secs(ttl_s)), deadline: soon() }
+}
+
 fn renew(prove_leader: bool) -> RenewLease {
-    RenewLease { prove_leader, deadline: soon() }
+    RenewLease { prove_leader, new_ttl: None, deadline: soon() }
 }
 
 fn acquire() -> AcquireLease {
@@ -160,24 +164,36 @@ async fn a_lost_lease_is_reported_to_the_leader_and_replaced_for_others() {
 async fn a_restarted_agent_goes_on_with_its_recorded_lease() {
     let etcd = Etcd::start();
     let grant = start(&options("a", &etcd.url(), times())).0.send(acquire()).await.unwrap().unwrap();
-    let adopting = WatcherOptions { adopt_lease: Some(grant.lease), ..options("a", &etcd.url(), times()) };
+    let adopting = WatcherOptions {
+        adopt_lease: Some(Adopted { id: grant.lease, asked_ttl_ms: None }),
+        ..options("a", &etcd.url(), times())
+    };
     let (a, _) = start(&adopting);
     let renewed = a.send(renew(true)).await.unwrap().unwrap();
     assert!(renewed.leader_proven && renewed.grant.lease == grant.lease);
 }
 
 #[actix::test]
-async fn a_changed_ttl_is_taken_by_the_next_lease_but_never_from_a_leader() {
+async fn a_changed_ttl_is_taken_by_moving_to_another_lease() {
     let etcd = Etcd::start();
-    let (a, _) = start(&options("a", &etcd.url(), times()));
+    let (a, told) = start(&options("a", &etcd.url(), times()));
     let old = a.send(acquire()).await.unwrap().unwrap();
-    let longer = ChangeTimes { ttl: Duration::from_secs(90), ..times() };
-    a.send(longer).await.unwrap();
-    assert_eq!(a.send(renew(false)).await.unwrap().unwrap().grant.lease, old.lease);
-    assert_eq!(a.send(renew(true)).await.unwrap().unwrap().grant.ttl_ms, 60_000);
-    a.send(ReleaseLease { status: None, deadline: soon() }).await.unwrap().unwrap();
-    let new = a.send(renew(false)).await.unwrap().unwrap().grant;
-    assert!(new.lease != old.lease && new.ttl_ms == 90_000, "{new:?}");
+    a.send(write(DcsWrite::Member(Box::default()))).await.unwrap().unwrap();
+    a.send(ChangeTimes { ttl: Duration::from_secs(90), ..times() }).await.unwrap();
+    assert_eq!(a.send(renew(true)).await.unwrap().unwrap().grant.lease, old.lease, "not of its own accord");
+    let moved = a.send(move_to(90)).await.unwrap().unwrap();
+    assert!(moved.leader_proven && moved.grant.lease != old.lease && moved.grant.ttl_ms == 90_000, "{moved:?}");
+    let again = a.send(renew(true)).await.unwrap().unwrap().grant;
+    assert_eq!((again.lease, again.asked_ttl_ms), (moved.grant.lease, Some(90_000)));
+    told.cluster("both keys on the new lease", |c| {
+        c.leader.as_ref().is_some_and(|leader| leader.lease == Some(again.lease))
+            && c.members[&"a".into()].lease == Some(again.lease)
+    })
+    .await;
+    eventually(PATIENCE, "the old lease ends", async || {
+        etcd.ctl(&["lease", "timetolive", &format!("{:x}", old.lease.0)]).contains("already expired").then_some(())
+    })
+    .await;
 }
 
 #[actix::test]
@@ -191,14 +207,16 @@ async fn an_outage_is_reported_and_ends_by_itself() {
     eventually(PATIENCE, "more than one report", async || (told.losses().len() > 1).then_some(())).await;
     let losses = told.losses();
     assert!(losses.iter().all(|lost| lost.since == losses[0].since && lost.since >= before), "{losses:?}");
-    let refused = a.send(RenewLease { prove_leader: false, deadline: boottime() + Duration::from_millis(500) }).await;
+    let refused = a
+        .send(RenewLease { prove_leader: false, new_ttl: None, deadline: boottime() + Duration::from_millis(500) })
+        .await;
     assert!(matches!(refused.unwrap(), Err(Refused::Unreachable(_))));
     let seen = told.clusters().len();
     proxy.heal();
     let after = eventually(PATIENCE, "it is told again, changed or not", async || told.clusters().get(seen).cloned());
     assert!(after.await.read_at > before);
     proxy.stall();
-    a.do_send(RenewLease { prove_leader: false, deadline: boottime() + Duration::from_millis(500) });
+    a.do_send(RenewLease { prove_leader: false, new_ttl: None, deadline: boottime() + Duration::from_millis(500) });
     eventually(PATIENCE, "silence is an outage too", async || {
         told.losses().last().filter(|lost| lost.since > losses[0].since).map(|_| ())
     })
@@ -247,6 +265,10 @@ struct Scripted {
     reads: Cell<u32>,
     watches: Cell<u32>,
     writes_hang: Cell<u32>,
+    leases: Cell<i64>,
+    /// Answers to come; `Ok` when none is left.
+    moves: RefCell<Vec<Result<(), Refused>>>,
+    moved: RefCell<Vec<(LeaseId, LeaseId)>>,
 }
 
 struct Deaf(i64);
@@ -271,16 +293,18 @@ impl Dcs for Scripted {
         Box::pin(async { Ok(reading) })
     }
     fn grant(&self, ttl: Duration, _: Instant) -> Answer<'_, Result<LeaseGrant, Refused>> {
+        self.leases.set(self.leases.get() + 1);
+        let lease = LeaseId(self.leases.get());
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap();
-        Box::pin(async move {
-            Ok(LeaseGrant { lease: LeaseId(1), sent_at: boottime(), ttl_ms, asked_ttl_ms: Some(ttl_ms) })
-        })
+        Box::pin(async move { Ok(LeaseGrant { lease, sent_at: boottime(), ttl_ms, asked_ttl_ms: Some(ttl_ms) }) })
     }
     fn renew(&self, lease: LeaseId, _: bool, _: Instant) -> Answer<'_, Result<LeaseGrant, Refused>> {
         Box::pin(async move { Ok(LeaseGrant { lease, sent_at: boottime(), ttl_ms: 60_000, asked_ttl_ms: None }) })
     }
-    fn move_keys(&self, _: LeaseId, _: LeaseId, _: bool, _: Instant) -> Answer<'_, Result<(), Refused>> {
-        Box::pin(async { Ok(()) })
+    fn move_keys(&self, from: LeaseId, to: LeaseId, _: bool, _: Instant) -> Answer<'_, Result<(), Refused>> {
+        self.moved.borrow_mut().push((from, to));
+        let answer = self.moves.borrow_mut().pop().unwrap_or(Ok(()));
+        Box::pin(async { answer })
     }
     fn revoke(&self, _: LeaseId, _: Instant) -> Answer<'_, ()> {
         Box::pin(async {})
@@ -313,6 +337,21 @@ fn start_scripted(dcs: &Rc<Scripted>) -> (Addr<DcsWatcher>, Told) {
     let coordinator = Coordinator(told.clone()).start();
     let (observed, lost) = (coordinator.clone().recipient(), coordinator.recipient());
     (DcsWatcher::with_dcs(dcs.clone(), times(), None, observed, lost).start(), told)
+}
+
+#[actix::test]
+async fn a_move_whose_fate_is_not_known_is_settled_by_the_next_renewal() {
+    let dcs = Rc::new(Scripted::default());
+    let (watcher, _) = start_scripted(&dcs);
+    let old = watcher.send(acquire()).await.unwrap().unwrap().lease;
+    dcs.moves.borrow_mut().push(Err(Refused::Unreachable("no answer".into())));
+    let unknown = watcher.send(move_to(90)).await.unwrap();
+    assert!(matches!(unknown, Err(Refused::Unreachable(_))), "{unknown:?}");
+    let settled = watcher.send(renew(true)).await.unwrap().unwrap();
+    assert!(settled.leader_proven && settled.grant.lease != old, "not proven on the old lease: {settled:?}");
+    assert_eq!(dcs.moved.borrow().as_slice(), [(old, settled.grant.lease), (old, settled.grant.lease)]);
+    assert_eq!(watcher.send(renew(true)).await.unwrap().unwrap().grant.lease, settled.grant.lease);
+    assert_eq!(dcs.moved.borrow().len(), 2, "it is settled");
 }
 
 #[actix::test]

@@ -5,8 +5,8 @@ use pgherd_actors::postgres_monitor::PostgresMonitor;
 use pgherd_actors::postgres_operator::PostgresOperator;
 use pgherd_actors::slot_manager::SlotManager;
 use pgherd_actors::sync_manager::SyncManager;
-use pgherd_postgres::{OperationControl, find_postmaster, start_primary};
-use pgherd_protocol::coordinator::{OperationFinished, PostgresObserved, SlotsAligned};
+use pgherd_postgres::{OperationControl, clone_from, find_postmaster, start_primary, start_replica};
+use pgherd_protocol::coordinator::{OperationFinished, PostgresObserved, SlotsAligned, SyncAligned};
 use pgherd_protocol::postgres_monitor::LookNow;
 use pgherd_protocol::postgres_operator::{Busy, CancelOperation, ConfigChanged, ExtendFence, StartOperation};
 use pgherd_protocol::slot_manager::AlignSlots;
@@ -14,7 +14,8 @@ use pgherd_protocol::sync_manager::AlignSync;
 use pgherd_testkit::eventually::eventually;
 use pgherd_testkit::postgres::{TestDir, TestPostgres, options};
 use pgherd_types::{
-    Instant, Operation, OperationEnd, OperationId, PostgresState, Server, SlotTarget, StopMode, Timeline, Upstream,
+    Instant, Operation, OperationEnd, OperationId, PostgresState, Server, SlotTarget, StandbyNames, StopMode,
+    SyncApply, SyncName, Timeline, Upstream,
 };
 use std::process::Command;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ enum Said {
     Observed(Arc<PostgresState>),
     Finished(OperationFinished),
     Slots(SlotsAligned),
+    Sync(SyncAligned),
 }
 
 struct Probe(UnboundedSender<Said>);
@@ -58,6 +60,13 @@ impl Handler<SlotsAligned> for Probe {
     }
 }
 
+impl Handler<SyncAligned> for Probe {
+    type Result = ();
+    fn handle(&mut self, aligned: SyncAligned, _: &mut Self::Context) {
+        let _ = self.0.send(Said::Sync(aligned));
+    }
+}
+
 struct Heard(UnboundedReceiver<Said>);
 
 impl Heard {
@@ -78,7 +87,7 @@ impl Heard {
                     assert_eq!(finished.id, OperationId(id));
                     return (last.expect("a look before the end"), finished.end);
                 }
-                Said::Slots(_) => panic!("slots were not asked for"),
+                Said::Slots(_) | Said::Sync(_) => panic!("neither slots nor names were asked for"),
             }
         }
     }
@@ -213,17 +222,76 @@ async fn slots_are_made_and_only_expired_unused_ones_dropped() {
 }
 
 #[actix_rt::test]
-async fn standby_names_that_nobody_configured_are_emptied() {
+async fn sync_orders_are_carried_out_in_their_order_and_before_their_fence() {
     let dir = TestDir::new();
     let it = primary(&dir).await;
+    let (probe, mut heard) = Heard::new();
+    let sync = SyncManager::new(it.server.clone(), probe.recipient()).start();
+    // Left over by another agent in the file that is ours.
     let file = it.server.options().data_dir.join("postgresql.conf");
     let old = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("{old}\nsynchronous_standby_names = 'b1'\n")).unwrap();
+    std::fs::write(&file, format!("{old}\nsynchronous_standby_names = 'x1'\n")).unwrap();
     assert!(it.server.reload());
-    let names = async |wanted: &str| it.sql("SHOW synchronous_standby_names").await.ok().filter(|v| v == &[wanted]);
-    eventually(PATIENCE, "left over by another agent", async || names("b1").await).await;
-    let sync = SyncManager::new(it.server.clone()).start();
-    assert!(sync.send(AlignSync { fence: Some(Instant::from_millis(1)) }).await.unwrap().is_err());
-    assert_eq!(sync.send(AlignSync { fence: None }).await.unwrap(), Ok(()));
-    eventually(PATIENCE, "emptied", async || names("").await).await;
+    let names = async || it.sql("SHOW synchronous_standby_names").await.ok()?.pop();
+    let left_over = async || names().await.filter(|names| names == "x1");
+    eventually(PATIENCE, "left over by another agent", left_over).await;
+
+    let any = |name: &str| SyncApply::Names(StandbyNames::any(1, [SyncName::from(name)].into()));
+    let in_time = Some(pgherd_clock::boottime() + NEVER);
+    let late = Some(Instant::from_millis(1));
+    for (round, apply, fence) in [
+        (1, SyncApply::UserNames, late),
+        (2, SyncApply::UserNames, None),
+        (3, any("b1"), in_time),
+        (4, any("c1"), late),
+        (5, SyncApply::ForceWal, in_time),
+    ] {
+        sync.send(AlignSync { round, apply, fence }).await.unwrap();
+    }
+    for round in 1..=5 {
+        let Said::Sync(aligned) = heard.next().await else { panic!("not about synchronous replication") };
+        let carried_out = !matches!(round, 1 | 4);
+        assert_eq!((aligned.round, aligned.result.is_ok()), (round, carried_out), "{:?}", aligned.result);
+    }
+    assert_eq!(names().await.as_deref(), Some("ANY 1 (b1)"), "neither the user's nor what came late");
+}
+
+/// Looks one after the other until one shows a standby that streams; none is under way afterwards.
+async fn walsender(monitor: &Addr<PostgresMonitor>, heard: &mut Heard) -> u32 {
+    let begun = std::time::Instant::now();
+    loop {
+        assert!(begun.elapsed() < PATIENCE, "no standby streams");
+        monitor.send(LookNow).await.unwrap();
+        let state = heard.state("the look that was asked for", |_| true).await;
+        let streaming = state.running().and_then(|r| r.walsenders.iter().find(|sender| sender.state == "streaming"));
+        if let Some(sender) = streaming {
+            return sender.pid;
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn the_monitor_sees_the_loss_of_a_standby_at_once() {
+    let dir = TestDir::new();
+    let a = primary(&dir).await;
+    let b = TestPostgres::open(options("b1", dir.path())).unwrap();
+    clone_from(&b.server, &a.upstream(), false, &OperationControl::new(None)).await.unwrap();
+    a.sql("SELECT pg_create_physical_replication_slot('b1')").await.unwrap();
+    start_replica(&b.server, Some(&a.upstream()), &OperationControl::new(None)).unwrap();
+    let (probe, mut heard) = Heard::new();
+    let monitor = PostgresMonitor::new(a.server.clone(), probe.recipient(), NEVER).start();
+    heard.state("the first look", |s| s.running().is_some()).await;
+    let gone =
+        |pid: u32| move |s: &PostgresState| s.running().is_some_and(|r| r.walsenders.iter().all(|w| w.pid != pid));
+
+    // With its schedule at one hour only the end of the walsender can be the cause of the next look.
+    let first = walsender(&monitor, &mut heard).await;
+    let receiver = b.sql("SELECT pid FROM pg_stat_wal_receiver").await.unwrap();
+    assert!(Command::new("kill").args(["-9", &receiver[0]]).status().unwrap().success());
+    heard.state("its standby's receiver was killed", gone(first)).await;
+
+    let second = walsender(&monitor, &mut heard).await;
+    assert_ne!(first, second);
+    assert_eq!(a.sql(&format!("SELECT pg_terminate_backend({second})")).await.unwrap(), ["t"]);
+    heard.state("it was ended", gone(second)).await;
 }

@@ -1,7 +1,7 @@
 //! `list` and `topology`: the members of one or more clusters, read from the DCS. Standard error stays empty on success.
 
 use super::console::{Outcome, Stop, Verdict};
-use super::members::{members_json, members_table, members_tsv, members_yaml, service_lines, topology_table};
+use super::members::{members_json, members_table, members_tsv, members_yaml, topology_table};
 use super::schedule;
 use super::session::Session;
 use clap::{Args, ValueEnum};
@@ -77,7 +77,7 @@ impl Again {
 pub async fn list(session: &Session<'_>, arguments: &ListArguments) -> Outcome {
     let scopes = session.scopes(&arguments.clusters);
     shown_again(session, &scopes, &arguments.again, arguments.timestamp, |scope, cluster| {
-        members_text(scope, cluster, arguments.format, arguments.extended)
+        members_text(session, scope, cluster, arguments.format, arguments.extended)
     })
     .await
 }
@@ -86,23 +86,23 @@ pub async fn list(session: &Session<'_>, arguments: &ListArguments) -> Outcome {
 pub async fn topology(session: &Session<'_>, arguments: &TopologyArguments) -> Outcome {
     let scopes = session.scopes(&arguments.clusters);
     shown_again(session, &scopes, &arguments.again, false, |scope, cluster| {
-        with_service_lines(topology_table(scope, cluster).to_string(), cluster)
+        with_lines_below(session, topology_table(scope, cluster).to_string(), cluster)
     })
     .await
 }
 
 /// The members in that form.
-pub fn members_text(scope: &str, cluster: &Cluster, format: Format, extended: bool) -> String {
+pub fn members_text(session: &Session, scope: &str, cluster: &Cluster, format: Format, extended: bool) -> String {
     match format {
         Format::Json => members_json(scope, cluster, extended),
         Format::Tsv => members_tsv(scope, cluster, extended),
         Format::Yaml => members_yaml(scope, cluster, extended),
-        Format::Pretty => with_service_lines(members_table(scope, cluster, extended).to_string(), cluster),
+        Format::Pretty => with_lines_below(session, members_table(scope, cluster, extended).to_string(), cluster),
     }
 }
 
-fn with_service_lines(table: String, cluster: &Cluster) -> String {
-    [table].into_iter().chain(service_lines(cluster)).collect::<Vec<_>>().join("\n")
+fn with_lines_below(session: &Session, table: String, cluster: &Cluster) -> String {
+    [table].into_iter().chain(session.lines_below(cluster)).collect::<Vec<_>>().join("\n")
 }
 
 async fn shown_again(

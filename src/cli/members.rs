@@ -1,10 +1,11 @@
 //! The members of a cluster as rows and as text: a table, tab-separated lines, JSON or YAML.
 
-use super::session::paused;
+use super::session::{paused, sync_mode};
 use super::table::{Align, Column, Table};
 use super::{python_json, yaml_text};
 use pgherd_types::{Cluster, Initialize, Lsn, Member, MemberDoc, MemberName, Schedule};
 use pgherd_web::cluster::{Behind, MemberView, members};
+use pgherd_web::synchronous::awaited;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,7 +101,7 @@ fn tag_value(json: &str) -> Value {
 }
 
 fn rows<'a>(cluster: &'a Cluster) -> Vec<Row<'a>> {
-    let members = members(cluster);
+    let members = members(cluster, sync_mode(cluster));
     let endpoints = || members.iter().filter_map(|member| member.endpoint.as_ref());
     let hosts: BTreeSet<_> = endpoints().map(|(host, _)| host).collect();
     // The port tells members apart, or it is not the one everybody expects.
@@ -216,6 +217,19 @@ fn scheduled_switchover(cluster: &Cluster) -> Option<Vec<String>> {
     let parts = [("from", &key.leader), ("to", &key.candidate)];
     let parts = parts.iter().filter_map(|(what, name)| Some(line(what, name.as_ref()?.as_str())));
     Some([line("Switchover scheduled at", text)].into_iter().chain(parts).collect())
+}
+
+/// Who must return before anybody may lead a cluster in a synchronous mode.
+pub fn waiting_line(cluster: &Cluster) -> Option<String> {
+    let awaited = awaited(cluster, sync_mode(cluster))?;
+    let (names, others) = (awaited.names(), awaited.others.join(", "));
+    let whom = match (names.as_slice(), &awaited.last_primary) {
+        ([only], _) => format!(": {only} (synchronous member)"),
+        (all, _) if awaited.enough == 1 => format!(" one of: {} (synchronous members)", all.join(", ")),
+        (_, Some(last)) => format!(": {last}, or {} of: {others} (synchronous members)", awaited.enough),
+        (_, None) => format!(" {} of: {others} (synchronous members)", awaited.enough),
+    };
+    Some(format!(" Waiting for{whom}"))
 }
 
 /// What a person must mend at a member, in its own words.

@@ -1,7 +1,9 @@
 //! The exact texts of the members list.
 
 use super::*;
-use pgherd_types::{ConfigKey, LeaderKey, Member, MemberDoc, Role, StatusKey, SystemId, Tags, Timeline};
+use pgherd_types::{
+    ConfigKey, LeaderKey, Member, MemberDoc, Role, StatusKey, SyncKey, SyncSeen, SystemId, Tags, Timeline,
+};
 
 fn member(name: &str, address: &str, doc: MemberDoc) -> Member {
     let doc = MemberDoc { conn_url: Some(format!("postgres://{address}/postgres")), ..doc };
@@ -61,6 +63,56 @@ fn a_cluster_of_two() {
             r#""Replay LSN": "0/3D004E8", "Replay Lag": 3}]"#
         )
     );
+}
+
+/// With this dynamic configuration, and this `sync` key.
+fn synchronous(cluster: Cluster, config: &str, leader: &str, quorum: u32, standbys: &[&str]) -> Cluster {
+    let standbys = standbys.iter().map(|name| (*name).into()).collect();
+    let key = SyncKey { mod_revision: 1, leader: Some(leader.into()), quorum, standbys };
+    let config = Some(ConfigKey { mod_revision: 1, text: config.into(), valid: true });
+    Cluster { sync: SyncSeen::Valid(key), config, ..cluster }
+}
+
+#[test]
+fn synchronous_standbys_are_told_from_others() {
+    let roles = |config: &str| {
+        let members = ["postgresql1", "postgresql2"].map(|name| standby(name, "127.0.0.1:5432"));
+        let all = members.into_iter().chain([leader("postgresql0", "127.0.0.1:5432")]);
+        let cluster = synchronous(cluster(all), config, "postgresql0", 0, &["PostgreSQL2"]);
+        let list = members_table("x", &cluster, false).rows;
+        let tree = topology_table("x", &cluster).rows;
+        let roles = |rows: Vec<Vec<String>>| rows.into_iter().map(|row| row[2].clone()).collect::<Vec<_>>();
+        assert_eq!(roles(list.clone()), roles(tree));
+        roles(list)
+    };
+    assert_eq!(roles(r#"{"synchronous_mode": "on"}"#), ["Leader", "Replica", "Sync Standby"]);
+    assert_eq!(roles(r#"{"synchronous_mode": "quorum"}"#), ["Leader", "Replica", "Quorum Standby"]);
+    for off in ["{}", "garbage", r#"{"synchronous_mode": true, "standby_cluster": {"host": "far"}}"#] {
+        assert_eq!(roles(off), ["Leader", "Replica", "Replica"], "{off}");
+    }
+}
+
+#[test]
+fn who_must_return_is_told_below_the_table() {
+    let line = |members: &[&str], config: &str, quorum, standbys: &[&str]| {
+        let members = members.iter().map(|name| standby(name, "127.0.0.1:5432"));
+        let cluster = Cluster { leader: None, ..cluster(members) };
+        waiting_line(&synchronous(cluster, config, "a", quorum, standbys))
+    };
+    let told = |text: &str| Some(text.to_owned());
+    let (on, by_vote) = (r#"{"synchronous_mode": true}"#, r#"{"synchronous_mode": "quorum"}"#);
+    assert_eq!(line(&["c"], on, 0, &["b"]), told(" Waiting for one of: a, b (synchronous members)"));
+    assert_eq!(line(&["c"], on, 0, &[]), told(" Waiting for: a (synchronous member)"));
+    assert_eq!(line(&["b"], on, 0, &["b"]), None);
+    assert_eq!(line(&["c"], "{}", 0, &["b"]), None);
+    assert_eq!(line(&["b"], by_vote, 1, &["b", "c"]), told(" Waiting for one of: a, c (synchronous members)"));
+    let several = " Waiting for: a, or 2 of: c, d (synchronous members)";
+    assert_eq!(line(&["b"], by_vote, 2, &["b", "c", "d"]), told(several));
+    let mut stuck = standby("a", "127.0.0.1:5432");
+    stuck.doc.state = "start failed".into();
+    let cluster = Cluster { leader: None, ..cluster([stuck]) };
+    let stuck = synchronous(cluster, by_vote, "a", 1, &["b", "c", "d"]);
+    assert_eq!(waiting_line(&stuck), told(" Waiting for 2 of: b, c, d (synchronous members)"));
 }
 
 #[test]

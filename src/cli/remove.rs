@@ -23,7 +23,7 @@ const AWARE: &str = "Yes I am aware";
 pub async fn remove(session: &Session<'_>, arguments: &RemoveArguments) -> Outcome {
     let (scope, console) = (&arguments.cluster, session.console);
     let cluster = session.cluster(scope).await?;
-    console.say(members_text(scope, &cluster, arguments.format, false))?;
+    console.say(members_text(session, scope, &cluster, arguments.format, false))?;
     if console.prompt("Please confirm the cluster name to remove", None).await? != *scope {
         return Err(Stop::error("Cluster names specified do not match"));
     }

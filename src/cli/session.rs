@@ -9,7 +9,7 @@ use crate::settings::{self, ClientSettings};
 use awc::http::Method;
 use clap::Args;
 use pgherd_dcs::{Dcs, Etcd3, EtcdOptions};
-use pgherd_types::{Cluster, Member, MemberName, Refused};
+use pgherd_types::{Cluster, Member, MemberName, Refused, Settings, SyncMode};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -176,7 +176,13 @@ impl<'a> Session<'a> {
     /// Prints the members and what else is to be known.
     pub fn print_members(&self, scope: &str, cluster: &Cluster) -> Result<(), Stop> {
         self.console.say(members::members_table(scope, cluster, false).to_string())?;
-        members::service_lines(cluster).iter().try_for_each(|line| self.console.say(line))
+        self.lines_below(cluster).iter().try_for_each(|line| self.console.say(line))
+    }
+
+    /// What is printed below a table of members; `patronictl` knows nothing of waiting for members.
+    pub fn lines_below(&self, cluster: &Cluster) -> Vec<String> {
+        let waiting = members::waiting_line(cluster).filter(|_| self.is_pgherd());
+        members::service_lines(cluster).into_iter().chain(waiting).collect()
     }
 
     /// A request that got no answer, as a line; the next member may be asked.
@@ -204,6 +210,13 @@ pub fn dynamic(cluster: &Cluster) -> Map<String, Value> {
 /// Is maintenance mode on?
 pub fn paused(cluster: &Cluster) -> bool {
     dynamic(cluster).get("pause") == Some(&Value::Bool(true))
+}
+
+/// The synchronous mode asked for, as agents read it.
+pub fn sync_mode(cluster: &Cluster) -> SyncMode {
+    let text = cluster.config.as_ref().map_or("{}", |config| config.text.as_str());
+    let read = pgherd_actors::dynamic_settings::read(text, &Settings::default(), true);
+    read.map_or(SyncMode::Off, |checked| checked.settings.sync_mode())
 }
 
 /// `loop_wait`, in seconds.

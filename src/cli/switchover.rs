@@ -3,12 +3,12 @@
 use super::console::{Outcome, Stop, Verdict};
 use super::rest::{Answer, NoAnswer, Request, printable};
 use super::schedule::{self, Moment};
-use super::session::{Session, deadline, loop_wait_s, paused};
+use super::session::{Session, deadline, loop_wait_s, paused, sync_mode};
 use awc::http::Method;
 use clap::Args;
 use jiff::tz::TimeZone;
 use pgherd_dcs::Dcs;
-use pgherd_types::{Cluster, DcsWrite, FailoverKey, Member, MemberName, Refused, Role};
+use pgherd_types::{Cluster, DcsWrite, FailoverKey, Member, MemberName, Refused, Role, SyncName};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -87,6 +87,7 @@ pub async fn failover(session: &Session<'_>, arguments: &FailoverArguments) -> O
     if plan.candidate.is_none() {
         return Err(Stop::error("Failover could be performed only to a specific candidate"));
     }
+    plan.confirm_loss(arguments.force).await?;
     plan.confirm_and_do(arguments.force).await
 }
 
@@ -148,6 +149,20 @@ impl Plan<'_> {
         }
         self.candidate = Some(MemberName(named));
         Ok(())
+    }
+
+    /// A candidate that is not synchronous may lack commits that clients were promised.
+    async fn confirm_loss(&self, force: bool) -> Result<(), Stop> {
+        let key = self.cluster.sync.active_in(sync_mode(&self.cluster));
+        let (Some(candidate), Some(key)) = (&self.candidate, key) else { return Ok(()) };
+        let question = format!("Are you sure you want to failover to the asynchronous node {candidate}?");
+        match force
+            || key.members().contains(&SyncName::from(candidate))
+            || self.session.console.confirm(&question).await?
+        {
+            true => Ok(()),
+            false => Err(Stop::error("Aborting failover")),
+        }
     }
 
     async fn confirm_and_do(&self, force: bool) -> Outcome {

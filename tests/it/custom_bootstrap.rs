@@ -40,6 +40,9 @@ fn custom_bootstrap() {
     assert_eq!(cluster.nodes[1].sql("SELECT answer FROM t"), ["42"]);
     assert_eq!(cluster.keys().get("initialize").expect("an initialize key").text(), old_system);
     assert_eq!(timeline(node), 2);
+    eventually(PATIENCE, "no later promotion can use the number", || {
+        (cluster.keys().get("timeline")?.text() == "2").then_some(())
+    });
     let log = node.log();
     let line =
         |text: &str| log.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("no line {text:?}"));

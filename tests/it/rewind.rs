@@ -64,6 +64,8 @@ fn a_timeline_is_never_used_by_two_nodes() {
     cluster.nodes[1 - first].kill_node();
     cluster.nodes[first].cut_etcd();
     cluster.nodes[first].await_log(mark, "demoting self");
+    // before that the key is still its own, and it would go on as it was
+    eventually(PATIENCE, "its lease lapses", || cluster.keys().get("leader").is_none().then_some(()));
     cluster.nodes[first].heal_etcd();
     cluster.await_primary();
     eventually(PATIENCE, "it was promoted anew", || (timeline(&cluster.nodes[first]) == 2).then_some(()));

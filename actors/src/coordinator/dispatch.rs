@@ -19,6 +19,9 @@ use std::time::Duration;
 /// How much longer than the receiver's own deadline an answer is awaited.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
+/// How long the record of the promise may take before a move to another lease, or the release of the key.
+const RECORD_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Where commands go.
 pub struct Links {
     /// To the DCS watcher.
@@ -67,14 +70,14 @@ impl Links {
     }
 }
 
-/// The file that is to go is small, and the disk is rarely asked.
-const RECORD_PATIENCE: Duration = Duration::from_millis(500);
-
 impl Coordinator {
     pub(super) fn dispatch(&mut self, decision: Decision, now: Now, ctx: &mut Context<Self>) {
         let Decision { role, upkeep, .. } = decision;
         if let Some(prove_leader) = upkeep.renew {
-            self.renew(prove_leader, now.mono, ctx);
+            match upkeep.new_ttl {
+                None => self.renew(prove_leader, None, now.mono, ctx),
+                Some(_) => self.move_lease(prove_leader, upkeep.new_ttl, ctx),
+            }
         }
         self.role(role, now.mono, ctx);
         for write in upkeep.writes {
@@ -127,11 +130,24 @@ impl Coordinator {
         now + self.view.settings.retry_timeout
     }
 
-    fn renew(&self, prove_leader: bool, now: Instant, ctx: &mut Context<Self>) {
+    /// The shorter promise is on record before etcd is asked: whoever takes over after this process must not count on more.
+    fn move_lease(&self, prove_leader: bool, new_ttl: Option<Duration>, ctx: &mut Context<Self>) {
+        let on_record = self.fence.when_recorded(self.view.promise(), RECORD_PATIENCE);
+        ctx.spawn(wrap_future::<_, Self>(on_record).map(move |recorded, coordinator, ctx| {
+            if recorded {
+                coordinator.renew(prove_leader, new_ttl, pgherd_clock::boottime(), ctx);
+            } else {
+                let why = "the lease record beside the data directory could not be written".to_owned();
+                coordinator.turn(Observation::LeaseRefused { why: Refused::Unreachable(why) }, ctx);
+            }
+        }));
+    }
+
+    fn renew(&self, prove_leader: bool, new_ttl: Option<Duration>, now: Instant, ctx: &mut Context<Self>) {
         let deadline = self.deadline(now);
         self.ask(
             &self.links.renew,
-            RenewLease { prove_leader, deadline },
+            RenewLease { prove_leader, new_ttl, deadline },
             deadline,
             ctx,
             |coordinator, answer, ctx| match answer {
@@ -164,9 +180,11 @@ impl Coordinator {
     /// The promise is withdrawn first: a successor of this process must not rely on a lease that a request on its way may
     /// take the leader key from.
     fn release(&self, status: Option<pgherd_types::StatusKey>, now: Instant, ctx: &mut Context<Self>) {
-        let (deadline, fence) = (self.deadline(now), self.fence.clone());
-        let withdrawn = async move { fence.promise_withdrawn(RECORD_PATIENCE).await };
-        ctx.spawn(wrap_future::<_, Self>(withdrawn).map(move |(), coordinator, ctx| {
+        let (deadline, withdrawn) = (self.deadline(now), self.fence.when_recorded(None, RECORD_PATIENCE));
+        ctx.spawn(wrap_future::<_, Self>(withdrawn).map(move |withdrawn, coordinator, ctx| {
+            if !withdrawn {
+                log::warn!("the lease record could not be removed in time; the leader key is given up all the same");
+            }
             let release = ReleaseLease { status, deadline };
             coordinator.ask(&coordinator.links.release, release, deadline, ctx, |coordinator, answer, ctx| {
                 let fact = answer.map_or_else(Observation::ReleaseRefused, |()| Observation::LeaderReleased);

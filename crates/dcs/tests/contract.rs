@@ -216,7 +216,7 @@ async fn a_move_whose_answer_is_lost_is_read_back() {
     let proxy = Proxy::start(etcd.port());
     let a = node("a", &[proxy.url()]);
     let (old, new) = (lease_of(&a).await, lease_of(&a).await);
-    a.acquire(old, soon()).await.unwrap();
+    a.acquire(old, SyncGuard::At(None), soon()).await.unwrap();
     proxy.cut_one_reply(1);
     assert_eq!(a.move_keys(old, new, true, soon()).await, Ok(()));
     assert!(proxy.has_healed());

@@ -56,6 +56,8 @@ pub struct LeaseView {
     pub leader: Option<Proof>,
     /// The key was seen to be absent since the last proof.
     pub vanished: bool,
+    /// Not because somebody removed it, but because its lease lapsed while the DCS could not be reached.
+    pub lapsed: bool,
     /// When leadership was disproved while it had been relied upon.
     pub lost_at: Option<Instant>,
     /// Every member was asked then, and all agreed that this primary goes on without the DCS: they do not race for the
@@ -144,7 +146,7 @@ impl LeaseView {
         self.leader = None;
         self.agreed = None;
         self.moving = None;
-        self.vanished = false;
+        (self.vanished, self.lapsed) = (false, false);
     }
     /// Leadership is proved.
     pub fn prove(&mut self, grant: LeaseGrant, now: Instant) {
@@ -152,7 +154,7 @@ impl LeaseView {
         self.leader = Some(Proof { grant, known_at: now });
         self.agreed = None;
         self.moving = None;
-        self.vanished = false;
+        (self.vanished, self.lapsed) = (false, false);
         self.lost_at = None;
     }
     /// The order for the fence thread while PostgreSQL is or may become writable. Without any proof it is at once.

@@ -18,12 +18,15 @@ pub enum Reason {
     LockLostDuring { name: &'static str },
     StartupNotNeeded { name: &'static str },
     StartTimedOut,
+    StartTimedOutAlone,
+    StartingUntil { left_s: u64 },
     // fencing
     FencedLeaseRanOut,
     FencedLockLost,
     FencedWithoutLock { leader: Option<MemberName> },
     OrphanedBackends,
     TakingVanishedKeyAgain,
+    TakingLapsedKeyAgain,
     // leading
     LeaderWithLock { me: MemberName },
     LeaderHoldsWithoutDcs { me: MemberName, left_s: u64 },
@@ -161,6 +164,12 @@ impl fmt::Display for Reason {
             Self::LockLostDuring { name } => write!(f, "lost leader lock during {name}"),
             Self::StartupNotNeeded { name } => write!(f, "giving up {name}: it is not needed any more"),
             Self::StartTimedOut => f.write_str("stopped PostgreSQL because of startup timeout"),
+            Self::StartTimedOutAlone => {
+                f.write_str("primary start has timed out, but continuing to wait because failover is not possible")
+            }
+            Self::StartingUntil { left_s } => {
+                write!(f, "PostgreSQL is still starting up, {left_s} seconds until timeout")
+            }
             Self::FencedLeaseRanOut => {
                 f.write_str("demoting self because DCS is not accessible and I was a leader: the lease can no longer be relied upon")
             }
@@ -173,6 +182,9 @@ impl fmt::Display for Reason {
             }
             Self::OrphanedBackends => f.write_str("postmaster is gone but backends are alive: ending them before anything else"),
             Self::TakingVanishedKeyAgain => f.write_str("the leader key was removed by somebody while my lease lives: taking it again"),
+            Self::TakingLapsedKeyAgain => f.write_str(
+                "the leader key lapsed while the DCS could not be reached, and all members agreed that I go on: taking it again",
+            ),
             Self::LeaderWithLock { me } => write!(f, "no action. I am ({me}), the leader with the lock"),
             Self::LeaderHoldsWithoutDcs { me, left_s } => {
                 write!(f, "DCS is not accessible; I am ({me}), the leader, and may go on for {left_s} more seconds")

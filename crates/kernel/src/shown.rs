@@ -5,7 +5,7 @@ use crate::wishes::Pending;
 use crate::{Reason, View, history};
 use pgherd_types::{
     COMPATIBLE_VERSION, Initialize, Instant, MemberDoc, Operation, OperationEnd, PRODUCT_VERSION, Role, RunningServer,
-    Server, ServerPhase, Tags,
+    Server, ServerPhase, SyncMode, Tags,
 };
 
 /// Others judge their data by the timeline in the leader's member key and by the `history` key, which does not say whose
@@ -40,6 +40,9 @@ pub(crate) fn member_doc(view: &View, because: &Reason, now: Instant) -> Option<
         pause: view.settings.pause,
         checkpoint_pending: checkpoint_pending(view, now),
         trouble: trouble(because),
+        sync_names: running
+            .filter(|r| !r.in_recovery && view.sync_mode() != SyncMode::Off && view.leads(now))
+            .map(|r| r.sync.names.clone()),
     })
 }
 
@@ -111,10 +114,10 @@ pub fn phase(view: &View) -> ServerPhase {
         Some(Server::Starting | Server::Unresponsive(_)) => ServerPhase::Starting,
         Some(Server::Stopping | Server::Archiving) => ServerPhase::Stopping,
         Some(Server::Orphaned) => ServerPhase::Crashed,
-        Some(Server::Stopped) if view.crashed => ServerPhase::Crashed,
         Some(Server::Stopped) if failed(|o| matches!(o, Operation::StartPrimary | Operation::StartReplica { .. })) => {
             ServerPhase::StartFailed
         }
+        Some(Server::Stopped) if view.crashed => ServerPhase::Crashed,
         Some(Server::Stopped) if failed(|o| matches!(o, Operation::Bootstrap)) => {
             if view.me.custom_bootstrap {
                 ServerPhase::CustomBootstrapFailed
@@ -137,5 +140,19 @@ pub fn last_failure(view: &View) -> Option<&str> {
     match &view.ended.as_ref()?.end {
         OperationEnd::Failed(why) => Some(why),
         OperationEnd::Done | OperationEnd::Cancelled | OperationEnd::TooLate => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    #[test]
+    fn a_start_that_failed_after_a_crash_is_what_is_shown() {
+        let crashed = || primary().stopped().with_view(|v| v.crashed = true);
+        assert_eq!(phase(&crashed().build().0), ServerPhase::Crashed);
+        let failed = crashed().ended(Operation::StartPrimary, OperationEnd::Failed("no space left".into()));
+        assert_eq!(phase(&failed.build().0), ServerPhase::StartFailed);
     }
 }

@@ -7,7 +7,8 @@ use crate::sync::{SyncStep, Waiting, duty};
 use crate::wishes;
 use crate::{Action, Reason, Upkeep, View, history, slots};
 use pgherd_types::{
-    Cluster, DcsWrite, Initialize, Instant, MemberName, Now, Operation, RunningServer, StatusKey, SyncMode, WallTime,
+    Cluster, DcsWrite, Initialize, Instant, MemberName, Now, Operation, RunningServer, StatusKey, SyncMode, Timeline,
+    WallTime,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -205,6 +206,11 @@ impl Owed<'_> {
         if let Some(rows) = history::owed(view, cluster, running).filter(|_| !running.in_recovery) {
             self.write(DcsWrite::History(rows));
         }
+        // made by a custom bootstrap, or by a member that reserves nothing: no later promotion may use the number
+        if let Some(timeline) = running.timeline.filter(|ours| *ours > cluster.timeline_reserved.unwrap_or(Timeline(1)))
+        {
+            self.write(DcsWrite::ReserveTimeline { timeline, seen: cluster.timeline_reserved });
+        }
         if let (None, Some(ours)) = (&cluster.initialize, view.system_id()) {
             self.write(DcsWrite::AdoptInitialize(ours));
         }
@@ -398,6 +404,23 @@ mod tests {
         assert_eq!(view.lock(at(60_100).mono), Lock::Held { until: Instant::from_millis(64_050) });
         let decision = decide(&view, at(60_101));
         assert_eq!((decision.because.id().as_str(), decision.upkeep.new_ttl), ("LeaderWithLock", None));
+    }
+
+    #[test]
+    fn a_reading_that_shows_the_key_on_the_new_lease_first_is_no_loss() {
+        let (mut view, _) = changed(primary(), 60).decide();
+        let shows = |view: &crate::View, name: &str| {
+            let leader = Some(LeaderKey { name: name.into(), lease: Some(LeaseId(77)) });
+            std::sync::Arc::new(Cluster { leader, ..view.cluster.get().unwrap().as_ref().clone() })
+        };
+        let (ours, theirs) = (shows(&view, "a"), shows(&view, "b"));
+        view.apply(Observation::Cluster { cluster: ours, read_at: at(60_020).mono }, at(60_040));
+        assert_eq!(view.lock(at(60_040).mono), Lock::Held { until: Instant::from_millis(85_000) });
+        let mut lost = view.clone();
+        view.apply(Observation::LeaseRenewed { grant: granted(60_010, 60), leader_proven: true }, at(60_050));
+        assert_eq!(view.lock(at(60_050).mono), Lock::Held { until: Instant::from_millis(114_010) });
+        lost.apply(Observation::Cluster { cluster: theirs, read_at: at(60_045).mono }, at(60_046));
+        assert_eq!(lost.lock(at(60_046).mono), Lock::No);
     }
 
     #[test]

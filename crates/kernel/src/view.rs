@@ -199,6 +199,8 @@ pub struct View {
     pub crashes: Vec<Instant>,
     /// The server has ended its clients, written its shutdown checkpoint and archives since.
     pub archiving_since: Option<Instant>,
+    /// The server has been starting since, with no operation under way.
+    pub starting_since: Option<Instant>,
     /// The server has not answered since.
     pub unresponsive_since: Option<Instant>,
     /// The standby's position last moved then.

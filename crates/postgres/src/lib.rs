@@ -90,7 +90,7 @@ pub use methods::ReplicaMethod;
 pub use observe::{Look, find_wal_end, needs_wal_end, observe};
 pub use options::{Credentials, PostgresOptions};
 pub use process::{Alive, PidFileStatus, Postmaster, alive, find_postmaster, is_server_name, server_processes};
-pub use promote::promote;
+pub use promote::{forget_promotion, promote, promotion_is_unfinished};
 pub use reload::{apply_dynamic, reload_config};
 pub use rewind::rewind;
 pub use role_overlay::{Overlay, RoleClass};

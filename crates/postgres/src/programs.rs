@@ -34,14 +34,16 @@ impl Said {
     }
 }
 
-/// The last part of a text.
+/// The last part of a text, from the beginning of a line if there is one.
 pub(crate) fn tail(text: &str) -> String {
     let text = text.trim();
     let mut from = text.len().saturating_sub(QUOTED_BYTES);
     while !text.is_char_boundary(from) {
         from += 1;
     }
-    text[from..].to_owned()
+    let part = &text[from..];
+    let whole = part.split_once('\n').filter(|_| from > 0).map_or(part, |(_, lines)| lines);
+    whole.to_owned()
 }
 
 impl PostgresOptions {

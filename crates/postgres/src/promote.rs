@@ -11,6 +11,7 @@ use crate::server::Postgres;
 use crate::start::STEP;
 use crate::timeline_files;
 use pgherd_types::Timeline;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,17 +34,42 @@ pub async fn promote(server: &Arc<Postgres>, timeline: Timeline, control: &Opera
         timeline_files::forget_unused(&options.data_dir)?;
         return Err(refused);
     }
+    // Whoever takes over after this process must know that the server may become writable by itself.
+    let marker = marker(server);
+    std::fs::write(&marker, "").tried(|| format!("write {}", marker.display()))?;
     // From here on the answer does not matter: it may be lost after the order has reached the server.
     let ordered = queries::promote(&session).await;
     let reached = wait_until_writable(server, control, ordered.err().map(|e| e.to_string())).await;
     if matches!(reached, Err(OperationError::Cancelled | OperationError::TooLate)) {
         server.end_now()?;
     }
+    forget_promotion(server);
     verify(timeline, reached?)?;
     // the recovery targets stay in the file: taking them out of a running server counts as a pending restart
     reload::rewrite(server, Recovery::Standby(None), Reload::Always).await?;
     checkpoint_in_background(server);
     Ok(())
+}
+
+fn marker(server: &Postgres) -> PathBuf {
+    server.state.path().join("promoting")
+}
+
+/// Was a promotion ordered by a process that did not live to see its end? The order cannot be taken back, and no fence of
+/// that process holds any more.
+pub fn promotion_is_unfinished(server: &Postgres) -> bool {
+    marker(server).exists()
+}
+
+/// The promotion has come to its end, or its server has.
+pub fn forget_promotion(server: &Postgres) {
+    let marker = marker(server);
+    match std::fs::remove_file(&marker) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            log::error!("cannot remove {}: {e}; a restarted agent would stop PostgreSQL", marker.display());
+        }
+        _ => {}
+    }
 }
 
 /// Waits for the end of recovery; the timeline that is written on then.

@@ -34,7 +34,11 @@ async fn primary(dir: &TestDir) -> TestPostgres {
 }
 
 async fn standby(dir: &TestDir, of: &TestPostgres) -> TestPostgres {
-    let it = TestPostgres::open(options("b1", dir.path())).unwrap();
+    standby_with(options("b1", dir.path()), of).await
+}
+
+async fn standby_with(options: PostgresOptions, of: &TestPostgres) -> TestPostgres {
+    let it = TestPostgres::open(options).unwrap();
     clone_from(&it.server, &of.upstream(), false, &free()).await.unwrap();
     of.sql("SELECT pg_create_physical_replication_slot('b1')").await.unwrap();
     start_replica(&it.server, Some(&of.upstream()), &free()).unwrap();
@@ -203,6 +207,42 @@ async fn a_look_shows_who_streams_and_how_far_and_forced_wal_reaches_him() {
     assert!(standby.in_recovery && standby.sync.managed);
     assert!(StandbyNames::read(&standby.sync.names).is_blocked(), "{}", standby.sync.names);
     assert!(order(&b, SyncApply::ForceWal).await.is_err(), "a standby writes no WAL");
+}
+
+/// Whether commits wait at all is the checkpointer's to say, and connections show a value that it has not read.
+#[tokio::test]
+async fn names_are_in_force_only_when_the_checkpointer_has_read_them() {
+    let dir = TestDir::new();
+    let a = primary(&dir).await;
+    let mut options = options("b1", dir.path());
+    let busy = dir.path().join("busy");
+    std::fs::write(&busy, "").unwrap();
+    // A standby's checkpointer runs it at the end of a restartpoint.
+    let command = format!("while [ -e {} ]; do sleep 0.02; done", busy.display());
+    options.recovery_conf = Some([("archive_cleanup_command".to_owned(), command)].into());
+    let b = standby_with(options, &a).await;
+    a.sql("CREATE TABLE t AS SELECT 1 AS n; CHECKPOINT").await.unwrap();
+    let position = running(&a).await.flushed;
+    let has_it = async || (running(&b).await.replayed >= position).then_some(());
+    eventually(PATIENCE, "the standby has the checkpoint", has_it).await;
+    let restartpoint = client(&b, "CHECKPOINT");
+    let waits_for = "SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    let is_busy = async || (b.sql(waits_for).await == Ok(vec!["ArchiveCleanupCommand".to_owned()])).then_some(());
+    eventually(PATIENCE, "the checkpointer is busy", is_busy).await;
+
+    let server = b.server.clone();
+    let change = tokio::spawn(async move { apply_sync(&server, &SyncApply::Names(names(&["c1"])), || true).await });
+    eventually(PATIENCE, "connections show it", async || (shown(&b).await == "c1").then_some(())).await;
+    assert_eq!(running(&b).await.sync.names, "", "not yet in force");
+    std::fs::remove_file(&busy).unwrap();
+    if let Err(e) = change.await.unwrap() {
+        // only if the machine took longer to get here than the change may
+        assert!(e.contains("in the middle of a checkpoint"), "{e}");
+        assert_eq!(running(&b).await.sync.names, "", "still not in force");
+        order(&b, SyncApply::Names(names(&["c1"]))).await.unwrap();
+    }
+    assert_eq!(running(&b).await.sync.names, "c1");
+    restartpoint.await.unwrap().unwrap();
 }
 
 /// A backend that cannot end keeps the server from its shutdown checkpoint.

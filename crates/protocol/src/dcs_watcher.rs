@@ -15,12 +15,15 @@ pub struct Renewed {
 /// Keep the lease alive, or get one if there is none. With `prove_leader` the answer is `Ok` only if the leader key
 /// hangs on this very lease: `Refused::LeaseGone` when the lease is lost, `Refused::Absent` when the key does not
 /// exist, `Refused::Compare` when it is not ours.
-/// Served before everything else.
+/// With `new_ttl` our keys are moved to a new lease first; where nobody knows whether that worked, the next renewal settles
+/// it. Served before everything else.
 #[derive(Message, Clone, Copy, Debug)]
 #[rtype(result = "Result<Renewed, Refused>")]
 pub struct RenewLease {
     /// Prove the leader key too.
     pub prove_leader: bool,
+    /// Move to a new lease with this time to live.
+    pub new_ttl: Option<std::time::Duration>,
     /// Give up by then.
     pub deadline: Instant,
 }
@@ -73,8 +76,8 @@ pub struct LinkLost {
     pub why: String,
 }
 
-/// The settings that keep the watcher's time changed. A changed ttl is in force from the next lease on, which is
-/// granted at the next renewal that does not prove the leader key, or when the present lease is lost.
+/// The settings that keep the watcher's time changed. A changed ttl is in force from the next lease on; the coordinator asks
+/// for one (`RenewLease::new_ttl`).
 #[derive(Message, Clone, Copy, Debug)]
 #[rtype(result = "()")]
 pub struct ChangeTimes {

@@ -85,6 +85,12 @@ impl Keys {
         Some(number(&answer["TTL"])).filter(|left| *left >= 0)
     }
 
+    /// The time to live with which a lease was granted, in seconds; `None` once it is gone.
+    pub fn granted_seconds(&self, lease: i64) -> Option<i64> {
+        let answer = self.call("/v3/lease/timetolive", &json!({"ID": lease.to_string()}))?;
+        Some(number(&answer["grantedTTL"])).filter(|granted| *granted > 0)
+    }
+
     fn encoded(&self, name: &str) -> String {
         BASE64_STANDARD.encode(format!("{}{name}", self.prefix))
     }

@@ -127,6 +127,8 @@ pub struct MemberDoc {
     pub checkpoint_pending: bool,
     /// Why the member does not do what is expected of it, as text; our own field (`pgherd_reason`).
     pub trouble: Option<String>,
+    /// Our own field, of a leader in a synchronous mode: `synchronous_standby_names` in force.
+    pub sync_names: Option<String>,
 }
 
 impl MemberDoc {

@@ -55,6 +55,25 @@ fn what_is_planned_is_told_below_the_table() {
 }
 
 #[test]
+fn whom_a_cluster_without_a_leader_waits_for_is_told_by_pgherd_only() {
+    let stage = Stage::new(&["a", "b", "c"]);
+    stage.put("config", json!({"synchronous_mode": true}));
+    stage.put("sync", json!({"leader": "a", "quorum": 0, "sync_standby": "b"}));
+    let listed = stage.run_as("pgherd", &["list", "-f", "tsv"], "").out;
+    let roles: Vec<_> = listed.lines().skip(1).filter_map(|line| line.split('\t').nth(3)).collect();
+    assert_eq!(roles, ["Leader", "Sync Standby", "Replica"]);
+    ["leader", "members/a", "members/b"].iter().for_each(|key| stage.keys.delete(key));
+    let line = " Waiting for one of: a, b (synchronous members)";
+    for command in ["list", "topology"] {
+        let ran = stage.run_as("pgherd", &[command], "");
+        assert_eq!((ran.code, without_stamps(&ran.out).as_str()), (0, line), "{command}");
+        let ran = stage.run_as("patronictl", &[command], "");
+        assert_eq!((ran.code, without_stamps(&ran.out).as_str()), (0, ""), "{command}");
+    }
+    assert!(!stage.run(&["list", "-f", "json"], "").1.contains("Waiting"));
+}
+
+#[test]
 fn documents_and_addresses() {
     let stage = Stage::new(&["a", "b"]);
     let config = "loop_wait: 1\npostgresql:\n  parameters:\n    max_connections: 50\nttl: 30\n";

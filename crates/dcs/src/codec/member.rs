@@ -73,6 +73,7 @@ fn fields(document: &Fields<'_>, faults: &mut Faults) -> MemberDoc {
         pause: document.get("pause").is_some_and(|v| v.as_bool() == Some(true)),
         checkpoint_pending: document.get("checkpoint_after_promote").is_some_and(|v| v.as_bool() == Some(false)),
         trouble: document.text("pgherd_reason", faults),
+        sync_names: document.text("pgherd_sync_names", faults),
     }
 }
 
@@ -169,6 +170,7 @@ pub fn encode_member(doc: &MemberDoc) -> Vec<u8> {
     put("pause", doc.pause.then_some(Value::Bool(true)));
     put("pgherd", doc.pgherd.clone().map(Value::from));
     put("pgherd_reason", doc.trouble.clone().map(Value::from));
+    put("pgherd_sync_names", doc.sync_names.clone().map(Value::from));
     Value::Object(out).to_string().into_bytes()
 }
 

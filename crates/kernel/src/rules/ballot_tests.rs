@@ -147,6 +147,13 @@ fn a_standby_that_stops_is_let_go_first() {
     let nosync = |w: &DcsWrite| matches!(w, DcsWrite::Member(doc) if doc.tags.nosync && doc.tags.sync_rank() == 0);
     assert!(decision.upkeep.writes.iter().any(nosync));
     check(leaving(listed(&["c"])), "Stop Fast", "ShuttingDown");
+    let waited_for = |names: &'static str| {
+        leaving(listed(&["c"])).with_cluster(move |c| {
+            c.members.get_mut(&"b".into()).unwrap().doc.sync_names = Some(names.to_owned());
+        })
+    };
+    check(waited_for("2 (a,c)"), "Hold", "AwaitingSyncRelease");
+    check(waited_for("c"), "Stop Fast", "ShuttingDown");
     let long_ago = listed(&["a"]).with_view(|v| v.shutdown = Some(Instant::from_millis(40_000)));
     check(long_ago, "Stop Fast", "ShuttingDown");
     let (mut view, now) = leaving(listed(&["a"])).build();

@@ -1,11 +1,16 @@
 //! An operation is under way: let it work, unless what it needs is gone.
 
+use crate::candidates::{Found, Wanted, find};
 use crate::decide::Verdict;
 use crate::rules::archiving::archiving;
 use crate::view::Running;
 use crate::wishes::Pending;
 use crate::{Action, Reason, View};
 use pgherd_types::{Instant, Operation};
+use std::time::Duration;
+
+/// How often a leader whose start takes too long looks for somebody else.
+pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Hold, or give up an operation whose ground or time is gone. (One that needs the lock and has lost it is the fence's case.)
 pub fn busy(view: &View, running: &Running, now: Instant) -> Verdict {
@@ -28,10 +33,22 @@ pub fn busy(view: &View, running: &Running, now: Instant) -> Verdict {
     };
     let gives_up_at = running.since + allowed;
     if takes_long && !running.cancelled && now >= gives_up_at {
-        return Verdict::act(Action::Cancel(running.id), Reason::StartTimedOut);
+        return match somebody_else(view, now) {
+            Found::Able(_) => Verdict::act(Action::Cancel(running.id), Reason::StartTimedOut),
+            Found::Asking(step) => *step,
+            Found::Nobody(_) => Verdict::hold_until(Reason::StartTimedOutAlone, now + ASK_AGAIN),
+        };
     }
     let because = Reason::OperationInProgress { name, renewed: view.leads(now) };
     if takes_long && now < gives_up_at { Verdict::hold_until(because, gives_up_at) } else { Verdict::hold(because) }
+}
+
+/// Could another member lead? Asked by a leader whose start takes too long: only then is there a point in giving up.
+pub(crate) fn somebody_else(view: &View, now: Instant) -> Found {
+    match view.cluster.get().filter(|_| view.dcs_lost_since.is_none()) {
+        Some(cluster) => find(view, cluster, &Wanted::by(None, cluster.status.optime, Instant::default()), now),
+        None => Found::Nobody("the DCS is not accessible".to_owned()),
+    }
 }
 
 /// A new copy of the data was asked for with force while this was under way already.
@@ -58,7 +75,11 @@ mod tests {
     #[test]
     fn a_primary_that_starts_for_too_long_makes_room() {
         check(starting_since(50_001), "Hold", "OperationInProgress");
-        check(starting_since(50_000), "Cancel", "StartTimedOut");
+        check(starting_since(50_000), "Probe", "LookingForSuccessor");
+        let able = |case: Case| case.peers(vec![("b", answered(1000)), ("c", silent())]);
+        let nobody = |case: Case| case.peers(vec![("b", silent()), ("c", silent())]);
+        check(able(starting_since(50_000)), "Cancel", "StartTimedOut");
+        check(nobody(starting_since(50_000)), "Hold", "StartTimedOutAlone");
         check(
             primary().stopped().ended(Operation::StartPrimary, OperationEnd::Cancelled),
             "Release",

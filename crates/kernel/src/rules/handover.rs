@@ -104,7 +104,8 @@ fn mistaken(view: &View, key: &FailoverKey) -> Option<String> {
 
 fn clear(view: &View, key: &FailoverKey, why: String, now: Instant) -> Verdict {
     // a leader that was not the one to step down is, most of the time, the one that took over
-    let done = key.leader.as_ref().is_some_and(|leader| *leader != view.me.name);
+    let me = Some(&view.me.name);
+    let done = key.leader.as_ref() != me && (key.leader.is_some() || key.candidate.as_ref() == me);
     let because = Reason::ManualRequestCleared { action: key.action(), why, done };
     write_once(view, now, DcsWrite::ClearFailover { seen: key.mod_revision }, because)
 }
@@ -243,6 +244,17 @@ mod tests {
             check(able(asked(primary(), leader, candidate, None)), "Write ClearFailover", "ManualRequestCleared");
         }
         check(primary().with_cluster(|c| c.failover = Some(FailoverKey::default())), "Hold", "LeaderWithLock");
+    }
+
+    #[test]
+    fn a_request_that_is_fulfilled_is_no_reason_for_a_warning() {
+        let done = |leader, candidate| {
+            let decision =
+                check(able(asked(primary(), leader, candidate, None)), "Write ClearFailover", "ManualRequestCleared");
+            matches!(decision.because, Reason::ManualRequestCleared { done: true, .. })
+        };
+        assert!(done(None, Some("a")) && done(Some("b"), None) && done(Some("b"), Some("a")));
+        assert!(!done(Some("a"), Some("a")) && !done(Some("a"), Some("z")));
     }
 
     #[test]

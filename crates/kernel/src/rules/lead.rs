@@ -1,7 +1,7 @@
 //! The lock is ours and PostgreSQL runs.
 
 use crate::decide::Verdict;
-use crate::rules::{acquire_once, failed, handover, release_once, standby_cluster, start_unless_failing, write_once};
+use crate::rules::{failed, handover, release_once, standby_cluster, start_unless_failing, take_again, write_once};
 use crate::sync::{SyncStep, duty};
 use crate::{Lock, Reason, View};
 use pgherd_types::{Cluster, DcsWrite, Initialize, Instant, Now, Operation, RunningServer, StopMode, Timeline};
@@ -90,7 +90,7 @@ fn synchronous_first(view: &View, now: Instant) -> Option<Verdict> {
 
 /// The key was removed while our lease lives: take it back before anybody else does.
 pub fn key_vanished(view: &View, now: Instant) -> Verdict {
-    acquire_once(view, now, Reason::TakingVanishedKeyAgain)
+    take_again(view, now)
 }
 
 #[cfg(test)]
@@ -267,7 +267,7 @@ mod tests {
         let decision = decide(&view, at(90_201));
         assert_eq!(
             (name_of(&decision.role).as_str(), decision.because.id().as_str()),
-            ("Acquire", "TakingVanishedKeyAgain")
+            ("Acquire", "TakingLapsedKeyAgain")
         );
         view.apply(Observation::AcquireRefused(Refused::Compare), at(90_300));
         assert_eq!(name_of(&decide(&view, at(90_301)).role), "Stop Immediate");
@@ -304,6 +304,23 @@ mod tests {
             decision.upkeep.slots.map(|(_, t)| t.members.into_iter().collect::<Vec<_>>()),
             Some(vec!["b".into(), "c".into()])
         );
+    }
+
+    #[test]
+    fn the_timeline_of_a_primary_is_reserved_if_nobody_has() {
+        let on = |timeline| primary().with_server(move |s| s.timeline = Some(Timeline(timeline)));
+        let reserved = |case: Case| {
+            let writes = case.decide().1.upkeep.writes;
+            writes
+                .iter()
+                .find_map(|w| if let DcsWrite::ReserveTimeline { timeline, .. } = w { Some(timeline.0) } else { None })
+        };
+        assert_eq!((reserved(on(1)), reserved(on(4))), (None, Some(4)));
+        assert_eq!(reserved(on(4).with_cluster(|c| c.timeline_reserved = Some(Timeline(4)))), None);
+        assert_eq!(reserved(on(4).with_cluster(|c| c.timeline_reserved = Some(Timeline(3)))), Some(4));
+        let (mut view, now) = on(4).build();
+        view.apply(Observation::Written(DcsWrite::ReserveTimeline { timeline: Timeline(4), seen: None }), now);
+        assert_eq!(view.reservation, None, "no promotion is due");
     }
 
     #[test]

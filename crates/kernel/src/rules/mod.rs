@@ -76,6 +76,12 @@ pub fn acquire_once(view: &View, now: Instant, because: Reason) -> Verdict {
     }
 }
 
+/// Take the leader key that went away while this node leads.
+pub fn take_again(view: &View, now: Instant) -> Verdict {
+    let because = if view.lease.lapsed { Reason::TakingLapsedKeyAgain } else { Reason::TakingVanishedKeyAgain };
+    acquire_once(view, now, because)
+}
+
 /// Give the leader key up, unless a request about it is under way or was refused a moment ago. A server that may still
 /// acknowledge commits is ended first.
 pub fn release_once(view: &View, now: Instant, status: Option<pgherd_types::StatusKey>, because: Reason) -> Verdict {

@@ -2,7 +2,7 @@
 //! or takes it if it is free; manual requests to a named candidate, restarts and new copies are still carried out.
 
 use crate::decide::Verdict;
-use crate::rules::{acquire_once, follow, lead, race, release_once, standby_cluster};
+use crate::rules::{acquire_once, follow, lead, race, release_once, standby_cluster, take_again};
 use crate::wishes::Pending;
 use crate::{Lock, Reason, View};
 use pgherd_types::{Cluster, ControlData, Initialize, Instant, Now, Operation, PostgresState, RunningServer, Server};
@@ -70,7 +70,7 @@ fn primary(view: &View, cluster: &Cluster, control: &ControlData, running: &Runn
     };
     match view.lock(now.mono) {
         Lock::Held { .. } => lead::leading(view, cluster, running, now),
-        Lock::Vanished { .. } => acquire_once(view, now.mono, Reason::TakingVanishedKeyAgain),
+        Lock::Vanished { .. } => take_again(view, now.mono),
         Lock::No if view.dcs_lost_since.is_some() => hold(view, "DCS is not accessible; the primary goes on"),
         Lock::No if view.key_is_ours() => Verdict::hold(Reason::AwaitingProof),
         Lock::No if cluster.leader.is_none() && ours => acquire_once(view, now.mono, Reason::Acquiring),

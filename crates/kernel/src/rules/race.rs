@@ -67,7 +67,8 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, at: Now) ->
     if let Some(because) = manual.filter(|_| now < open_at).and_then(|key| somebody_else(view, key, &answers.reports)) {
         return Verdict::hold_until(because, (answers.asked_at + probe_lasts()).min(open_at));
     }
-    if let Some(until) = view.made_way_at.map(|at| at + view.settings.ttl).filter(|until| now < *until)
+    // who is named now is wanted again, whatever it made way for before
+    if let Some(until) = view.made_way_at.map(|at| at + view.settings.ttl).filter(|until| now < *until && !named)
         && let Some(other) = anybody_able(view, &answers.reports)
     {
         let because = Reason::CandidateGoesFirst { candidate: other.clone() };
@@ -298,6 +299,17 @@ mod tests {
         check(case(answered(900), 30_001), "Hold", "CandidateGoesFirst");
         check(case(silent(), 30_001), "Acquire", "Acquiring");
         check(case(answered(900), 30_000), "Acquire", "Acquiring");
+    }
+
+    #[test]
+    fn the_candidate_of_a_switchover_need_not_let_others_go_first() {
+        let case = |leader, c: PeerAnswer| {
+            let lately = |v: &mut crate::View| v.made_way_at = Some(Instant::from_millis(50_000));
+            asked(replica().unlocked(), leader, Some("a")).peers(vec![("b", silent()), ("c", c)]).with_view(lately)
+        };
+        check(case(Some("b"), answered(1000)), "Acquire", "Acquiring");
+        check(case(None, answered(1000)), "Acquire", "Acquiring");
+        check(case(Some("b"), answered(1001)), "Hold", "PeerAhead");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::decide::Verdict;
 use crate::divergence::{Standing, of_stopped};
 use crate::rules::bootstrap::upstream_of;
 use crate::rules::diverged::{diverged, half_rewound};
-use crate::rules::{acquire_once, failed, handover, release_once, standby_cluster, start_unless_failing};
+use crate::rules::{acquire_once, failed, handover, release_once, standby_cluster, start_unless_failing, take_again};
 use crate::{Lock, Reason, View};
 use pgherd_types::postgres::ControlState;
 use pgherd_types::{Cluster, ControlData, Initialize, Instant, LeaderKey, Operation, OperationEnd};
@@ -25,7 +25,7 @@ pub fn down(view: &View, cluster: &Cluster, control: &ControlData, now: Instant)
     }
     match view.lock(now) {
         Lock::Held { .. } => with_lock(view, cluster, control, now),
-        Lock::Vanished { .. } => acquire_once(view, now, Reason::TakingVanishedKeyAgain),
+        Lock::Vanished { .. } => take_again(view, now),
         Lock::No if view.dcs_lost_since.is_some() => as_standby_of_nobody(view, now),
         Lock::No if view.key_is_ours() => Verdict::hold(Reason::AwaitingProof),
         Lock::No => match &cluster.leader {

@@ -107,13 +107,16 @@ pub fn gives_up(view: &View) -> bool {
     view.sync_mode() != SyncMode::Off && standby && (view.shutdown.is_some() || restarts || replaced)
 }
 
-/// Until when it waits to be let go, at most: while the present leader's key still lists it.
+/// Until when it waits to be let go, at most: while the present leader's key still lists it, or (one of ours says so)
+/// its PostgreSQL still waits for it.
 pub fn waits_to_be_let_go(view: &View, since: Instant, now: Instant) -> Option<Instant> {
     let cluster = view.cluster.get()?;
     let running = view.postgres.get()?.running()?;
     let leader = cluster.leader.as_ref().filter(|leader| leader.name != view.me.name)?;
     let key = cluster.sync.active().filter(|key| key.leader.as_ref() == Some(&leader.name))?;
-    let listed = key.standbys.contains(&SyncName::from(&view.me.name));
+    let me = SyncName::from(&view.me.name);
+    let names = cluster.leader_member().and_then(|member| member.doc.sync_names.as_deref()).map(StandbyNames::read);
+    let listed = key.standbys.contains(&me) || names.is_some_and(|names| names.names.contains(&me));
     let until = since + 2 * view.settings.loop_wait;
     let waits = gives_up(view) && listed && running.in_recovery && view.dcs_lost_since.is_none() && now < until;
     waits.then_some(until)

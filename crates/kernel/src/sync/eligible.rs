@@ -59,11 +59,20 @@ fn candidate<'a>(view: &'a SyncView, chosen: &SyncNames, row: &'a StandbyRow) ->
         && row.name != view.me
         && row.name.is_usable()
         && !row.silent
-        && !member.nosync
-        && member.sync_priority > 0
+        && (may_be_chosen(member) || makes_way(view, chosen, row))
         && !cascades(view, member)
         && !outlived(view, row);
     counts.then_some(Candidate { row, member, lsn: row.lsn? })
+}
+
+fn may_be_chosen(member: &SyncMember) -> bool {
+    !member.nosync && member.sync_priority > 0
+}
+
+/// In mode `on` a standby that is to be none any more (it is about to stop, say) stays until another one has taken its
+/// place, so that no commit waits for nobody; it is not chosen again.
+fn makes_way(view: &SyncView, chosen: &SyncNames, row: &StandbyRow) -> bool {
+    chosen.contains(&row.name) && view.settings.mode == SyncMode::On
 }
 
 /// A member without slots that connected anew has two rows for a while; the one that has less counts.
@@ -107,7 +116,7 @@ fn rank(chosen: &SyncNames, candidate: &Candidate<'_>) -> (bool, i32, SyncState,
 fn pick(view: &SyncView, candidates: &[Candidate<'_>]) -> SyncNames {
     let wanted = view.settings.wanted();
     let mut picked = SyncNames::new();
-    for candidate in candidates {
+    for candidate in candidates.iter().filter(|candidate| may_be_chosen(candidate.member)) {
         let room = match view.settings.mode {
             SyncMode::Off => false,
             SyncMode::On => picked.len() < wanted,

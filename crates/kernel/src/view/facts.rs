@@ -75,7 +75,9 @@ impl View {
                     self.sync.in_doubt = None;
                 }
                 if let DcsWrite::ReserveTimeline { timeline, .. } = write {
-                    self.reservation = Some(timeline);
+                    // a primary has the number of its own timeline reserved, which is no promise of a promotion
+                    let serves = self.postgres.get().and_then(|p| p.running()).is_some_and(|r| !r.in_recovery);
+                    self.reservation = Some(timeline).filter(|_| !serves);
                 }
             }
             Observation::WriteRefused(write, why) => {
@@ -150,7 +152,7 @@ impl View {
     /// The lease lapsed in etcd. A primary that all members agreed to keep may take the key again on a new one.
     fn lease_gone(&mut self, now: Instant) {
         if self.lease.agreed(now) {
-            self.lease.vanished = true;
+            (self.lease.vanished, self.lease.lapsed) = (true, true);
         } else {
             self.lose_lock(now);
         }
@@ -215,6 +217,8 @@ impl View {
             Some(key) if key.name == self.me.name && key.lease == Some(proof.grant.lease) => {
                 self.lease.vanished = false
             }
+            // on the new lease already, perhaps: the answer to the move will say so, and its promise is not counted yet
+            Some(key) if key.name == self.me.name && self.lease.moving.is_some() => {}
             Some(_) => self.lose_lock(now),
         }
     }
@@ -285,6 +289,10 @@ impl View {
         }
         self.unresponsive_since = match state.server {
             Server::Unresponsive(_) => self.unresponsive_since.or(Some(state.looked_at)),
+            _ => None,
+        };
+        self.starting_since = match state.server {
+            Server::Starting if self.operation.is_none() => self.starting_since.or(Some(state.looked_at)),
             _ => None,
         };
         self.archiving_since = match state.server {

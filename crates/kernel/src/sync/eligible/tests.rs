@@ -28,6 +28,20 @@ fn member<'a>(view: &'a mut SyncView, name: &str) -> &'a mut SyncMember {
 }
 
 #[test]
+fn one_that_is_to_be_none_any_more_makes_way_for_another() {
+    let leaves = |mode, names: &str| {
+        with(two(mode), |v| {
+            v.names = Some(StandbyNames::read(names));
+            member(v, "b").nosync = true;
+        })
+    };
+    let view = leaves(SyncMode::On, "b");
+    assert_eq!((ranked(&view).as_str(), picked(&view).as_str()), ("b,c", "c"), "it stays until c has taken its place");
+    assert_eq!(ranked(&leaves(SyncMode::On, "c")), "c");
+    assert_eq!(ranked(&leaves(SyncMode::Quorum, "ANY 1 (b,c)")), "c", "the others are enough");
+}
+
+#[test]
 fn who_does_not_count() {
     let of = |change: fn(&mut SyncView)| ranked(&with(two(SyncMode::On), change));
     assert_eq!(of(|_| {}), "b,c");
