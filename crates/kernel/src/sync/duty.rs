@@ -45,8 +45,18 @@ fn unless_idle(step: SyncStep, cluster: &Cluster, running: &RunningServer) -> Sy
 
 fn key_pending(view: &View, now: Instant) -> bool {
     let Some(ask) = view.asked.writes.get("sync") else { return false };
-    let patience = view.settings.retry_timeout;
-    ask.pending(now, patience) || ask.answer.is_some_and(|(at, _)| view.cluster.when().is_none_or(|read| read < at))
+    let compared = if let DcsWrite::Sync(write) = &ask.what {
+        write.seen
+    } else if let DcsWrite::DropSync { seen } = &ask.what {
+        Some(*seen)
+    } else {
+        None
+    };
+    // another revision than was compared is that of this write or of a later one, whenever the reading began: the watch
+    // is often quicker than the answer
+    let shown = view.cluster.get().is_some_and(|cluster| cluster.sync.revision() != compared);
+    let read_since = |at: Instant| view.cluster.when().is_some_and(|read| read >= at);
+    ask.pending(now, view.settings.retry_timeout) || ask.answer.is_some_and(|(at, _)| !shown && !read_since(at))
 }
 
 fn names_pending(view: &View, now: Instant) -> bool {
@@ -110,4 +120,34 @@ pub fn waits_to_be_let_go(view: &View, since: Instant, now: Instant) -> Option<I
     let until = since + 2 * view.settings.loop_wait;
     let waits = gives_up(view) && listed && running.in_recovery && view.dcs_lost_since.is_none() && now < until;
     waits.then_some(until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::asked::Ask;
+    use crate::testing::primary;
+    use pgherd_types::{SyncKey, SyncNames, SyncSeen};
+
+    /// A primary whose write of the key, which compared revision 8, was just granted; its last reading began before that.
+    fn written(shows: i64) -> (View, Instant) {
+        let key = SyncKey { mod_revision: shows, leader: Some("a".into()), ..SyncKey::default() };
+        let case = primary().with_cluster(|c| c.sync = SyncSeen::Valid(key));
+        let (mut view, now) = case.with_view(|v| v.settings.sync.mode = SyncMode::Quorum).build();
+        let write = SyncWrite { leader: "a".into(), quorum: 0, standbys: SyncNames::new(), seen: Some(8) };
+        let mut ask = Ask::new(DcsWrite::Sync(write), now.mono);
+        let answered_at = now.mono + Duration::from_millis(5);
+        ask.answered(answered_at, true);
+        view.asked.writes.insert("sync", ask);
+        assert!(view.cluster.when() < Some(answered_at));
+        (view, answered_at)
+    }
+
+    #[test]
+    fn a_reading_that_shows_the_write_is_enough_whenever_it_began() {
+        let (view, now) = written(9);
+        assert_eq!(due(&view, now), Some(SyncStep::Nothing));
+        let (view, now) = written(8);
+        assert_eq!(due(&view, now), None, "the key may have changed since");
+    }
 }

@@ -53,7 +53,8 @@ impl World {
         let needed = self.ttl_longest() + self.ms(self.setup.settings.loop_wait) + 3000;
         let in_place =
             self.serving().is_some_and(|leader| (0..self.nodes.len()).all(|n| self.out_of_place(n, leader).is_none()));
-        if !in_place || self.commits_wait_for() > COMMITS_WAIT_MS {
+        let sync_right = || self.serving().is_some_and(|leader| self.sync_is_wrong(leader).is_none());
+        if !in_place || self.commits_wait_for() > COMMITS_WAIT_MS || !sync_right() {
             self.checks.settled_since = None;
             return false;
         }
@@ -127,8 +128,9 @@ impl World {
         };
         let ours = |key: &&SyncKey| key.leader.as_ref() == Some(&self.nodes[leader].me.name);
         let found = key.active().filter(ours).map(|key| (key.standbys.len(), key.quorum as usize));
-        // with a limit of lag they come and go
-        let right = found == Some((standbys, quorum)) || (found.is_some() && sync.maximum_lag.is_some());
+        // with a limit of lag they come and go; in strict mode the key keeps those who have the last commits
+        let lenient = sync.maximum_lag.is_some() || (sync.strict && there == 0);
+        let right = found == Some((standbys, quorum)) || (found.is_some() && lenient);
         (!right).then(|| format!("{standbys} standbys and a quorum of {quorum} are due, and {key:?}, {names}"))
     }
 
