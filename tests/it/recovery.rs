@@ -51,3 +51,25 @@ fn a_primary_that_crashes_again_and_again_makes_room() {
     eventually(PATIENCE, "the other leads", || (cluster.primary()? == 1 - old).then_some(()));
     assert_eq!(cluster.await_complete(), 1 - old);
 }
+
+#[test]
+fn a_start_that_hangs_makes_room_for_another_node() {
+    let mut cluster = cluster(2);
+    configure(&cluster, json!({"primary_start_timeout": 3, "postgresql": {"use_pg_rewind": true}}));
+    let old = cluster.await_primary();
+    cluster.nodes[old].sql("CREATE TABLE ledger (id bigint PRIMARY KEY)");
+    cluster.await_caught_up(old, 1 - old);
+    // whoever opens this file to read it waits for a writer that never comes
+    let segment = cluster.nodes[old].sql("SELECT pg_walfile_name(pg_current_wal_lsn())").remove(0);
+    let place = cluster.nodes[old].data_dir().join("pg_wal").join(segment);
+    let aside = place.with_extension("aside");
+    std::fs::rename(&place, &aside).expect("move a segment");
+    let made = std::process::Command::new("mkfifo").args(["-m", "666"]).arg(&place).status();
+    assert!(made.expect("mkfifo").success());
+    let mark = cluster.nodes[old].log_mark();
+    cluster.nodes[old].kill_postmaster();
+    cluster.nodes[old].await_log(mark, "stopped PostgreSQL because of startup timeout");
+    eventually(PATIENCE, "the other leads", || (cluster.primary()? == 1 - old).then_some(()));
+    std::fs::rename(&aside, &place).expect("put the segment back");
+    assert_eq!(cluster.await_complete(), 1 - old);
+}

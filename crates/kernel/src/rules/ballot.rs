@@ -103,7 +103,7 @@ fn missing(view: &View, ballot: &Ballot, answers: &[(MemberName, PeerSaid)]) -> 
 /// unless an operator names somebody and answers for it.
 pub fn may_succeed(view: &View, cluster: &Cluster, name: &MemberName) -> bool {
     match (view.sync_mode(), cluster.sync.active()) {
-        (SyncMode::On, Some(key)) => key.standbys.contains(&SyncName::from(name)),
+        (SyncMode::On | SyncMode::Quorum, Some(key)) => key.standbys.contains(&SyncName::from(name)),
         (SyncMode::Off | SyncMode::On | SyncMode::Quorum, _) => true,
     }
 }

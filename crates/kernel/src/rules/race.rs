@@ -81,8 +81,10 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, at: Now) ->
     match place {
         Rank::First => acquire_once(view, now, Reason::Acquiring),
         // the candidate of a switchover comes before its equals, and not before those who have more: its leader may have
-        // died before it could hand over
-        Rank::NotFirst(Reason::PeerPreferred { .. }) if named => acquire_once(view, now, Reason::Acquiring),
+        // died before it could hand over. And an equal that was preferred for a ttl and did not lead may be barred
+        Rank::NotFirst(Reason::PeerPreferred { .. }) if named || now >= open_at => {
+            acquire_once(view, now, Reason::Acquiring)
+        }
         Rank::Undecided(peer) if now < answers.asked_at + ASK_AGAIN => {
             Verdict::hold_until(Reason::AwaitingPeerPosition { peer }, answers.asked_at + ASK_AGAIN)
         }
@@ -228,6 +230,13 @@ mod tests {
     fn equal_positions_are_settled_by_priority() {
         let preferred = PeerAnswer::Said(PeerSaid { priority: 2, ..said(1000) });
         check(replica().unlocked().peers(vec![("b", silent()), ("c", preferred)]), "Hold", "PeerPreferred");
+        let late = |c: PeerAnswer, lost_ms| {
+            let case = replica().unlocked().peers(vec![("b", silent()), ("c", c)]);
+            case.with_view(move |v| v.leaderless_since = Some(Instant::from_millis(lost_ms)))
+        };
+        let preferred = || PeerAnswer::Said(PeerSaid { priority: 2, ..said(1000) });
+        check(late(preferred(), 30_001), "Hold", "PeerPreferred");
+        check(late(preferred(), 30_000), "Acquire", "Acquiring");
         let barred = PeerAnswer::Said(PeerSaid { priority: 0, ..said(5000) });
         check(replica().unlocked().peers(vec![("b", silent()), ("c", barred)]), "Acquire", "Acquiring");
     }
