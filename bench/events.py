@@ -74,13 +74,15 @@ def restart_of_primary(cluster, client):
 def crash(cluster, client, here):
     """SIGKILL for the postmaster to the first write after the interruption: orphaned backends may acknowledge for a while."""
     primary = cluster.primary()
+    since = cluster.ask(primary, "SELECT clock_timestamp()")
+    again = f"SELECT 1 WHERE pg_postmaster_start_time() > '{since}' AND NOT pg_is_in_recovery()"
 
     def cause():
         primary.kill_postmaster()
-        wanted = {primary.name} if here else {n.name for n in cluster.nodes if n is not primary}
-        # a write of the orphans is not one of the restarted server
-        time.sleep(0.05)
-        return wanted
+        if here:
+            # a write of the orphans is not one of the restarted server
+            cluster.wait(lambda: cluster.ask(primary, again) == 1, 90, "PostgreSQL runs again", step=0.05)
+        return {primary.name} if here else {n.name for n in cluster.nodes if n is not primary}
 
     begun, _, after, by = interruption(cluster, client, cause)
     if (by == primary.name) != here:

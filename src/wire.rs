@@ -7,10 +7,10 @@ mod settings_owner;
 use crate::settings::{NodeSettings, Source};
 use crate::{reaper, service_manager};
 use actix::{Actor, Recipient};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use pgherd_actors::fence_keeper::Watch;
 use pgherd_actors::start_up;
-use pgherd_actors::wiring::{self, NodeParts, NodeRequests, RunningNode};
+use pgherd_actors::wiring::{self, NodeParts, NodeRequests, RunningNode, SharedLogin};
 use pgherd_postgres::{Postgres, PostgresOptions, ServerConfig, cached_dynamic};
 use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
@@ -53,6 +53,7 @@ fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), Strin
     let watch = Watch { watchdog: Watchdog::new(settings.watchdog.clone()), status: status.clone() };
     let inherited = start_up::inherit(&server, Path::new(THIS_PROGRAM), watch)?;
     let fence = inherited.fence.clone();
+    let peer_login = SharedLogin::from(ArcSwapOption::from(options::peer_login(&settings).map(Arc::new)));
     let parts = NodeParts {
         me: options::me(&settings),
         scope: settings.scope.clone(),
@@ -61,10 +62,10 @@ fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), Strin
         inherited,
         bootstrap_dcs,
         policy: settings.postgresql.policy,
-        peer_login: options::peer_login(&settings),
+        peer_login: peer_login.clone(),
         status: status.clone(),
     };
-    actix::System::new().block_on(serve(parts, source, settings, status))?;
+    actix::System::new().block_on(serve(parts, source, settings, status, peer_login))?;
     if !fence.wait_for_guard(GUARD_PATIENCE) {
         log::warn!("the guard process has not gone yet; it ends by itself when nothing is left to guard");
     }
@@ -77,6 +78,7 @@ async fn serve(
     source: Source,
     settings: NodeSettings,
     status: pgherd_web::PublishedStatus,
+    peer_login: SharedLogin,
 ) -> Result<(), String> {
     let failed = |e: std::io::Error| format!("cannot listen for signals: {e}");
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
@@ -92,7 +94,7 @@ async fn serve(
     let RunningNode { shutdown, mut done, reload_config, requests, finish_callbacks, threads, local } =
         wiring::start(parts);
     let reload_config = reload_config.await.map_err(|_| "the actors of the node did not start".to_owned())?;
-    let owner = SettingsOwner::new(source, settings, postgres, reload_config, Some(local));
+    let owner = SettingsOwner::new(source, settings, postgres, reload_config, Some(local)).with_peers(peer_login);
     let owner = owner.with_api(api.clone().recipient()).start();
     let _ = ways.set(ways_to(requests, owner.clone().recipient()));
     let informed = actix_rt::spawn(service_manager::keep_informed(published));

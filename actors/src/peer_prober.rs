@@ -4,11 +4,13 @@ mod failsafe;
 
 use actix::fut::wrap_future;
 use actix::prelude::*;
+use arc_swap::ArcSwapOption;
 use futures_util::future::join_all;
 use pgherd_protocol::coordinator::{FailsafeAsked, PeersProbed};
 use pgherd_protocol::peer_prober::ProbePeers;
 use pgherd_types::{Instant, Lsn, PeerAnswer, PeerReport, PeerSaid, PeerToAsk, Timeline};
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A status document is a few kilobytes; this is generous.
@@ -23,21 +25,20 @@ pub struct PeerLogin {
     pub password: String,
 }
 
+/// The login in force; the owner of the settings changes it.
+pub type SharedLogin = Arc<ArcSwapOption<PeerLogin>>;
+
 /// See the module.
 pub struct PeerProber {
     coordinator: Recipient<PeersProbed>,
     agreed: Recipient<FailsafeAsked>,
-    login: Option<PeerLogin>,
+    login: SharedLogin,
     client: awc::Client,
 }
 
 impl PeerProber {
     /// A prober that reports there. Make it on the thread it runs on.
-    pub fn new(
-        coordinator: Recipient<PeersProbed>,
-        agreed: Recipient<FailsafeAsked>,
-        login: Option<PeerLogin>,
-    ) -> Self {
+    pub fn new(coordinator: Recipient<PeersProbed>, agreed: Recipient<FailsafeAsked>, login: SharedLogin) -> Self {
         Self { coordinator, agreed, login, client: client() }
     }
 }

@@ -4,8 +4,8 @@ use crate::callbacks::{Announce, Callbacks};
 pub use crate::coordinator::LocalPolicy;
 use crate::coordinator::{ConfigTree, Coordinator, CoordinatorParts, Links};
 use crate::dcs_watcher::{Adopted, DcsWatcher, WatcherOptions};
-pub use crate::peer_prober::PeerLogin;
 use crate::peer_prober::PeerProber;
+pub use crate::peer_prober::{PeerLogin, SharedLogin};
 use crate::postgres_monitor::PostgresMonitor;
 use crate::postgres_operator::PostgresOperator;
 use crate::request_desk::{RequestDesk, SharedWriter};
@@ -45,7 +45,7 @@ pub struct NodeParts {
     /// What the local settings say of diverged data.
     pub policy: LocalPolicy,
     /// How members log in at each other's API.
-    pub peer_login: Option<PeerLogin>,
+    pub peer_login: SharedLogin,
     /// Where the status is published.
     pub status: Arc<ArcSwap<NodeStatus>>,
 }

@@ -3,7 +3,7 @@
 use super::config_change::{Setting, difference, merge};
 use super::console::{Outcome, Stop, Verdict};
 use super::session::{Session, deadline};
-use super::{editor, yaml_text};
+use super::{editor, pager, yaml_text};
 use clap::Args;
 use pgherd_dcs::Dcs;
 use pgherd_types::{DcsWrite, Refused};
@@ -62,7 +62,11 @@ pub async fn edit_config(session: &Session<'_>, arguments: &EditConfigArguments)
         return Ok(Verdict::Done);
     }
     if !arguments.quiet {
-        session.console.write(&difference(&old_text, &yaml_text::block(&new), session.console.terminal))?;
+        let shown = difference(&old_text, &yaml_text::block(&new), session.console.terminal);
+        match session.console.terminal {
+            true => pager::show(&session.variables, &shown)?,
+            false => session.console.write(&shown)?,
+        }
     }
     if arguments.reads_input() && !arguments.force {
         session.console.say("Use --force option to apply changes")?;

@@ -12,6 +12,7 @@ pub mod flush;
 pub mod history;
 pub mod list;
 pub mod members;
+pub mod pager;
 pub mod pause;
 pub mod python_json;
 pub mod reinit;

@@ -300,7 +300,7 @@ fn the_sample_is_a_good_file() {
     assert_ne!(uncommented.join("\n"), body.trim_end(), "{head}");
     let loaded = load_text(&uncommented.join("\n")).unwrap();
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
-    assert_eq!(loaded.settings.tags.shown.len(), 3, "{:?}", loaded.settings.tags);
+    assert_eq!(loaded.settings.tags.shown.len(), 5, "{:?}", loaded.settings.tags);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::options;
 use crate::logging;
 use crate::settings::{self, NodeSettings, Source};
 use actix::prelude::*;
+use pgherd_actors::wiring::SharedLogin;
 use pgherd_postgres::Postgres;
 use pgherd_protocol::coordinator::LocalChanged;
 use pgherd_protocol::node::ReloadRequested;
@@ -21,6 +22,7 @@ pub struct SettingsOwner {
     reload_config: Recipient<ReloadConfig>,
     tags: Option<Recipient<LocalChanged>>,
     api: Option<Recipient<ChangeAccess>>,
+    peer_login: Option<SharedLogin>,
 }
 
 impl SettingsOwner {
@@ -32,12 +34,17 @@ impl SettingsOwner {
         reload_config: Recipient<ReloadConfig>,
         tags: Option<Recipient<LocalChanged>>,
     ) -> Self {
-        Self { source, opened, postgres, reload_config, tags, api: None }
+        Self { source, opened, postgres, reload_config, tags, api: None, peer_login: None }
     }
 
     /// The rules who may change something go there.
     pub fn with_api(self, api: Recipient<ChangeAccess>) -> Self {
         Self { api: Some(api), ..self }
+    }
+
+    /// The login at other members' APIs is kept there.
+    pub fn with_peers(self, login: SharedLogin) -> Self {
+        Self { peer_login: Some(login), ..self }
     }
 
     /// True if they are in force.
@@ -61,6 +68,9 @@ impl SettingsOwner {
         logging::set_level(new.log.level);
         if let Some(api) = &self.api {
             api.do_send(ChangeAccess(options::access(&new)));
+        }
+        if let Some(login) = &self.peer_login {
+            login.store(options::peer_login(&new).map(Arc::new));
         }
         if let Some(coordinator) = &self.tags {
             coordinator.do_send(LocalChanged { tags: new.tags });

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use pgherd_protocol::coordinator::FailsafeAsked;
 use pgherd_protocol::peer_prober::AskFailsafe;
 use pgherd_types::MemberName;
+use std::sync::Arc;
 use std::time::Duration;
 
 impl Handler<AskFailsafe> for PeerProber {
@@ -18,7 +19,7 @@ impl Handler<AskFailsafe> for PeerProber {
         let others = members.into_iter().filter(|(name, _)| *name != me);
         let asks: Vec<_> = others
             .map(|(name, api)| {
-                agrees(self.client.clone(), name, failsafe_url(&api), self.login.clone(), body.clone(), patience)
+                agrees(self.client.clone(), name, failsafe_url(&api), self.login.load_full(), body.clone(), patience)
             })
             .collect();
         ctx.spawn(wrap_future::<_, Self>(join_all(asks)).map(move |refused, prober, _| {
@@ -36,13 +37,13 @@ async fn agrees(
     client: awc::Client,
     name: MemberName,
     url: String,
-    login: Option<PeerLogin>,
+    login: Option<Arc<PeerLogin>>,
     body: String,
     patience: Duration,
 ) -> Option<(MemberName, String)> {
     let post = async || {
         let mut request = client.post(&url).timeout(patience / 2).content_type("application/json");
-        if let Some(PeerLogin { username, password }) = &login {
+        if let Some(PeerLogin { username, password }) = login.as_deref() {
             request = request.basic_auth(username, password);
         }
         let mut response = request.send_body(body.clone()).await.map_err(|e| e.to_string())?;

@@ -3,5 +3,6 @@
 
 mod changing;
 mod cluster_wide;
+mod failover;
 mod reading;
 mod stage;

@@ -60,6 +60,7 @@ fn full_member() -> MemberDoc {
         pause: true,
         checkpoint_pending: true,
         trouble: Some("rewind failed".into()),
+        sync_names: Some("pg2".into()),
     }
 }
 
@@ -72,7 +73,7 @@ fn a_member_document_to_the_byte_and_back() {
         r#""pending_restart":true,"pending_restart_reason":{"max_connections":{"old_value":"100","new_value":"80"}},"#,
         r#""xlog_location":67109040,"receive_lsn":67109040,"replay_lsn":67109000,"#,
         r#""replication_state":"streaming","timeline":3,"scheduled_restart":{"schedule":"2030-01-01T12:00:00+00:00","#,
-        r#""restart_pending":true,"postmaster_start_time":"2026-01-01 00:00:00+00"},"pause":true,"pgherd":"0.1.0","pgherd_reason":"rewind failed"}"#
+        r#""restart_pending":true,"postmaster_start_time":"2026-01-01 00:00:00+00"},"pause":true,"pgherd":"0.1.0","pgherd_reason":"rewind failed","pgherd_sync_names":"pg2"}"#
     );
     assert_eq!(text(encode_member(&full_member())), expected);
     assert_eq!(clean("members/a", expected).members[&"a".into()].doc, full_member());
