@@ -2,7 +2,7 @@
 
 use crate::network::End;
 use crate::postgres::Proc;
-use crate::walsenders::SyncRep;
+use crate::sync_rep::SyncRep;
 use crate::world::{Ev, World};
 use pgherd_kernel::lease_view;
 use pgherd_types::FenceOrder;

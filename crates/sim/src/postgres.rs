@@ -1,7 +1,7 @@
 //! A model of one PostgreSQL server: data directory, control file, process, timeline and WAL position. WAL is not kept:
 //! timeline numbers are unique, so a position on a timeline, with the history of switches, says what a directory holds.
 
-use crate::walsenders::SyncRep;
+use crate::sync_rep::SyncRep;
 use pgherd_types::postgres::{ControlState, SeenSlot};
 use pgherd_types::{
     ControlData, DataDirectory, HistoryRow, Instant, Lsn, PostgresState, RunningServer, Server, StandbyNames, SystemId,

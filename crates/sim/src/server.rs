@@ -4,7 +4,7 @@ use crate::network::End;
 use crate::operator::Notice;
 use crate::postgres::{CHECKPOINT_BYTES, Proc, Receiver};
 use crate::remote::{self, REMOTE};
-use crate::walsenders::SyncRep;
+use crate::sync_rep::SyncRep;
 use crate::world::{Ev, World};
 use pgherd_types::postgres::ControlState;
 use pgherd_types::{HistoryRow, Lsn, Timeline};
