@@ -28,6 +28,8 @@ CYCLE = {
     "crash": events.crash_and_start_again,
     "replica_restart": events.restart_of_replica,
     "replica_new": events.new_replica,
+    "sync_switchover": events.synchronous_switchover,
+    "sync_stall": events.death_of_synchronous_standby,
     "crash_move": events.crash_and_move,
     "death": events.death,
 }
@@ -38,6 +40,7 @@ HOW = [
     "- A client of each node writes one row after the other, 2 ms after each acknowledgement; it asks a standby every 4 ms whether it still is one, and connects "
     "again 8 ms after each failure. "
     "`pgbench -c 4` (scale 10) keeps both cores busy where the row says so.",
+    "- Synchronous: `synchronous_mode: true`, one synchronous standby and one other replica.",
     "- All times are read from one monotonic clock. That the leader key has gone is told by a watch of etcd.",
     "- Death: agent, guard and PostgreSQL get SIGKILL at once. etcd is a single one, and does not die with the node.",
 ]

@@ -61,6 +61,43 @@ def switchover_under_load(cluster, client):
         load.stop()
 
 
+def synchronous_standby(cluster):
+    """The node that says it is one, once the cluster replicates synchronously."""
+    cluster.wait(lambda: any(n.check("/sync") for n in cluster.nodes), 60, "a synchronous standby")
+    return next(n for n in cluster.nodes if n.check("/sync"))
+
+
+def synchronous_switchover(cluster, client):
+    """The cluster stays synchronous: the death of the synchronous standby comes after this."""
+    cluster.configure({"synchronous_mode": True})
+    new = synchronous_standby(cluster)
+
+    def cause():
+        old = cluster.primary()
+        old.send("POST", "/switchover", {"leader": old.name, "candidate": new.name})
+        return {new.name}
+
+    _, before, after, _ = interruption(cluster, client, cause)
+    return after - before
+
+
+def death_of_synchronous_standby(cluster, client):
+    """SIGKILL for everything on its node while another healthy replica streams: the longest time without a write."""
+    cluster.configure({"synchronous_mode": True})
+    primary, standby = cluster.primary(), synchronous_standby(cluster)
+
+    def cause():
+        standby.kill()
+        return {primary.name}
+
+    try:
+        _, before, after, _ = interruption(cluster, client, cause)
+        return after - before
+    finally:
+        standby.start(cluster.command)
+        cluster.configure({"synchronous_mode": None})
+
+
 def restart_of_primary(cluster, client):
     def cause():
         primary = cluster.primary()

@@ -34,6 +34,7 @@ mod shutdown;
 mod standby_cluster;
 mod support;
 mod switchover_api;
+mod sync_deaths;
 mod sync_replication;
 mod ttl;
 mod watchdog;

@@ -74,8 +74,9 @@ fn a_lost_synchronous_standby_is_replaced_and_the_present_one_takes_over() {
     let acks = writer.stop();
     assert!(acks.iter().any(|ack| ack.node == second), "it serves");
     assert_nothing_lost(&cluster, second, &acks);
-    let taken = cluster.nodes[second].logged_since(0, "preparing synchronous replication before the promotion");
-    assert!(taken.is_some(), "names and key come before the promotion");
+    let (key, _) = cluster.nodes[second].await_log(0, "Synchronous standby status assigned to []");
+    let (promoted, _) = cluster.nodes[second].await_log(0, "promoted self to leader");
+    assert!(key < promoted, "the key comes before the promotion");
     for node in [first, primary] {
         cluster.nodes[node].start();
         cluster.await_streaming(node);

@@ -28,7 +28,7 @@ impl Told {
 pub(super) fn written(write: &DcsWrite, view: &View) {
     match write {
         DcsWrite::Sync(SyncWrite { seen: None, .. }) => log::info!("Enabled synchronous replication"),
-        DcsWrite::Sync(SyncWrite { leader, quorum, standbys, .. }) if view.sync_mode() == SyncMode::Quorum => {
+        DcsWrite::Sync(SyncWrite { leader, quorum, standbys, .. }) if view.settings.sync_mode() == SyncMode::Quorum => {
             log::info!("Setting leader to {leader}, quorum to {quorum} of ({})", list(standbys, ""));
         }
         DcsWrite::Sync(SyncWrite { standbys, .. }) => {

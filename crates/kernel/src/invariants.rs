@@ -41,7 +41,7 @@ pub fn check(view: &View, decision: &Decision, now: Now) -> Result<(), Breach> {
             return breach("S2", "becoming writable in a standby cluster");
         }
         let written_by = view.cluster.get().and_then(|c| c.sync.active()).and_then(|key| key.leader.as_ref());
-        let synchronous = view.sync_mode() != pgherd_types::SyncMode::Off;
+        let synchronous = view.settings.sync_mode() != pgherd_types::SyncMode::Off;
         if matches!(operation, Operation::Promote { .. }) && synchronous && written_by != Some(&view.me.name) {
             return breach("S5", "promoting before the sync key names this node");
         }

@@ -41,7 +41,7 @@ pub(crate) fn member_doc(view: &View, because: &Reason, now: Instant) -> Option<
         checkpoint_pending: checkpoint_pending(view, now),
         trouble: trouble(because),
         sync_names: running
-            .filter(|r| !r.in_recovery && view.sync_mode() != SyncMode::Off && view.leads(now))
+            .filter(|r| !r.in_recovery && view.settings.sync_mode() != SyncMode::Off && view.leads(now))
             .map(|r| r.sync.names.clone()),
     })
 }

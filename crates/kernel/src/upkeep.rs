@@ -336,7 +336,7 @@ impl Owed<'_> {
     fn watch_standbys(&mut self) {
         let view = self.view;
         let primary = view.postgres.get().and_then(|p| p.running()).is_some_and(|r| !r.in_recovery);
-        if view.sync_mode() == SyncMode::Off || !primary || !view.leads(self.now) || view.operation.is_some() {
+        if view.settings.sync_mode() == SyncMode::Off || !primary || !view.leads(self.now) || view.operation.is_some() {
             return;
         }
         let seen = view.postgres.when().unwrap_or_default();

@@ -14,6 +14,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// Play it; an error if it did not end as it should.
 pub async fn play(cluster: &mut Cluster) -> Result<(), String> {
     let primary = cluster.primary().await.ok_or("no node says that it is the primary")?;
+    synchronous(cluster).await?;
     let client = connect(cluster.nodes[primary].pg_port).await?;
     client
         .batch_execute("CREATE TABLE demo (id bigint PRIMARY KEY)")
@@ -47,9 +48,28 @@ async fn accident(cluster: &mut Cluster, primary: usize, ledger: &Ledger) -> Res
     let broken: Vec<_> = confirmed.difference(&present).collect();
     println!("new primary: {}", cluster.nodes[new].name);
     println!("writes were down for {:.2} s (ttl is 5 s)", (first - last).as_secs_f64());
-    println!("{lost} of {} acknowledged rows were only on the dead node (asynchronous replication)", entries.len());
-    println!("{} rows had been confirmed by a replica, {} of them are missing", confirmed.len(), broken.len());
-    if broken.is_empty() { Ok(()) } else { Err(format!("rows that a replica had confirmed are missing: {broken:?}")) }
+    println!("{lost} of {} acknowledged rows are missing (synchronous replication)", entries.len());
+    println!("{} rows had been seen on a replica before, {} of them are missing", confirmed.len(), broken.len());
+    match (lost, broken.is_empty()) {
+        (0, true) => Ok(()),
+        _ => Err(format!("{lost} acknowledged rows are missing, and these that a replica had shown: {broken:?}")),
+    }
+}
+
+/// Waits until a replica is synchronous: from then on what is acknowledged is there, too.
+async fn synchronous(cluster: &Cluster) -> Result<(), String> {
+    let deadline = Instant::now() + RECOVER_WITHIN;
+    loop {
+        for node in &cluster.nodes {
+            if node.check("/sync").await == Some(200) {
+                return Ok(());
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(format!("no replica became synchronous within {} s", RECOVER_WITHIN.as_secs()));
+        }
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 async fn acknowledged(ledger: &Ledger, count: usize) -> Result<(), String> {

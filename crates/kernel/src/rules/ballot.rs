@@ -13,7 +13,7 @@ use pgherd_types::{
 pub fn rule(view: &View, cluster: &Cluster, manual: Option<&FailoverKey>) -> Result<Option<Ballot>, Reason> {
     let me = SyncName::from(&view.me.name);
     let last = view.sync.last_key.as_ref();
-    match may_race(&cluster.sync, last, view.sync_mode(), &me) {
+    match may_race(&cluster.sync, last, view.settings.sync_mode(), &me) {
         RaceRule::Asynchronous => Ok(None),
         RaceRule::Barred(bar) => Err(Reason::NotSynchronous { bar, members: names(last) }),
         // whom an operator wants in the leader's place must have what the leader had
@@ -102,7 +102,7 @@ fn missing(view: &View, ballot: &Ballot, answers: &[(MemberName, PeerSaid)]) -> 
 /// The members among whom a successor is looked for before a leader steps down: in an active mode those of the key,
 /// unless an operator names somebody and answers for it.
 pub fn may_succeed(view: &View, cluster: &Cluster, name: &MemberName) -> bool {
-    match (view.sync_mode(), cluster.sync.active()) {
+    match (view.settings.sync_mode(), cluster.sync.active()) {
         (SyncMode::On | SyncMode::Quorum, Some(key)) => key.standbys.contains(&SyncName::from(name)),
         (SyncMode::Off | SyncMode::On | SyncMode::Quorum, _) => true,
     }
@@ -110,7 +110,7 @@ pub fn may_succeed(view: &View, cluster: &Cluster, name: &MemberName) -> bool {
 
 /// In quorum mode so many able members are needed that one of them gets enough votes from the others.
 pub fn votes_needed(view: &View, cluster: &Cluster) -> Option<u32> {
-    let key = cluster.sync.active().filter(|_| view.sync_mode() == SyncMode::Quorum)?;
+    let key = cluster.sync.active().filter(|_| view.settings.sync_mode() == SyncMode::Quorum)?;
     Some(key.quorum)
 }
 

@@ -20,7 +20,7 @@ pub fn restart(view: &View, now: Instant) -> Verdict {
 /// The time of the scheduled restart has come: it begins, if it is still wanted.
 pub fn scheduled(view: &View, restart: &ScheduledRestart, now: Instant) -> Verdict {
     let wanted = wishes::same_server(view, restart) && wishes::filter_holds(view, &restart.wish.filter, now);
-    if wanted && view.sync_mode() != SyncMode::Off {
+    if wanted && view.settings.sync_mode() != SyncMode::Off {
         // from here on the member key says that this standby is not to be counted
         let begun = Verdict::hold_until(Reason::Restarting, now + std::time::Duration::from_millis(1));
         Verdict { remember: Some(Memory::RestartBegun), ..begun }

@@ -104,8 +104,11 @@ pub fn gives_up(view: &View) -> bool {
     let restarts = matches!(view.pending, Some(crate::wishes::Pending::Restart { failed: None, .. }));
     let replaced = matches!(view.pending, Some(crate::wishes::Pending::Reinitialize { .. }));
     let standby = !view.key_is_ours();
-    view.sync_mode() != SyncMode::Off && standby && (view.shutdown.is_some() || restarts || replaced)
+    view.settings.sync_mode() != SyncMode::Off && standby && (view.shutdown.is_some() || restarts || replaced)
 }
+
+/// So long a standby waits to be let go, at least: each step of the primary takes a moment, whatever `loop_wait`.
+const LET_GO: Duration = Duration::from_secs(10);
 
 /// Until when it waits to be let go, at most: while the present leader's key still lists it, or (one of ours says so)
 /// its PostgreSQL still waits for it.
@@ -117,7 +120,7 @@ pub fn waits_to_be_let_go(view: &View, since: Instant, now: Instant) -> Option<I
     let me = SyncName::from(&view.me.name);
     let names = cluster.leader_member().and_then(|member| member.doc.sync_names.as_deref()).map(StandbyNames::read);
     let listed = key.standbys.contains(&me) || names.is_some_and(|names| names.names.contains(&me));
-    let until = since + 2 * view.settings.loop_wait;
+    let until = since + LET_GO.max(2 * view.settings.loop_wait);
     let waits = gives_up(view) && listed && running.in_recovery && view.dcs_lost_since.is_none() && now < until;
     waits.then_some(until)
 }

@@ -124,7 +124,7 @@ impl View {
         let names = StandbyNames::read(&running.sync.names);
         Some(SyncView {
             me: SyncName::from(&self.me.name),
-            settings: SyncSettings { mode: self.sync_mode(), ..self.settings.sync },
+            settings: SyncSettings { mode: self.settings.sync_mode(), ..self.settings.sync },
             key: cluster.sync.clone(),
             in_doubt: memory.in_doubt,
             // what somebody configured besides the agent's file is the user's, too
@@ -161,10 +161,5 @@ impl View {
             (sync_name, it)
         };
         self.member_seen.iter().map(member).collect()
-    }
-
-    /// Is a synchronous mode in force? A standby cluster has none.
-    pub fn sync_mode(&self) -> SyncMode {
-        if self.settings.standby_cluster.is_some() { SyncMode::Off } else { self.settings.sync.mode }
     }
 }

@@ -204,7 +204,7 @@ impl View {
                 self.slots_wanted.insert(name.slot_name(), now);
             }
         }
-        self.sync.key_read(&cluster.sync, self.sync_mode());
+        self.sync.key_read(&cluster.sync, self.settings.sync_mode());
         self.cluster = Seen::At(cluster, read_at);
     }
 
