@@ -40,16 +40,20 @@ def interruption(cluster, client, cause):
     return (begun, *client.longest_gap(begun - 0.5))
 
 
-def switch(cluster):
+def switch(cluster, new):
     """Asks for a switchover; the successor's name."""
-    old, new = cluster.primary(), cluster.replica()
+    old = cluster.primary()
     old.send("POST", "/switchover", {"leader": old.name, "candidate": new.name})
     return {new.name}
 
 
-def switchover(cluster, client):
-    _, before, after, _ = interruption(cluster, client, lambda: switch(cluster))
+def longest_pause(cluster, client, cause):
+    _, before, after, _ = interruption(cluster, client, cause)
     return after - before
+
+
+def switchover(cluster, client):
+    return longest_pause(cluster, client, lambda: switch(cluster, cluster.replica()))
 
 
 def switchover_under_load(cluster, client):
@@ -71,14 +75,7 @@ def synchronous_switchover(cluster, client):
     """The cluster stays synchronous: the death of the synchronous standby comes after this."""
     cluster.configure({"synchronous_mode": True})
     new = synchronous_standby(cluster)
-
-    def cause():
-        old = cluster.primary()
-        old.send("POST", "/switchover", {"leader": old.name, "candidate": new.name})
-        return {new.name}
-
-    _, before, after, _ = interruption(cluster, client, cause)
-    return after - before
+    return longest_pause(cluster, client, lambda: switch(cluster, new))
 
 
 def death_of_synchronous_standby(cluster, client):
@@ -91,8 +88,7 @@ def death_of_synchronous_standby(cluster, client):
         return {primary.name}
 
     try:
-        _, before, after, _ = interruption(cluster, client, cause)
-        return after - before
+        return longest_pause(cluster, client, cause)
     finally:
         standby.start(cluster.command)
         cluster.configure({"synchronous_mode": None})
@@ -104,8 +100,7 @@ def restart_of_primary(cluster, client):
         primary.send("POST", "/restart", {})
         return {primary.name}
 
-    _, before, after, _ = interruption(cluster, client, cause)
-    return after - before
+    return longest_pause(cluster, client, cause)
 
 
 def crash(cluster, client, here):
