@@ -156,10 +156,7 @@ impl Plan<'_> {
         let key = self.cluster.sync.active_in(sync_mode(&self.cluster));
         let (Some(candidate), Some(key)) = (&self.candidate, key) else { return Ok(()) };
         let question = format!("Are you sure you want to failover to the asynchronous node {candidate}?");
-        match force
-            || key.members().contains(&SyncName::from(candidate))
-            || self.session.console.confirm(&question).await?
-        {
+        match force || key.has_member(&SyncName::from(candidate)) || self.session.console.confirm(&question).await? {
             true => Ok(()),
             false => Err(Stop::error("Aborting failover")),
         }

@@ -131,6 +131,14 @@ impl SyncKey {
     pub fn members(&self) -> SyncNames {
         self.standbys.iter().cloned().chain(self.leader.as_ref().map(SyncName::from)).collect()
     }
+    /// Is it the key's leader?
+    pub fn is_led_by(&self, name: &SyncName) -> bool {
+        self.leader.as_ref().is_some_and(|leader| SyncName::from(leader) == *name)
+    }
+    /// Is it in the key, as standby or as leader?
+    pub fn has_member(&self, name: &SyncName) -> bool {
+        self.is_led_by(name) || self.standbys.contains(name)
+    }
 }
 
 /// The `sync` key as it was read.
@@ -269,8 +277,11 @@ mod tests {
         let seen = SyncSeen::Valid(SyncKey { standbys: ["A".into(), "b".into()].into(), ..key.clone() });
         assert!(seen.active_in(SyncMode::On).is_some() && seen.active_in(SyncMode::Quorum).is_some());
         assert_eq!(seen.active_in(SyncMode::Off), None, "whatever an earlier leader left behind");
-        let members = seen.active().unwrap().members();
+        let listed = seen.active().unwrap();
+        let members = listed.members();
         assert_eq!((members.len(), members.contains(&"B".into())), (2, true), "the leader is counted once");
+        assert!(listed.has_member(&"B".into()) && listed.has_member(&"A".into()) && !listed.has_member(&"c".into()));
+        assert!(listed.is_led_by(&"A".into()) && !listed.is_led_by(&"b".into()));
         assert_eq!(SyncSeen::Garbage { mod_revision: 3 }.active(), None);
         assert_eq!((SyncSeen::Absent.revision(), SyncSeen::Valid(key).revision()), (None, Some(4)));
     }

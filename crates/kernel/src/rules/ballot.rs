@@ -2,7 +2,7 @@
 //! commit may lead. Who that can be is said by the `sync` key.
 
 use crate::eligibility::{Rank, counts};
-use crate::sync::{Ballot, Peer, RaceRule, is_member, may_race, votes};
+use crate::sync::{Ballot, Peer, RaceRule, may_race, votes};
 use crate::{Reason, View};
 use pgherd_types::{
     Cluster, FailoverKey, Instant, MemberName, PeerAnswer, PeerReport, PeerSaid, RunningServer, SyncKey, SyncMode,
@@ -17,7 +17,7 @@ pub fn rule(view: &View, cluster: &Cluster, manual: Option<&FailoverKey>) -> Res
         RaceRule::Asynchronous => Ok(None),
         RaceRule::Barred(bar) => Err(Reason::NotSynchronous { bar, members: names(last) }),
         // whom an operator wants in the leader's place must have what the leader had
-        RaceRule::Ballot(ballot) if manual.is_some_and(|key| key.leader.is_some()) && !is_member(&ballot.key, &me) => {
+        RaceRule::Ballot(ballot) if manual.is_some_and(|key| key.leader.is_some()) && !ballot.key.has_member(&me) => {
             Err(Reason::NotSynchronous { bar: crate::sync::Bar::NotListed, members: names(Some(&ballot.key)) })
         }
         RaceRule::Ballot(ballot) => Ok(Some(ballot)),
@@ -87,7 +87,7 @@ fn preferred(view: &View, ballot: &Ballot, ours: Position, answers: &[(MemberNam
     let mine = view.me.tags.priority();
     let preferred = |(name, said): &&(MemberName, PeerSaid)| {
         let equal = (said.timeline, said.position) == ours && said.priority > mine && counts(said);
-        equal && is_member(&ballot.key, &SyncName::from(name)) && ballot.key.leader.as_ref() != Some(name)
+        equal && ballot.key.has_member(&SyncName::from(name)) && ballot.key.leader.as_ref() != Some(name)
     };
     let (peer, said) = answers.iter().find(preferred)?;
     Some(Reason::PeerPreferred { peer: peer.clone(), theirs: said.priority, ours: mine })

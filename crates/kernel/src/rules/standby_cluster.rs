@@ -80,7 +80,7 @@ pub fn down_with_lock(view: &View, cluster: &Cluster, control: &ControlData, now
     }
     let was_primary = !control.standby_signal && control.state == ControlState::ShutDown;
     if was_primary && cluster.status.optime != control.checkpoint_lsn && view.dcs_lost_since.is_none() {
-        let status = StatusKey { optime: control.checkpoint_lsn, ..cluster.status.clone() };
+        let status = handover::last_position(cluster, control);
         return write_once(view, now, DcsWrite::Status(status), Reason::PublishingShutdownCheckpoint);
     }
     let start = Operation::StartReplica { upstream: view.remote() };

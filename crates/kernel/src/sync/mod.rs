@@ -40,6 +40,6 @@ pub use eligible::{Eligible, eligible};
 pub use memory::SyncMemory;
 pub use plan::{KeyWrite, SyncStep, Waiting, next_step};
 pub use promotion::before_promotion;
-pub use race::{Ballot, Bar, Count, Peer, RaceRule, is_member, may_race, remember, votes};
+pub use race::{Ballot, Bar, Count, Peer, RaceRule, may_race, remember, votes};
 pub use ready::ReadyMemory;
 pub use view::{Presence, StandbyRow, SyncMember, SyncState, SyncView};

@@ -56,24 +56,15 @@ pub fn may_race(seen: &SyncSeen, last: Option<&SyncKey>, mode: SyncMode, me: &Sy
         return RaceRule::Asynchronous;
     }
     if let Some(key) = seen.active() {
-        let free = !members_only || is_member(key, me);
+        let free = !members_only || key.has_member(me);
         return if free { ballot(key, false) } else { RaceRule::Barred(Bar::NotListed) };
     }
     match (last, seen) {
-        (Some(key), _) if is_member(key, me) => ballot(key, true),
+        (Some(key), _) if key.has_member(me) => ballot(key, true),
         (_, SyncSeen::Garbage { .. }) => RaceRule::Barred(Bar::KeyUnreadable),
         (Some(_), SyncSeen::Absent | SyncSeen::Valid(_)) => RaceRule::Barred(Bar::NotInLastKey),
         (None, SyncSeen::Absent | SyncSeen::Valid(_)) => RaceRule::Asynchronous,
     }
-}
-
-/// Is it in the key, as standby or as leader?
-pub fn is_member(key: &SyncKey, name: &SyncName) -> bool {
-    is_leader(key, name) || key.standbys.contains(name)
-}
-
-fn is_leader(key: &SyncKey, name: &SyncName) -> bool {
-    key.leader.as_ref().is_some_and(|leader| SyncName::from(leader) == *name)
 }
 
 /// What a peer answered.
@@ -123,18 +114,18 @@ pub fn votes(ballot: &Ballot, me: &SyncName, (timeline, position): (Option<Timel
     let counts = |peer: &&Peer| peer.name != *me && !peer.limited && !peer.position.is_zero();
     let peers = || peers.iter().filter(counts);
     let votes = |peer: &&Peer| peer.in_recovery && peer.timeline.is_some() && !ahead(peer);
-    let level = peers().filter(votes).filter(|peer| is_member(key, &peer.name));
+    let level = peers().filter(votes).filter(|peer| key.has_member(&peer.name));
     // by name: a peer that is listed twice has one vote
     let votes = level.map(|peer| &peer.name).collect::<std::collections::BTreeSet<_>>().len();
     let in_the_way = |peer: &&Peer| {
-        let asked = !ballot.members_only || is_member(key, &peer.name);
-        asked && ahead(peer) && !is_leader(key, &peer.name)
+        let asked = !ballot.members_only || key.has_member(&peer.name);
+        asked && ahead(peer) && !key.is_led_by(&peer.name)
     };
     Count {
-        votes: i64::try_from(votes).unwrap_or(i64::MAX) - i64::from(!is_member(key, me)),
+        votes: i64::try_from(votes).unwrap_or(i64::MAX) - i64::from(!key.has_member(me)),
         needed: i64::from(key.quorum),
         ahead: peers().find(in_the_way).map(|peer| peer.name.clone()),
-        is_key_leader: is_leader(key, me),
+        is_key_leader: key.is_led_by(me),
     }
 }
 

@@ -136,11 +136,7 @@ impl World {
             return;
         }
         let Some(key) = self.etcd.cluster.sync.active() else { return };
-        let leader = key.leader.as_ref().map(SyncName::from);
-        let member = |n: usize| {
-            let name = SyncName::from(&self.nodes[n].me.name);
-            key.standbys.contains(&name) || leader.as_ref() == Some(&name)
-        };
+        let member = |n: usize| key.has_member(&SyncName::from(&self.nodes[n].me.name));
         let held = |n: usize| self.nodes[n].pg.data.as_ref().map(|data| (data.timeline, data.wal_end));
         let ours = |timeline| timeline == Timeline(1) || self.checks.made.contains_key(&timeline);
         for n in 0..self.nodes.len() {
@@ -151,7 +147,7 @@ impl World {
             }
             let level = |m: &usize| *m != n && member(*m) && held(*m).is_some() && held(*m) <= held(n);
             let votes = (0..self.nodes.len()).filter(level).count() as i64 - i64::from(!member(n));
-            let is_leader = leader.as_ref() == Some(&SyncName::from(&self.nodes[n].me.name));
+            let is_leader = key.is_led_by(&SyncName::from(&self.nodes[n].me.name));
             if votes < i64::from(key.quorum) && !is_leader {
                 continue;
             }
