@@ -3,6 +3,7 @@
 
 use crate::support::*;
 use pgherd_testkit::node::{Node, command};
+use pgherd_testkit::writer::Writer;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -29,14 +30,19 @@ fn permit(node: &Node, directory: &str, mode: u32) {
     std::fs::set_permissions(&path, Permissions::from_mode(mode)).expect("change permissions");
 }
 
-#[test]
-fn a_primary_that_cannot_use_its_wal_directory_makes_room_and_comes_back() {
-    let mut cluster = cluster(2);
+/// A primary that is written to, a replica that has caught up, and the client.
+fn pair() -> (Cluster, usize, usize, Writer) {
+    let cluster = cluster(2);
     rewind_what_diverges(&cluster);
     let old = cluster.await_primary();
-    let new = 1 - old;
     let writer = cluster.write();
-    cluster.await_caught_up(old, new);
+    cluster.await_caught_up(old, 1 - old);
+    (cluster, old, 1 - old, writer)
+}
+
+#[test]
+fn a_primary_that_cannot_use_its_wal_directory_makes_room_and_comes_back() {
+    let (mut cluster, old, new, writer) = pair();
     let mark = cluster.nodes[old].log_mark();
     permit(&cluster.nodes[old], "pg_wal", 0o000);
     cluster.nodes[old].kill_postmaster();
@@ -80,12 +86,7 @@ fn limit_files(node: &Node, bytes: &str) {
 
 #[test]
 fn a_primary_that_cannot_write_more_wal_makes_room_and_comes_back() {
-    let mut cluster = cluster(2);
-    rewind_what_diverges(&cluster);
-    let old = cluster.await_primary();
-    let new = 1 - old;
-    let writer = cluster.write();
-    cluster.await_caught_up(old, new);
+    let (mut cluster, old, new, writer) = pair();
     let mark = cluster.nodes[old].log_mark();
     // shorter than a WAL file
     limit_files(&cluster.nodes[old], "8000000");
