@@ -20,9 +20,6 @@ pub fn next<T: Ord + Clone>(s: &State<T>) -> Step<T> {
     }
     let voters = &s.promise.voters;
     let kept: BTreeSet<T> = voters.intersection(&s.active).cloned().collect();
-    if kept.is_empty() && s.patient && !voters.is_empty() {
-        return Step::Await(Awaited::Reconnect);
-    }
     if kept != *voters {
         return Step::Promise { quorum: 0, voters: kept };
     }

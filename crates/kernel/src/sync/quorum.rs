@@ -58,7 +58,7 @@ fn aim<T: Ord + Clone>(s: &State<T>) -> Result<Aim<T>, Step<T>> {
     let last = (Waits::of(wanted, s.active.clone()), s.active.clone());
     let alive = s.alive();
     if !names.is_empty() && alive.is_empty() {
-        return all_gone(s, last);
+        return if s.promise.voters.is_empty() { Ok(last) } else { Err(promise_nobody()) };
     }
     if s.promise.voters.is_empty() || names.is_empty() {
         return Ok(last);
@@ -74,14 +74,6 @@ fn aim<T: Ord + Clone>(s: &State<T>) -> Result<Aim<T>, Step<T>> {
     // as many names more as the number grows: whoever had to have a commit still has to
     let (number, names) = (number + more.len(), names.iter().cloned().chain(more).collect());
     Ok((Waits::of(number, names), s.active.clone()))
-}
-
-fn all_gone<T: Ord + Clone>(s: &State<T>, last: Aim<T>) -> Result<Aim<T>, Step<T>> {
-    match (s.patient, s.promise.voters.is_empty()) {
-        (true, _) => Err(Step::Await(Awaited::Reconnect)),
-        (false, false) => Err(promise_nobody()),
-        (false, true) => Ok(last),
-    }
 }
 
 /// PostgreSQL first if the key in force allows it; else a key first that allows it.

@@ -75,7 +75,7 @@ pub struct State<T: Ord> {
     pub wanted: usize,
     /// Rather acknowledge nothing than run without a synchronous standby.
     pub strict: bool,
-    /// Standbys are given time to connect: nobody is given up only because none is here.
+    /// Standbys are given time to connect: nobody is given up as long as none at all is here.
     pub patient: bool,
     /// This primary cannot have acknowledged anything yet.
     pub pristine: bool,

@@ -108,8 +108,8 @@ pub struct SyncView {
     pub position: Lsn,
     /// Who has proven to have everything; [`ReadyMemory::look`] was told of these very `names` and `rows`.
     pub ready: ReadyMemory,
-    /// This PostgreSQL was promoted or started, or the agent or the DCS came back, a short time ago (at most
-    /// `loop_wait`): standbys are given time to connect.
+    /// This PostgreSQL was promoted or started a short time ago (at most `loop_wait`): standbys are given time to connect,
+    /// as long as none is here that could take their place.
     pub patient: bool,
     /// This primary cannot have acknowledged a commit yet. False unless proven.
     pub pristine: bool,

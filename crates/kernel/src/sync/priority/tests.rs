@@ -112,9 +112,12 @@ fn strict_mode_keeps_the_last_ones_until_another_is_there() {
 }
 
 #[test]
-fn patience_keeps_those_who_are_coming_back() {
-    for (voters, names, active) in [("b", "b", "-"), ("b", "b", "c"), ("-", "b", "-")] {
-        let s = State { patient: true, ..world(voters, names, active, active) };
-        assert_eq!(play(s), "reconnect", "{voters} {names} {active}");
+fn patience_keeps_those_who_are_coming_back_while_nobody_else_is_there() {
+    for (voters, names) in [("b", "b"), ("-", "b")] {
+        let s = State { patient: true, ..world(voters, names, "-", "-") };
+        assert_eq!(play(s), "reconnect", "{voters} {names}");
     }
+    let other_one = world("b", "b", "c", "c");
+    let patient = State { patient: true, ..other_one.clone() };
+    assert_eq!(play(patient), play(other_one), "commits must not wait for the dead while another one streams");
 }

@@ -128,10 +128,11 @@ fn without_a_standby_strict_mode_waits_for_those_who_have_the_last_commits() {
 }
 
 #[test]
-fn patience_keeps_those_who_are_coming_back() {
+fn patience_keeps_those_who_are_coming_back_while_nobody_else_is_there() {
     let patient = |text: &str| State { patient: true, ..world(text) };
-    for text in ["aa 1,bc 1,bc 0 - 1", "aa 0,b 1,b 0 d 1", "aa 0,- 1,b 0 - 1"] {
+    for text in ["aa 1,bc 1,bc 0 - 1", "aa 0,- 1,b 0 - 1"] {
         assert_eq!(next(&patient(text)), Step::Await(Awaited::Reconnect), "{text}");
     }
     assert_eq!(next(&patient("aa 0,- 0,- 0 - 1")), Step::Done);
+    assert_eq!(play(patient("aa 0,b 1,b 0 d 1"), true), "K(0,-) P(1,d) K(0,d)");
 }
