@@ -67,7 +67,7 @@ impl Callbacks {
     }
 
     fn call(&mut self, event: Event, ctx: &mut Context<Self>) {
-        if !self.server.current().scripts.callbacks.contains_key(&event.action) {
+        if !self.server.config().scripts.callbacks.contains_key(&event.action) {
             return;
         }
         let number = lane_of(event.action);
@@ -121,8 +121,8 @@ impl Callbacks {
 
 /// On a thread of its own.
 fn run(server: &Postgres, event: &Event, give_up: &AtomicBool) {
-    let options = server.current();
-    let Some(command) = options.scripts.callbacks.get(&event.action) else { return };
+    let (options, scripts) = (server.current(), server.config().scripts);
+    let Some(command) = scripts.callbacks.get(&event.action) else { return };
     let (action, role) = (event.action.as_str(), event.role.as_str());
     let arrange = |script: &mut std::process::Command| {
         script.args([action, role, &options.scope]);
@@ -135,7 +135,7 @@ fn run(server: &Postgres, event: &Event, give_up: &AtomicBool) {
     };
     log::info!("callback {action} {role}: calling {}", command[0]);
     let go_on = || !give_up.load(Ordering::SeqCst);
-    match run_script(&options, command, arrange, options.scripts.callback_timeout, go_on) {
+    match run_script(&options, command, arrange, scripts.callback_timeout, go_on) {
         ScriptEnd::Exited(0) => log::info!("callback {action} {role} is done"),
         ScriptEnd::GivenUp => log::warn!("callback {action} {role} was killed: it was not to go on"),
         end => log::warn!("callback {action} {role}: the script {end}"),

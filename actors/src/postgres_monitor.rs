@@ -3,7 +3,7 @@
 
 use crate::walsender_watch::{Change, WalsenderWatch};
 use actix::prelude::*;
-use pgherd_postgres::{ExitWatch, Look, Postgres, Postmaster, find_wal_end, needs_wal_end, observe, watch_exit};
+use pgherd_postgres::{Look, PidFd, Postgres, Postmaster, find_wal_end, needs_wal_end, observe};
 use pgherd_protocol::coordinator::PostgresObserved;
 use pgherd_protocol::postgres_monitor::{ChangeSchedule, LookNow};
 use pgherd_types::{DataDirectory, PostgresState, Server};
@@ -31,15 +31,11 @@ pub struct PostgresMonitor {
     last_data: Option<DataDirectory>,
 }
 
+/// Process number and start time of a postmaster, and what waits for its end; nothing where that cannot be watched.
 struct Watched {
     postmaster: (i32, u64),
-    _watch: ExitWatch,
+    watch: Option<SpawnHandle>,
 }
-
-/// The watched postmaster is gone.
-#[derive(Message, Clone, Copy, PartialEq, Eq)]
-#[rtype(result = "()")]
-struct PostmasterEnded((i32, u64));
 
 impl PostgresMonitor {
     /// A monitor that reports there, and looks at least this often (`loop_wait`).
@@ -119,18 +115,24 @@ impl PostgresMonitor {
         if wanted == self.watched.as_ref().map(|w| w.postmaster) {
             return;
         }
-        self.watched = wanted.and_then(|postmaster| {
-            let monitor = ctx.address();
-            // One message in a postmaster's life: the mailbox cannot overflow from it, and it must not be lost.
-            let ended = move || monitor.do_send(PostmasterEnded(postmaster));
-            match watch_exit(postmaster.0, postmaster.1, ended) {
-                Ok(watch) => Some(Watched { postmaster, _watch: watch }),
+        if let Some(old) = self.watched.take().and_then(|watched| watched.watch) {
+            ctx.cancel_future(old);
+        }
+        let Some(postmaster) = wanted else { return };
+        let watch = PidFd::of(postmaster.0, postmaster.1).map(|fd| {
+            let end = fd.exited().into_actor(self).map(|end, monitor, ctx| match end {
+                Ok(()) => {
+                    monitor.watched = None;
+                    monitor.look(ctx);
+                }
                 Err(e) => {
                     log::error!("PostgreSQL's process cannot be watched, its end is seen at the next look only: {e}");
-                    None
                 }
-            }
+            });
+            ctx.spawn(end)
         });
+        self.asked_again |= watch.is_none(); // it has ended since the look
+        self.watched = Some(Watched { postmaster, watch });
     }
 
     /// The loss of a standby is seen at once.
@@ -189,15 +191,5 @@ impl Handler<ChangeSchedule> for PostgresMonitor {
         if std::mem::replace(&mut self.every, every) != every {
             self.look(ctx);
         }
-    }
-}
-
-impl Handler<PostmasterEnded> for PostgresMonitor {
-    type Result = ();
-    fn handle(&mut self, PostmasterEnded(ended): PostmasterEnded, ctx: &mut Self::Context) {
-        if self.watched.as_ref().is_some_and(|w| w.postmaster == ended) {
-            self.watched = None;
-        }
-        self.look(ctx);
     }
 }

@@ -8,7 +8,7 @@ use super::secret::Secret;
 use super::section::Section;
 use super::server_files::{self, ServerFiles};
 use pgherd_actors::wiring::LocalPolicy;
-use pgherd_postgres::{Overlay, ReplicaMethod, RoleClass, command_words};
+use pgherd_postgres::{CallbackCommands, LocalScripts, Overlay, ReplicaMethod, RoleClass, command_words};
 use pgherd_types::CallbackAction;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -80,14 +80,8 @@ pub struct Postgresql {
     pub krbsrvname: Option<String>,
     /// How long a start or stop may take before it is reported as late.
     pub pg_ctl_timeout: Duration,
-    /// Scripts that are called when something happened, each as program and arguments.
-    pub callbacks: Vec<(CallbackAction, Vec<String>)>,
-    /// How long one of them may take.
-    pub callback_timeout: Duration,
-    /// The script that decides about a promotion; empty when there is none.
-    pub pre_promote: Vec<String>,
-    /// The script that is run before PostgreSQL is stopped; empty when there is none.
-    pub before_stop: Vec<String>,
+    /// The scripts that it calls.
+    pub scripts: LocalScripts,
 }
 
 /// Options of pg_basebackup that the agent sets itself.
@@ -182,11 +176,8 @@ pub fn read(section: Section) -> Result<Postgresql, SettingsError> {
         use_unix_socket: section.flag("use_unix_socket")?.unwrap_or(false),
         use_unix_socket_repl: section.flag("use_unix_socket_repl")?.unwrap_or(false),
         krbsrvname: section.text("krbsrvname")?.filter(|name| !name.is_empty()),
-        pg_ctl_timeout: seconds(&section, "pg_ctl_timeout", 60)?,
-        callbacks: callbacks(&section)?,
-        callback_timeout: seconds(&section, "callback_timeout", 60)?,
-        pre_promote: command(&section, "pre_promote")?.unwrap_or_default(),
-        before_stop: command(&section, "before_stop")?.unwrap_or_default(),
+        pg_ctl_timeout: seconds(&section, "pg_ctl_timeout")?.unwrap_or(Duration::from_secs(60)),
+        scripts: scripts(&section)?,
     };
     if section.raw("use_slots").is_some() {
         section.warn("use_slots", "has no effect here: it is a dynamic setting (bootstrap.dcs.postgresql.use_slots)");
@@ -270,27 +261,38 @@ fn login(logins: &Section, who: &str) -> Result<Option<DatabaseLogin>, SettingsE
     Ok(Some(DatabaseLogin { username, password, extra }))
 }
 
-fn seconds(section: &Section, key: &str, default: u64) -> Result<Duration, SettingsError> {
+fn seconds(section: &Section, key: &str) -> Result<Option<Duration>, SettingsError> {
     match section.integer(key)? {
-        None => Ok(Duration::from_secs(default)),
-        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds.unsigned_abs())),
+        None => Ok(None),
+        Some(seconds @ 1..=86_400) => Ok(Some(Duration::from_secs(seconds.unsigned_abs()))),
         Some(_) => Err(section.error(key, "must be between 1 and 86400 seconds")),
     }
 }
 
-fn callbacks(section: &Section) -> Result<Vec<(CallbackAction, Vec<String>)>, SettingsError> {
-    let callbacks = section.section("callbacks")?;
-    let mut commands = Vec::new();
-    for action in CallbackAction::ALL {
-        commands.extend(command(&callbacks, action.as_str())?.map(|command| (action, command)));
-    }
-    callbacks.finish();
-    Ok(commands)
+fn scripts(section: &Section) -> Result<LocalScripts, SettingsError> {
+    Ok(LocalScripts {
+        callbacks: callbacks(section)?,
+        callback_timeout: seconds(section, "callback_timeout")?,
+        pre_promote: command(section, "pre_promote")?,
+        before_stop: command(section, "before_stop")?,
+    })
 }
 
-/// A command line, split as a shell splits it but without anything else that a shell does.
+fn callbacks(section: &Section) -> Result<Option<CallbackCommands>, SettingsError> {
+    let callbacks = section.section("callbacks")?;
+    let mut commands = CallbackCommands::new();
+    for action in CallbackAction::ALL {
+        let command = command(&callbacks, action.as_str())?.filter(|words| !words.is_empty());
+        commands.extend(command.map(|words| (action, words)));
+    }
+    let there = callbacks.exists();
+    callbacks.finish();
+    Ok(there.then_some(commands))
+}
+
+/// A command line, split as a shell splits it but without anything else that a shell does; empty when there is none.
 fn command(section: &Section, key: &str) -> Result<Option<Vec<String>>, SettingsError> {
     let Some(text) = section.text(key)? else { return Ok(None) };
     let words = shlex::split(&text).ok_or_else(|| section.error(key, "has a quote or a backslash without its end"))?;
-    Ok(Some(words).filter(|words| !words.is_empty()))
+    Ok(Some(words))
 }

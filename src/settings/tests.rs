@@ -98,11 +98,12 @@ fn commands_are_split_like_a_shell_line() {
                    callbacks: {on_start: /x/cb start, on_role_change: /x/cb role, on_wrong: x}\ntags:";
     let text = GOOD.replacen("tags:", scripts, 1);
     let Loaded { settings, warnings } = load_text(&text).unwrap();
-    let p = &settings.postgresql;
-    assert_eq!(p.pre_promote, ["/x/check", "two words", "a b"]);
-    assert!(p.before_stop.is_empty());
-    assert_eq!(p.callback_timeout.as_secs(), 5);
-    let commands: Vec<_> = p.callbacks.iter().map(|(action, words)| format!("{} {words:?}", action.as_str())).collect();
+    let p = &settings.postgresql.scripts;
+    assert_eq!(p.pre_promote.as_deref().unwrap(), ["/x/check", "two words", "a b"]);
+    assert_eq!(p.before_stop.as_deref(), Some(&[][..]), "it says that there is none");
+    assert_eq!(p.callback_timeout.unwrap().as_secs(), 5);
+    let commands = p.callbacks.as_ref().unwrap();
+    let commands: Vec<_> = commands.iter().map(|(action, words)| format!("{} {words:?}", action.as_str())).collect();
     assert_eq!(commands, [r#"on_start ["/x/cb", "start"]"#, r#"on_role_change ["/x/cb", "role"]"#]);
     assert!(warnings.iter().any(|w| w.contains("postgresql.callbacks.on_wrong: unknown key")), "{warnings:?}");
     let error = error_of(&text.replace("'two words'", "'two words"));

@@ -3,7 +3,7 @@
 use crate::settings::{DatabaseLogin, NodeSettings};
 use pgherd_actors::wiring::{Me, PeerLogin};
 use pgherd_dcs::EtcdOptions;
-use pgherd_postgres::{Credentials, PostgresOptions, Scripts};
+use pgherd_postgres::{Credentials, PostgresOptions};
 use pgherd_web::{AccessOptions, ApiOptions, BasicLogin};
 
 /// For the coordinator.
@@ -92,12 +92,7 @@ pub fn postgres(settings: &NodeSettings) -> PostgresOptions {
         use_unix_socket_repl: from.use_unix_socket_repl,
         krbsrvname: from.krbsrvname.clone(),
         ctl_timeout: from.pg_ctl_timeout,
-        scripts: Scripts {
-            callbacks: from.callbacks.iter().cloned().collect(),
-            callback_timeout: from.callback_timeout,
-            pre_promote: from.pre_promote.clone(),
-            before_stop: from.before_stop.clone(),
-        },
+        scripts: from.scripts.clone(),
         ..PostgresOptions::new(settings.name.clone(), &settings.scope, &from.data_dir)
     }
 }

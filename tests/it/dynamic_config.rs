@@ -67,10 +67,21 @@ fn a_changed_key_is_in_force_everywhere_and_what_waits_for_a_restart_is_told() {
     for node in &cluster.nodes {
         node.await_log(0, "Exception when setting dynamic_configuration: postgresql.parameters must be an object");
     }
-    change(&cluster, |document| document["postgresql"]["parameters"] = json!({"max_connections": 80}));
+    let record = cluster.nodes[primary].add_script("record", r#"echo "$*" >> "$0.calls""#);
+    change(&cluster, |document| {
+        document["postgresql"]["parameters"] = json!({"max_connections": 80});
+        document["postgresql"]["callbacks"] = json!({"on_reload": record});
+    });
     for node in &cluster.nodes {
         await_setting(node, "work_mem", "4MB");
     }
+    eventually(PATIENCE, "scripts named there are called", || {
+        let calls = cluster.nodes[primary].lines_of("record.calls");
+        ["on_reload primary test", "on_reload replica test"]
+            .iter()
+            .all(|call| calls.contains(&(*call).to_owned()))
+            .then_some(())
+    });
     assert_eq!(postmasters, cluster.nodes.iter().map(Node::postmaster).collect::<Vec<_>>());
 
     // A restart of the server ends the wait; the standby, which has the old value from its primary, waits on.

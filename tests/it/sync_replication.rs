@@ -52,7 +52,9 @@ fn only_standby(cluster: &Cluster) -> usize {
 fn a_lost_synchronous_standby_is_replaced_and_the_present_one_takes_over() {
     let mut cluster = cluster(3);
     rewind_what_diverges(&cluster);
-    switch(&cluster, json!({"synchronous_mode": true}));
+    // standbys answer only to WAL: a commit that waits for one that is gone is not released by chance
+    let silent = json!({"parameters": {"wal_receiver_status_interval": 0}});
+    switch(&cluster, json!({"synchronous_mode": true, "postgresql": silent}));
     let primary = cluster.await_complete();
     let first = only_standby(&cluster);
     let second = 3 - primary - first;
@@ -64,6 +66,9 @@ fn a_lost_synchronous_standby_is_replaced_and_the_present_one_takes_over() {
     let writer = cluster.write();
     cluster.nodes[first].kill_node();
     await_standbys(&cluster, &name(&cluster, primary), &[&name(&cluster, second)], 0);
+    let log = &cluster.nodes[primary];
+    let (replaced, _) = log.await_log(0, &format!("Assigning synchronous_standby_names to {}", name(&cluster, second)));
+    log.await_log(replaced, "commits wait: a little WAL is written");
     cluster.await_acks(&writer, 20);
 
     cluster.nodes[primary].kill_node();

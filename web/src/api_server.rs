@@ -42,7 +42,8 @@ impl Default for ApiOptions {
         Self {
             host: String::new(),
             port: 8008,
-            workers: 2,
+            // nothing in a handler blocks, and each thread has a clock of its own that ticks
+            workers: 1,
             keep_alive: Duration::from_secs(30),
             client_request_timeout: Duration::from_secs(5),
             max_connections: 1000,

@@ -4,6 +4,7 @@ use super::{Coordinator, sync_words};
 use crate::callbacks::Announce;
 use actix::fut::wrap_future;
 use actix::prelude::*;
+use pgherd_kernel::sync::duty;
 use pgherd_kernel::{Action, Decision, Lock, Me, Observation};
 use pgherd_protocol::dcs_watcher::{AcquireLease, ChangeTimes, ReleaseLease, RenewLease, WriteKey};
 use pgherd_protocol::peer_prober::{AskFailsafe, ProbePeers};
@@ -96,6 +97,7 @@ impl Coordinator {
         }
         self.waiting.answer(upkeep.answers);
         self.sync_told.commits_wait(upkeep.commits_wait, &self.view);
+        self.sync_told.borrowed(duty::borrowed(&self.view, now.mono), now.mono);
         if let Some((round, apply)) = upkeep.sync {
             let fence = self.fence_deadline(now.mono);
             crate::tell::tell(&self.links.sync, AlignSync { round, apply, fence });

@@ -27,7 +27,7 @@ impl Coordinator {
         self.status.store(Arc::new(NodeStatus {
             name: view.me.name.clone(),
             scope: self.scope.clone(),
-            tags: view.me.tags.clone(),
+            tags: shown::tags(view),
             role,
             phase: shown::phase(view),
             leader_until,

@@ -28,7 +28,7 @@ pub(crate) fn member_doc(view: &View, because: &Reason, now: Instant) -> Option<
         role: Some(role(view, now)),
         version: Some(COMPATIBLE_VERSION.to_owned()),
         pgherd: Some(PRODUCT_VERSION.to_owned()),
-        tags: shown_tags(view),
+        tags: tags(view),
         xlog_location: running.and_then(|r| position(r.position())),
         receive_lsn: standby.and_then(|r| position(r.received)),
         replay_lsn: standby.and_then(|r| position(r.replayed)),
@@ -46,8 +46,8 @@ pub(crate) fn member_doc(view: &View, because: &Reason, now: Instant) -> Option<
     })
 }
 
-/// A standby that is about to stop asks not to be counted as a synchronous one.
-fn shown_tags(view: &View) -> Tags {
+/// The tags to show: a standby that is about to stop asks not to be counted as a synchronous one.
+pub fn tags(view: &View) -> Tags {
     let tags = view.me.tags.clone();
     if !duty::gives_up(view) {
         return tags;
@@ -154,5 +154,19 @@ mod tests {
         assert_eq!(phase(&crashed().build().0), ServerPhase::Crashed);
         let failed = crashed().ended(Operation::StartPrimary, OperationEnd::Failed("no space left".into()));
         assert_eq!(phase(&failed.build().0), ServerPhase::StartFailed);
+    }
+
+    #[test]
+    fn a_standby_on_its_way_out_shows_that_it_is_not_to_be_counted() {
+        let leaving = |mode| {
+            replica().with_view(|v| {
+                v.settings.sync.mode = mode;
+                v.shutdown = Some(Instant::from_millis(59_000));
+                v.me.tags.shown = vec![("nosync".to_owned(), "false".to_owned()), ("zone".to_owned(), "1".to_owned())];
+            })
+        };
+        let text = |case: Case| format!("{:?}", tags(&case.build().0).shown);
+        assert_eq!(text(leaving(SyncMode::On)), r#"[("zone", "1"), ("nosync", "true"), ("sync_priority", "0")]"#);
+        assert_eq!(text(leaving(SyncMode::Off)), r#"[("nosync", "false"), ("zone", "1")]"#);
     }
 }

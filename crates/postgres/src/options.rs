@@ -4,7 +4,7 @@ use crate::custom_bootstrap::BootstrapMethod;
 use crate::methods::ReplicaMethod;
 use crate::role_overlay::{Overlay, RoleClass};
 use crate::room;
-use crate::scripts::Scripts;
+use crate::script_settings::LocalScripts;
 use pgherd_types::MemberName;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -106,8 +106,8 @@ pub struct PostgresOptions {
     pub krbsrvname: Option<String>,
     /// How long to wait for a standby to accept connections, and for an orderly stop before it becomes immediate.
     pub ctl_timeout: Duration,
-    /// The user's scripts.
-    pub scripts: Scripts,
+    /// The user's scripts, as far as the local configuration names them.
+    pub scripts: LocalScripts,
     /// User and group id for PostgreSQL's programs when the caller is root (tests); otherwise `None`.
     pub run_as: Option<(u32, u32)>,
 }
@@ -153,7 +153,7 @@ impl PostgresOptions {
             use_unix_socket_repl: false,
             krbsrvname: None,
             ctl_timeout: Duration::from_secs(60),
-            scripts: Scripts::default(),
+            scripts: LocalScripts::default(),
             run_as: None,
         }
     }

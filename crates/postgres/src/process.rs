@@ -55,12 +55,20 @@ pub fn alive(data_dir: &Path) -> Alive {
         return Alive::Postmaster(postmaster);
     }
     let pids: Vec<i32> = server_processes(data_dir).into_iter().filter(|pid| !is_single_user(*pid)).collect();
-    match (pids.is_empty(), find_postmaster(data_dir)) {
-        (_, Some(postmaster)) => Alive::Postmaster(postmaster),
-        (true, None) => Alive::Nothing,
-        (false, None) if pids.iter().any(|pid| has_backend_title(*pid)) => Alive::Orphans(pids),
-        (false, None) => Alive::JustSpawned(pids),
+    let titles: Vec<_> = pids.iter().map(|pid| title(*pid)).collect();
+    match find_postmaster(data_dir) {
+        Some(postmaster) => Alive::Postmaster(postmaster),
+        None if pids.is_empty() => Alive::Nothing,
+        None if is_just_spawned(&titles) => Alive::JustSpawned(pids),
+        None => Alive::Orphans(pids),
     }
+}
+
+/// Is one of the processes with these titles a server that begins? Children of a postmaster have a title that begins with
+/// `postgres: `, and a process on its way out has none any more.
+fn is_just_spawned(titles: &[Option<String>]) -> bool {
+    let living = || titles.iter().flatten();
+    living().next().is_some() && !living().any(|title| title.starts_with("postgres: "))
 }
 
 /// The postmaster named by `postmaster.pid`, if it lives and belongs to this directory.
@@ -167,11 +175,6 @@ fn without_deleted(path: PathBuf) -> PathBuf {
     }
 }
 
-/// Children of a postmaster have a title that begins with `postgres: `.
-fn has_backend_title(pid: i32) -> bool {
-    title(pid).is_some_and(|title| title.starts_with("postgres: "))
-}
-
 /// What a process calls itself; `None` once it is dead.
 pub(crate) fn title(pid: i32) -> Option<String> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
@@ -244,6 +247,15 @@ mod tests {
         assert!(!is_of(Some(true), Some(false)), "a shell in the directory");
         assert!(!is_of(Some(false), Some(true)) && !is_of(Some(false), None), "another server");
         assert!(!is_of(None, Some(true)) && !is_of(None, None), "it has let go of everything, or is not ours to see");
+    }
+
+    #[test]
+    fn processes_that_exit_are_no_server_that_begins() {
+        let titles = |titles: &[Option<&str>]| titles.iter().map(|t| t.map(str::to_owned)).collect::<Vec<_>>();
+        assert!(is_just_spawned(&titles(&[Some("/usr/bin/postgres -D /data")])));
+        assert!(is_just_spawned(&titles(&[Some("setsid postgres -D /data"), None])));
+        assert!(!is_just_spawned(&titles(&[Some("postgres: demo: checkpointer"), None])));
+        assert!(!is_just_spawned(&titles(&[None, None])), "a second would be lost until the next look");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::queries;
 use crate::reload::{self, Reload};
 use crate::scripts;
 use crate::server::Postgres;
+use crate::server_config::ServerConfig;
 use crate::start::STEP;
 use crate::timeline_files;
 use pgherd_types::Timeline;
@@ -27,9 +28,9 @@ pub async fn promote(server: &Arc<Postgres>, timeline: Timeline, control: &Opera
         return Err(OperationError::failed("PostgreSQL is not in recovery, nothing to promote"));
     }
     timeline_files::reserve(&options.data_dir, timeline, options.run_as)?;
-    let patience = server.config().primary_start_timeout;
-    let allowed =
-        scripts::pre_promote(&server.current(), patience, control).and_then(|()| control.may_become_writable());
+    let ServerConfig { primary_start_timeout: patience, scripts, .. } = server.config();
+    let allowed = scripts::pre_promote(&server.current(), &scripts.pre_promote, patience, control);
+    let allowed = allowed.and_then(|()| control.may_become_writable());
     if let Err(refused) = allowed {
         timeline_files::forget_unused(&options.data_dir)?;
         return Err(refused);

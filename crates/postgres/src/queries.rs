@@ -120,11 +120,15 @@ pub(crate) async fn checkpointer_waits_for(session: &Session) -> Result<Option<S
     first_text(session, "SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'checkpointer'").await
 }
 
-/// Writes a commit record that waits for no standby, and which the WAL writer flushes within three times
-/// `wal_writer_delay`; the position behind it.
+/// Does a commit wait for standbys?
+pub(crate) async fn commits_wait(session: &Session) -> Result<bool, SqlError> {
+    let text = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')";
+    first_text(session, text).await.map(|t| t.as_deref() == Some("t"))
+}
+
+/// Writes and flushes a commit record that waits for no standby; the position behind it.
 pub(crate) async fn force_wal(session: &Session) -> Result<Option<String>, SqlError> {
-    let text =
-        "BEGIN; SET LOCAL synchronous_commit = off; SELECT txid_current(); COMMIT; SELECT pg_current_wal_insert_lsn()";
+    let text = "BEGIN; SET LOCAL synchronous_commit = local; SELECT txid_current(); COMMIT; SELECT pg_current_wal_insert_lsn()";
     let rows = session.rows(text, STATEMENT_PATIENCE).await?;
     Ok(rows.last().and_then(|r| r.get(0)).map(str::to_owned))
 }

@@ -6,7 +6,6 @@ use crate::error::{OperationError, Outcome};
 use crate::exit_watch::PidFd;
 use crate::options::PostgresOptions;
 use crate::process::descendants;
-use pgherd_types::CallbackAction;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,30 +23,6 @@ const BEFORE_STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// What the service manager tells the agent and nobody else.
 pub(crate) const SERVICE_MANAGERS: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
-
-/// The user's scripts, each as program and arguments.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Scripts {
-    /// `postgresql.callbacks`.
-    pub callbacks: BTreeMap<CallbackAction, Vec<String>>,
-    /// How long one of them may take.
-    pub callback_timeout: Duration,
-    /// `postgresql.pre_promote`; empty when there is none.
-    pub pre_promote: Vec<String>,
-    /// `postgresql.before_stop`; empty when there is none.
-    pub before_stop: Vec<String>,
-}
-
-impl Default for Scripts {
-    fn default() -> Self {
-        Self {
-            callbacks: BTreeMap::new(),
-            callback_timeout: Duration::from_secs(60),
-            pre_promote: Vec::new(),
-            before_stop: Vec::new(),
-        }
-    }
-}
 
 /// How a script ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -173,8 +148,12 @@ fn kill_with_descendants(child: &Child, exit: &PidFd) {
 }
 
 /// `pre_promote`: PostgreSQL is promoted only if it ends well and in time.
-pub(crate) fn pre_promote(options: &PostgresOptions, patience: Duration, control: &OperationControl) -> Outcome<()> {
-    let command = &options.scripts.pre_promote;
+pub(crate) fn pre_promote(
+    options: &PostgresOptions,
+    command: &[String],
+    patience: Duration,
+    control: &OperationControl,
+) -> Outcome<()> {
     let Some(program) = command.first() else { return Ok(()) };
     log::info!("running the pre_promote script {program}");
     match run_script(options, command, |_| {}, patience, || control.may_be_writable().is_ok()) {
@@ -188,8 +167,7 @@ pub(crate) fn pre_promote(options: &PostgresOptions, patience: Duration, control
 }
 
 /// `before_stop`: whatever comes of it, PostgreSQL is stopped.
-pub(crate) fn before_stop(options: &PostgresOptions, control: &OperationControl) {
-    let command = &options.scripts.before_stop;
+pub(crate) fn before_stop(options: &PostgresOptions, command: &[String], control: &OperationControl) {
     let Some(program) = command.first() else { return };
     log::info!("running the before_stop script {program}");
     match run_script(options, command, |_| {}, BEFORE_STOP_PATIENCE, || control.hurries() == 0) {
@@ -255,28 +233,26 @@ mod tests {
     fn pre_promote_refuses_with_its_reason_and_before_stop_never_does() {
         let later = pgherd_clock::boottime() + Duration::from_secs(3600);
         let control = || OperationControl::new(Some(later));
-        let with = |text: &str| {
-            let mut options = options();
-            let command = ["sh", "-c", text].map(str::to_owned).to_vec();
-            (options.scripts.pre_promote, options.scripts.before_stop) = (command.clone(), command);
-            options
+        let script = |text: &str| ["sh", "-c", text].map(str::to_owned).to_vec();
+        let pre_promote = |text: &str, patience: Duration, control: &OperationControl| {
+            pre_promote(&options(), &script(text), patience, control)
         };
         let minute = Duration::from_secs(60);
-        assert_eq!(pre_promote(&options(), minute, &control()), Ok(()));
-        assert_eq!(pre_promote(&with("exit 0"), minute, &control()), Ok(()));
-        let refused = pre_promote(&with("exit 7"), minute, &control()).unwrap_err().to_string();
+        assert_eq!(super::pre_promote(&options(), &[], minute, &control()), Ok(()));
+        assert_eq!(pre_promote("exit 0", minute, &control()), Ok(()));
+        let refused = pre_promote("exit 7", minute, &control()).unwrap_err().to_string();
         assert_eq!(refused, "pre_promote script sh ended with exit code 7: this node is not promoted");
-        let hung = pre_promote(&with("sleep 1000"), Duration::ZERO, &control()).unwrap_err().to_string();
+        let hung = pre_promote("sleep 1000", Duration::ZERO, &control()).unwrap_err().to_string();
         assert!(hung.starts_with("pre_promote script sh did not end within 0 s"), "{hung}");
         let cancelled = control();
         cancelled.cancel();
-        assert_eq!(pre_promote(&with("sleep 1000"), minute, &cancelled), Err(OperationError::Cancelled));
+        assert_eq!(pre_promote("sleep 1000", minute, &cancelled), Err(OperationError::Cancelled));
         let late = OperationControl::new(Some(pgherd_clock::boottime()));
-        assert_eq!(pre_promote(&with("sleep 1000"), minute, &late), Err(OperationError::TooLate));
+        assert_eq!(pre_promote("sleep 1000", minute, &late), Err(OperationError::TooLate));
 
-        before_stop(&with("exit 7"), &control());
+        before_stop(&options(), &script("exit 7"), &control());
         let hurried = control();
         hurried.hurry();
-        before_stop(&with("sleep 1000"), &hurried);
+        before_stop(&options(), &script("sleep 1000"), &hurried);
     }
 }

@@ -3,6 +3,7 @@
 use crate::controlled::{controlled, is_controlled, wal_keep_size};
 use crate::options::PostgresOptions;
 use crate::role_overlay::{Overlay, RoleClass};
+use crate::script_settings::Scripts;
 use crate::standby_section::StandbySection;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct ServerConfig {
     pub primary_start_timeout: Duration,
     /// In a synchronous mode: how long a primary may take to stop in order, instead of `pg_ctl_timeout`.
     pub primary_stop_timeout: Option<Duration>,
+    /// The user's scripts.
+    pub scripts: Scripts,
 }
 
 /// The dynamic configuration cannot be used; what was in force before stays so.
@@ -72,6 +75,7 @@ impl ServerConfig {
             standby_cluster,
             primary_start_timeout: primary_start_timeout(&root),
             primary_stop_timeout: primary_stop_timeout(&root),
+            scripts: options.scripts.over(section.scripts()?),
         })
     }
 
@@ -233,6 +237,10 @@ impl Section {
         let wrong = || UnusableConfig(format!("postgresql.{key} must be a list of texts"));
         let line = |line: &Value| line.as_str().map(str::to_owned).ok_or_else(wrong);
         value.as_array().ok_or_else(wrong)?.iter().map(line).collect::<Result<_, _>>().map(Some)
+    }
+
+    fn scripts(&self) -> Result<Scripts, UnusableConfig> {
+        Scripts::of_section(&self.0).map_err(|why| UnusableConfig(format!("postgresql.{why}")))
     }
 
     fn use_slots(&self) -> Result<bool, UnusableConfig> {

@@ -74,6 +74,11 @@ async fn set(server: &Arc<Postgres>, session: &Session, names: String) -> Result
     if former.is_empty() && !names.is_empty() {
         wait_for_checkpointer(session, begun).await?;
     }
+    if !names.is_empty()
+        && let Err(why) = release_commits(session).await
+    {
+        log::warn!("commits may go on waiting until a standby answers by itself: {why}");
+    }
     server.standby_names.settled();
     Ok(())
 }
@@ -174,6 +179,17 @@ async fn wait_for_checkpointer(session: &Session, begun: Instant) -> Result<(), 
             _ => sleep(STEP).await,
         }
     }
+}
+
+/// A walsender releases commits only when its standby answers, and one that has everything answers in
+/// `wal_receiver_status_interval` (10 s): commits that waited for a standby that is gone would wait as long for one that
+/// has long had them.
+async fn release_commits(session: &Session) -> Result<(), String> {
+    if queries::commits_wait(session).await.map_err(|e| format!("could not look whether commits wait: {e}"))? {
+        log::info!("commits wait: a little WAL is written, so that the standbys answer and release them");
+        queries::force_wal(session).await.map_err(|e| format!("could not write WAL: {e}"))?;
+    }
+    Ok(())
 }
 
 /// Writes a little WAL. What the standbys flushed of it shows in the next look, unless they take too long.

@@ -22,7 +22,7 @@ pub fn wal_end(options: &PostgresOptions, control: &ControlData) -> Option<Lsn> 
         return None;
     }
     let segment = segment_bytes(options)?;
-    let missing = first_missing_segment(options, control, segment).to_string();
+    let missing = first_missing_segment(options, control, segment)?.to_string();
     let dump = |from: Lsn, more: &[&str]| {
         let arguments = |c: &mut Command| {
             c.arg("-p").arg(options.data_dir.join("pg_wal")).arg("-t").arg(control.checkpoint_timeline.to_string());
@@ -41,15 +41,22 @@ pub fn wal_end(options: &PostgresOptions, control: &ControlData) -> Option<Lsn> 
     (record.start == last).then(|| record.end(segment))
 }
 
-/// Where the unbroken row of segment files ends. `pg_waldump` would wait seconds for a file that is not there.
-fn first_missing_segment(options: &PostgresOptions, control: &ControlData, segment: u64) -> Lsn {
-    let exists = |number: &u64| {
+/// Where the unbroken row of segment files ends: `pg_waldump` would wait seconds for a file that is not there, and for ever
+/// on what is no file (`None`).
+fn first_missing_segment(options: &PostgresOptions, control: &ControlData, segment: u64) -> Option<Lsn> {
+    let place = |number: u64| {
         let per_log = (1 << 32) / segment;
         let name = format!("{:08X}{:08X}{:08X}", control.checkpoint_timeline.0, number / per_log, number % per_log);
-        options.data_dir.join("pg_wal").join(name).exists()
+        options.data_dir.join("pg_wal").join(name)
     };
-    let first = control.checkpoint_lsn.0 / segment;
-    Lsn((first..).find(|number| !exists(number)).unwrap_or(first) * segment)
+    for number in control.checkpoint_lsn.0 / segment.. {
+        match std::fs::metadata(place(number)) {
+            Ok(found) if found.is_file() => {}
+            Ok(_) => return None,
+            Err(_) => return Some(Lsn(number * segment)),
+        }
+    }
+    None
 }
 
 fn segment_bytes(options: &PostgresOptions) -> Option<u64> {

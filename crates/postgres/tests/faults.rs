@@ -200,11 +200,9 @@ async fn the_server_outlives_its_starter_and_is_adopted() {
     let found = observe(&adopted.server).await;
     assert!(matches!(found.state.server, Server::Running(_)), "{:?}", found.state.server);
     let postmaster = found.postmaster.unwrap();
-    let (ended, seen) = std::sync::mpsc::channel();
-    let _watch =
-        pgherd_postgres::watch_exit(postmaster.pid, postmaster.start_ticks, move || ended.send(()).unwrap()).unwrap();
+    let ended = pgherd_postgres::PidFd::of(postmaster.pid, postmaster.start_ticks).unwrap().exited();
     signal(postmaster.pid, Signal::QUIT);
-    seen.recv_timeout(PATIENCE).unwrap();
+    tokio::time::timeout(PATIENCE, ended).await.expect("in time").unwrap();
 }
 
 #[tokio::test]

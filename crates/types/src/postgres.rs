@@ -75,7 +75,7 @@ pub enum DataDirectory {
 }
 
 /// State of one standby connection as its primary sees it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct WalSender {
     /// Login role.
     pub usename: String,

@@ -3,10 +3,12 @@
 //! One step at a time: while a write of the key has no answer, or a change of names is not in force, nothing else is
 //! planned; and nothing before a reading and a look show what the last step did.
 
-use super::{SyncStep, before_promotion, next_step};
+use super::{SyncStep, before_promotion, eligible, next_step};
 use crate::View;
 use crate::view::Mutant;
-use pgherd_types::{Cluster, DcsWrite, Instant, RunningServer, StandbyNames, SyncApply, SyncMode, SyncName, SyncWrite};
+use pgherd_types::{
+    Cluster, DcsWrite, Instant, RunningServer, StandbyNames, SyncApply, SyncMode, SyncName, SyncNames, SyncWrite,
+};
 use std::time::Duration;
 
 /// In a synchronous mode a primary is looked at so often.
@@ -99,6 +101,15 @@ pub fn ordered(apply: &SyncApply) -> Option<StandbyNames> {
     }
 }
 
+/// Members that cannot be synchronous because somebody else streams from this primary by their name, too.
+pub fn borrowed(view: &View, now: Instant) -> SyncNames {
+    let primary = view.postgres.get().and_then(|postgres| postgres.running()).is_some_and(|r| !r.in_recovery);
+    if view.settings.sync_mode() == SyncMode::Off || !primary || !view.leads(now) {
+        return SyncNames::new();
+    }
+    view.sync_view(now).map(|planned| eligible(&planned).borrowed).unwrap_or_default()
+}
+
 /// A standby that is about to stop is to be no synchronous one any more (spec/sync-and-quorum.md 10).
 pub fn gives_up(view: &View) -> bool {
     let restarts = matches!(view.pending, Some(crate::wishes::Pending::Restart { failed: None, .. }));
@@ -130,7 +141,8 @@ mod tests {
     use super::*;
     use crate::asked::Ask;
     use crate::testing::primary;
-    use pgherd_types::{SyncKey, SyncNames, SyncSeen};
+    use pgherd_types::postgres::SeenSlot;
+    use pgherd_types::{Lsn, SyncKey, SyncSeen, WalSender};
 
     /// A primary whose write of the key, which compared revision 8, was just granted; its last reading began before that.
     fn written(shows: i64) -> (View, Instant) {
@@ -152,5 +164,30 @@ mod tests {
         assert_eq!(due(&view, now), Some(SyncStep::Nothing));
         let (view, now) = written(8);
         assert_eq!(due(&view, now), None, "the key may have changed since");
+    }
+
+    #[test]
+    fn a_name_that_a_stranger_streams_by_is_told() {
+        let case = primary().with_view(|v| v.settings.sync.mode = SyncMode::On).with_server(|server| {
+            let streams = |pid| WalSender {
+                application_name: "c".into(),
+                state: "streaming".into(),
+                flushed: Some(Lsn(1000)),
+                pid,
+                ..WalSender::default()
+            };
+            server.walsenders = vec![streams(7), streams(8)];
+            server.slots = vec![SeenSlot {
+                name: "c".into(),
+                physical: true,
+                active: true,
+                active_pid: Some(7),
+                restart_lsn: None,
+            }];
+        });
+        let (mut view, now) = case.build();
+        assert_eq!(borrowed(&view, now.mono), SyncNames::from(["c".into()]));
+        view.settings.sync.mode = SyncMode::Off;
+        assert!(borrowed(&view, now.mono).is_empty(), "nobody's name counts");
     }
 }
