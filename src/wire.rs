@@ -8,12 +8,14 @@ use crate::settings::{NodeSettings, Source};
 use crate::{reaper, service_manager};
 use actix::{Actor, Recipient};
 use arc_swap::{ArcSwap, ArcSwapOption};
+use pgherd_actors::events::tell_webhook;
 use pgherd_actors::fence_keeper::Watch;
 use pgherd_actors::start_up;
 use pgherd_actors::wiring::{self, NodeParts, NodeRequests, RunningNode, SharedLogin};
 use pgherd_postgres::{Postgres, PostgresOptions, ServerConfig, cached_dynamic};
 use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
+use pgherd_protocol::events::{EventFeed, EventSink};
 use pgherd_protocol::node::ReloadRequested;
 use pgherd_types::NodeStatus;
 use pgherd_watchdog::Watchdog;
@@ -53,6 +55,9 @@ fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), Strin
     let watch = Watch { watchdog: Watchdog::new(settings.watchdog.clone()), status: status.clone() };
     let inherited = start_up::inherit(&server, Path::new(THIS_PROGRAM), watch)?;
     let fence = inherited.fence.clone();
+    let (events, feed) =
+        pgherd_actors::events::start(server.state_dir().path(), &settings.scope, settings.name.as_str())
+            .map_err(|e| format!("cannot start the thread that records events: {e}"))?;
     let peer_login = SharedLogin::from(ArcSwapOption::from(options::peer_login(&settings).map(Arc::new)));
     let parts = NodeParts {
         me: options::me(&settings),
@@ -64,8 +69,10 @@ fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), Strin
         policy: settings.postgresql.policy,
         peer_login: peer_login.clone(),
         status: status.clone(),
+        events,
     };
-    actix::System::new().block_on(serve(parts, source, settings, status, peer_login))?;
+    let api = Api { status, feed };
+    actix::System::new().block_on(serve(parts, source, settings, api, peer_login))?;
     if !fence.wait_for_guard(GUARD_PATIENCE) {
         log::warn!("the guard process has not gone yet; it ends by itself when nothing is left to guard");
     }
@@ -73,20 +80,29 @@ fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), Strin
     Ok(())
 }
 
+/// What the API shows.
+struct Api {
+    status: pgherd_web::PublishedStatus,
+    feed: EventFeed,
+}
+
 async fn serve(
     parts: NodeParts,
     source: Source,
     settings: NodeSettings,
-    status: pgherd_web::PublishedStatus,
+    Api { status, feed }: Api,
     peer_login: SharedLogin,
 ) -> Result<(), String> {
     let failed = |e: std::io::Error| format!("cannot listen for signals: {e}");
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
     let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let (published, ways) = (status.clone(), SharedRequests::default());
+    let (published, ways, recorded) = (status.clone(), SharedRequests::default(), parts.events.clone());
+    for webhook in &settings.webhooks {
+        actix_rt::spawn(tell_webhook(webhook.clone(), feed.clone()));
+    }
     let api = options::api(&settings);
-    let api = ApiServer::bind(&api, status, ways.clone()).map_err(|e| e.to_string())?.start();
+    let api = ApiServer::bind(&api, status, feed, ways.clone()).map_err(|e| e.to_string())?.start();
     if reaper::is_needed() {
         actix_rt::spawn(reaper::run());
     }
@@ -95,8 +111,8 @@ async fn serve(
         wiring::start(parts);
     let reload_config = reload_config.await.map_err(|_| "the actors of the node did not start".to_owned())?;
     let owner = SettingsOwner::new(source, settings, postgres, reload_config, Some(local)).with_peers(peer_login);
-    let owner = owner.with_api(api.clone().recipient()).start();
-    let _ = ways.set(ways_to(requests, owner.clone().recipient()));
+    let owner = owner.with_api(api.clone().recipient(), api.clone().recipient()).start();
+    let _ = ways.set(ways_to(requests, owner.clone().recipient(), recorded));
     let informed = actix_rt::spawn(service_manager::keep_informed(published));
     let reloading = async {
         while hangup.recv().await.is_some() {
@@ -122,7 +138,7 @@ async fn serve(
 }
 
 /// From the API to the actors.
-fn ways_to(requests: NodeRequests, reload: Recipient<ReloadRequested>) -> Requests {
+fn ways_to(requests: NodeRequests, reload: Recipient<ReloadRequested>, events: EventSink) -> Requests {
     Requests {
         failover: Some(requests.failover),
         cancel_switchover: Some(requests.cancel_switchover),
@@ -130,7 +146,9 @@ fn ways_to(requests: NodeRequests, reload: Recipient<ReloadRequested>) -> Reques
         wish: requests.wish,
         failsafe: requests.failsafe,
         look: Some(requests.look),
+        explain: Some(requests.explain),
         reload: Some(reload),
+        events: Some(events),
     }
 }
 

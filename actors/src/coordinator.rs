@@ -6,6 +6,7 @@
 
 mod config;
 mod dispatch;
+mod explain;
 mod publish;
 mod requests;
 mod sync_words;
@@ -14,12 +15,16 @@ pub use config::{ConfigTree, LocalPolicy};
 pub use dispatch::Links;
 
 use crate::fence_keeper::FenceHandle;
+use crate::metrics::Metrics;
 use actix::prelude::*;
 use arc_swap::ArcSwap;
+use pgherd_clock::Stopwatch;
 use pgherd_kernel::{Decision, Observation, Reason, View, decide, invariants};
 use pgherd_protocol::coordinator::*;
+use pgherd_protocol::events::Told;
 use pgherd_protocol::postgres_monitor::LookNow;
 use pgherd_types::{Instant, NodeStatus, Now};
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -43,6 +48,7 @@ pub struct Coordinator {
     done: Option<oneshot::Sender<()>>,
     leads_standbys: bool,
     sync_told: sync_words::Told,
+    metrics: Metrics,
 }
 
 /// What a coordinator is made of.
@@ -85,12 +91,13 @@ impl Coordinator {
             done: Some(done),
             leads_standbys: false,
             sync_told: sync_words::Told::default(),
+            metrics: Metrics::default(),
         }
     }
 
     /// A fact: apply it and decide.
     fn turn(&mut self, fact: Observation, ctx: &mut Context<Self>) {
-        let now = pgherd_clock::now();
+        let (now, turn) = (pgherd_clock::now(), Stopwatch::start());
         self.before(&fact, now);
         // what it changed shows in the next look
         if matches!(fact, Observation::SyncAligned { .. }) {
@@ -99,14 +106,17 @@ impl Coordinator {
         self.view.apply(fact, now);
         self.configure(ctx);
         self.act(now, ctx);
+        self.metrics.turned(turn.elapsed());
     }
 
     fn before(&mut self, fact: &Observation, now: Now) {
+        self.metrics.fact(fact, &self.view, now);
         match fact {
             Observation::Cluster { .. } | Observation::LeaseRenewed { .. } => self.dcs_last_seen = now.wall,
             Observation::OperationFinished { end: pgherd_types::OperationEnd::Failed(why), .. } => {
                 let what = self.view.operation.as_ref().map_or("operation", |running| running.operation.name());
                 log::error!("{what} failed: {why}");
+                self.links.events.tell(Told::Happened("operation.failed", json!({"operation": what, "why": why})));
             }
             _ => {}
         }
@@ -123,6 +133,7 @@ impl Coordinator {
 
     fn act(&mut self, now: Now, ctx: &mut Context<Self>) {
         let decision = self.judged(decide(&self.view, now), now);
+        self.metrics.decided(&decision);
         self.view.dispatched(&decision, now);
         self.fence.paused(self.view.settings.pause);
         self.fence.order(self.view.fence_order(now.mono), self.view.promise());
@@ -132,10 +143,11 @@ impl Coordinator {
         self.dispatch(decision, now, ctx);
     }
 
-    fn judged(&self, decision: Decision, now: Now) -> Decision {
+    fn judged(&mut self, decision: Decision, now: Now) -> Decision {
         match invariants::check(&self.view, &decision, now) {
             Ok(()) => decision,
             Err(breach) => {
+                self.metrics.breach();
                 log::error!(target: "critical", "invariant {} would be broken by {}; doing the safe thing instead", breach.id, breach.what);
                 debug_assert!(false, "invariant {}: {}", breach.id, breach.what);
                 invariants::safe_instead(&self.view, decision, &breach)

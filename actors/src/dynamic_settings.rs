@@ -15,6 +15,8 @@ pub struct Checked {
     pub settings: Settings,
     /// One sentence each, beginning with the key.
     pub warnings: Vec<String>,
+    /// Those of them that are about values nobody can use.
+    pub mistakes: Vec<String>,
 }
 
 /// The text is not a JSON object; the previous settings stay in force.
@@ -42,7 +44,7 @@ pub fn read(text: &str, previous: &Settings, all_ours: bool) -> Result<Checked, 
         Ok(_) => return Err(NotAnObject("it is valid JSON of another kind".to_owned())),
         Err(e) => return Err(NotAnObject(e.to_string())),
     };
-    let mut reader = Reader { map, known: Vec::new(), warnings: Vec::new() };
+    let mut reader = Reader { map, known: Vec::new(), warnings: Vec::new(), mistakes: Vec::new() };
     let default = Settings::default();
     let mut settings = Settings {
         ttl: reader.seconds(&["ttl"], default.ttl, previous.ttl),
@@ -81,16 +83,23 @@ pub fn read(text: &str, previous: &Settings, all_ours: bool) -> Result<Checked, 
     };
     reader.report_the_rest();
     correct_timings(&mut settings, all_ours, &mut reader.warnings);
-    Ok(Checked { settings, warnings: reader.warnings })
+    Ok(Checked { settings, warnings: reader.warnings, mistakes: reader.mistakes })
 }
 
 struct Reader {
     map: Map<String, Value>,
     known: Vec<&'static str>,
     warnings: Vec<String>,
+    mistakes: Vec<String>,
 }
 
 impl Reader {
+    /// A value that nobody can use; what else is done instead.
+    fn mistake(&mut self, what: String, instead: &str) {
+        self.warnings.push(format!("{what}; {instead}"));
+        self.mistakes.push(what);
+    }
+
     fn get(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         self.map.get(key).filter(|v| !v.is_null()).cloned()
@@ -108,7 +117,7 @@ impl Reader {
         match self.get(key) {
             None => default,
             Some(value) => parse(&value).unwrap_or_else(|| {
-                self.warnings.push(format!("{key}: must be {needs}; the value in force before is kept"));
+                self.mistake(format!("{key}: must be {needs}"), "the value in force before is kept");
                 previous
             }),
         }
@@ -148,7 +157,7 @@ impl Reader {
         match StandbySection::read(&Value::Object(self.map.clone())) {
             Ok(section) => section.map(|section| section.remote),
             Err(why) => {
-                self.warnings.push(format!("{why}; what was in force before is kept"));
+                self.mistake(why.to_string(), "what was in force before is kept");
                 previous.cloned()
             }
         }
@@ -191,9 +200,9 @@ impl Reader {
             None => return default,
             Some(Value::Object(section)) => section,
             Some(_) => {
-                let warning = "postgresql: must be a map; ignored".to_owned();
-                if !self.warnings.contains(&warning) {
-                    self.warnings.push(warning);
+                let mistake = "postgresql: must be a map".to_owned();
+                if !self.mistakes.contains(&mistake) {
+                    self.mistake(mistake, "ignored");
                 }
                 return previous;
             }
@@ -201,8 +210,7 @@ impl Reader {
         match section.get(key).filter(|v| !v.is_null()) {
             None => default,
             Some(value) => flag(value).unwrap_or_else(|| {
-                self.warnings
-                    .push(format!("postgresql.{key}: must be true or false; the value in force before is kept"));
+                self.mistake(format!("postgresql.{key}: must be true or false"), "the value in force before is kept");
                 previous
             }),
         }

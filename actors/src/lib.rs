@@ -10,13 +10,17 @@
 //! - `callbacks` calls the user's scripts for what the coordinator publishes.
 //! - `peer_prober` asks other members before a race.
 //! - `request_desk` handles operators' requests about the whole cluster: switchover, failover, dynamic configuration.
+//! - `events` is the record of what happened: a thread that derives it from what is published and writes it down.
+//! - `metrics` is what the coordinator counts.
 //! - `fence_keeper` is no actor but a thread that none of them can delay; `start_up` is what comes before all of them.
 
 pub mod callbacks;
 pub mod coordinator;
 pub mod dcs_watcher;
 pub mod dynamic_settings;
+pub mod events;
 pub mod fence_keeper;
+mod metrics;
 pub mod peer_prober;
 pub mod postgres_monitor;
 pub mod postgres_operator;

@@ -21,6 +21,8 @@ use pgherd_postgres::Postgres;
 use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::{LocalChanged, RequestFailsafe, RequestWish, ShutdownRequested};
 use pgherd_protocol::dcs_watcher::ChangeTimes;
+use pgherd_protocol::events::EventSink;
+use pgherd_protocol::explain::RequestExplanation;
 use pgherd_protocol::postgres_monitor::LookNow;
 use pgherd_protocol::postgres_operator::ReloadConfig;
 use pgherd_protocol::request_desk::{RequestCancelSwitchover, RequestConfig, RequestFailover};
@@ -48,6 +50,8 @@ pub struct NodeParts {
     pub peer_login: SharedLogin,
     /// Where the status is published.
     pub status: Arc<ArcSwap<NodeStatus>>,
+    /// Where what happens is recorded.
+    pub events: EventSink,
 }
 
 /// A node at work.
@@ -80,6 +84,8 @@ pub struct NodeRequests {
     pub look: Recipient<LookNow>,
     /// Restart and new copy.
     pub wish: Option<Recipient<RequestWish>>,
+    /// Why?
+    pub explain: Recipient<RequestExplanation>,
     /// May a primary go on without the DCS?
     pub failsafe: Option<Recipient<RequestFailsafe>>,
 }
@@ -119,6 +125,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
         cancel_switchover: desk.clone().recipient(),
         config: desk.recipient(),
         look: coordinator.clone().recipient(),
+        explain: coordinator.clone().recipient(),
         wish: Some(coordinator.clone().recipient()),
         failsafe: Some(coordinator.clone().recipient()),
     };
@@ -195,5 +202,6 @@ fn links(
         slots: slots.recipient(),
         sync: sync.recipient(),
         callbacks: Announce::new(callbacks.recipient()),
+        events: parts.events.clone(),
     }
 }

@@ -3,8 +3,8 @@
 use super::console::{Console, Outcome, Stop};
 use super::session::{CalledAs, Connection, Session};
 use super::{
-    dsn, edit_config, flush, history, list, pause, reinit, reload, remove, restart, show_config, standby_cluster,
-    switchover, version,
+    dsn, edit_config, events, explain, flush, history, list, pause, reinit, reload, remove, restart, show_config,
+    standby_cluster, switchover, version,
 };
 use clap::{Args, Subcommand};
 use std::future::Future;
@@ -57,6 +57,10 @@ pub enum ClientCommand {
     Version(Of<version::VersionArguments>),
     /// Print where PostgreSQL of a member is.
     Dsn(Of<dsn::DsnArguments>),
+    /// Print what happened on a member.
+    Events(Of<events::EventsArguments>),
+    /// Print why a member does what it does, and who could lead.
+    Explain(Of<explain::ExplainArguments>),
 }
 
 impl ClientCommand {
@@ -79,6 +83,8 @@ impl ClientCommand {
             Self::Remove(of) => &of.connection,
             Self::Version(of) => &of.connection,
             Self::Dsn(of) => &of.connection,
+            Self::Events(of) => &of.connection,
+            Self::Explain(of) => &of.connection,
         }
     }
 
@@ -102,6 +108,8 @@ impl ClientCommand {
             Self::Remove(of) => remove::remove(session, &of.own).await,
             Self::Version(of) => version::version(session, &of.own).await,
             Self::Dsn(of) => dsn::dsn(session, &of.own).await,
+            Self::Events(of) => events::events(session, &of.own).await,
+            Self::Explain(of) => explain::explain(session, &of.own).await,
         }
     }
 }

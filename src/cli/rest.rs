@@ -1,5 +1,8 @@
 //! Requests to the REST API of members, each with a deadline for the whole answer.
 
+use super::console::Stop;
+use super::event_stream;
+use super::events::Followed;
 use crate::settings::restapi::Login;
 use awc::error::{ConnectError, SendRequestError};
 use awc::http::{Method, Uri};
@@ -85,6 +88,29 @@ impl Rest {
         let patience = request.patience;
         let late = |_| NoAnswer::Unknown(format!("{url}: no answer within {} s", patience.as_secs()));
         tokio::time::timeout(patience, self.send(&url, request)).await.unwrap_or_else(|e| Err(late(e)))
+    }
+
+    /// Follows the events of a member, until the stream ends or does not work any more.
+    pub async fn follow(
+        &self,
+        member: &Member,
+        path: &str,
+        on_event: impl FnMut(&Value) -> Result<(), Stop>,
+    ) -> Result<(), Followed> {
+        let lost = |why: String| Followed::Lost(NoAnswer::Unknown(why));
+        let url = url(member, path).map_err(lost)?;
+        let mut sent = self.http.get(&url).insert_header(("Accept", "text/event-stream"));
+        if let Some(login) = &self.login {
+            sent = sent.basic_auth(&login.username, login.password.expose());
+        }
+        let response = match tokio::time::timeout(SHORT, sent.send()).await {
+            Ok(response) => response.map_err(|e| Followed::Lost(send_failure(&url, &e)))?,
+            Err(_) => return Err(lost(format!("{url}: no answer within {} s", SHORT.as_secs()))),
+        };
+        match response.status().as_u16() {
+            200 => event_stream::read(response, on_event).await,
+            code => Err(lost(format!("{url}: status code={code}"))),
+        }
     }
 
     async fn send(&self, url: &str, request: Request<'_>) -> Result<Answer, NoAnswer> {

@@ -11,6 +11,7 @@ pub mod environment;
 pub mod environment_table;
 pub mod error;
 pub mod etcd3;
+pub mod events;
 pub mod files;
 pub mod log;
 pub mod node;

@@ -7,7 +7,8 @@ use super::log::{self, Log};
 use super::postgresql::{self, Postgresql};
 use super::restapi::{self, Login, RestApi};
 use super::section::{Reading, Section};
-use super::{tags, watchdog};
+use super::{events, tags, watchdog};
+use pgherd_actors::events::Webhook;
 use pgherd_types::{MemberName, Tags};
 use pgherd_watchdog::WatchdogOptions;
 use serde_json::{Map, Value};
@@ -35,6 +36,8 @@ pub struct NodeSettings {
     pub log: Log,
     /// The watchdog device.
     pub watchdog: WatchdogOptions,
+    /// Where else what happens is told.
+    pub webhooks: Vec<Webhook>,
 }
 
 /// Keys of other stores: a node with only such a section cannot run yet.
@@ -60,6 +63,7 @@ pub fn read(reading: &Reading, map: &Map<String, Value>) -> Result<NodeSettings,
         tags: tags::read(root.section("tags")?)?,
         log: log::read(root.section("log")?)?,
         watchdog: watchdog::read(root.section("watchdog")?)?,
+        webhooks: events::read(root.section("events")?)?,
     };
     ctl(root.section("ctl")?);
     root.without_effect_yet(&["thread_pool_size", "thread_stack_size", "citus"]);

@@ -4,6 +4,7 @@ use super::address::{HostPort, host_port, is_wildcard};
 use super::error::SettingsError;
 use super::secret::Secret;
 use super::section::Section;
+use pgherd_web::{ExtraHeaders, ServerTokens};
 
 /// A user name and its password.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +28,8 @@ pub struct RestApi {
     pub allowlist: Vec<String>,
     /// Changes may be asked for by the members of the cluster.
     pub allowlist_include_members: bool,
+    /// What every answer has beside its own.
+    pub headers: ExtraHeaders,
 }
 
 impl RestApi {
@@ -48,10 +51,24 @@ pub fn read(section: Section) -> Result<RestApi, SettingsError> {
     let allowlist = section.texts("allowlist")?.unwrap_or_default();
     let allowlist_include_members = section.flag("allowlist_include_members")?.unwrap_or(false);
     section.without_effect_yet(&["keyfile", "keyfile_password", "cafile", "ciphers", "verify_client"]);
-    section.without_effect_yet(&["http_extra_headers", "https_extra_headers"]);
-    section.without_effect_yet(&["server_tokens", "request_queue_size", "thread_pool_size"]);
+    let headers = headers(&section)?;
+    section.without_effect_yet(&["https_extra_headers", "request_queue_size", "thread_pool_size"]);
     section.finish();
-    Ok(RestApi { listen, connect_address, authentication, allowlist, allowlist_include_members })
+    Ok(RestApi { listen, connect_address, authentication, allowlist, allowlist_include_members, headers })
+}
+
+fn headers(section: &Section) -> Result<ExtraHeaders, SettingsError> {
+    let tokens = match section.text("server_tokens")?.map(|text| text.to_ascii_lowercase()).as_deref() {
+        None | Some("original") => ServerTokens::Original,
+        Some("minimal") => ServerTokens::Minimal,
+        Some("productonly") => ServerTokens::ProductOnly,
+        Some(_) => {
+            section.warn("server_tokens", "is not known (original, minimal, productonly): as original");
+            ServerTokens::Original
+        }
+    };
+    let pairs = section.parameters("http_extra_headers")?;
+    ExtraHeaders::new(&pairs, tokens).map_err(|what| section.error("http_extra_headers", what))
 }
 
 /// `connect_address`, by default the (first) address listened on; "every address" is nothing others can connect to.

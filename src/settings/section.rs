@@ -162,6 +162,25 @@ impl<'a> Section<'a> {
     }
 }
 
+/// A list of maps, each with the path of the list and its place in it.
+pub fn items<'a>(section: &Section<'a>, key: &str) -> Read<Vec<Section<'a>>> {
+    let items = match section.raw(key) {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(items)) => items,
+        Some(other) => return Err(section.error(key, format!("must be a list, not {}", kind(other)))),
+    };
+    let item = |(at, item): (usize, &'a Value)| match item {
+        Value::Object(map) => Ok(Section {
+            reading: section.reading,
+            path: format!("{}[{at}]", section.path_of(key)),
+            map: Some(map),
+            known: RefCell::default(),
+        }),
+        other => Err(section.error(key, format!("every item must be a map, not {}", kind(other)))),
+    };
+    items.iter().enumerate().map(item).collect()
+}
+
 /// `on`, `true`, `yes`, `1` and their opposites.
 pub fn boolean(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {

@@ -329,6 +329,47 @@ fn who_may_change_something_is_read() {
 }
 
 #[test]
+fn webhooks_and_headers_are_read() {
+    let load =
+        |more: &str| load_text(&format!("{GOOD}\n{more}\n")).map(|loaded| (loaded.settings.webhooks, loaded.warnings));
+    let (webhooks, warnings) = load(
+        "events:\n  webhooks:\n    - {url: 'http://hooks:9/x', types: [leader, role.changed], secret: hunter2}\n    - {url: 'http://other/'}",
+    )
+    .unwrap();
+    assert_eq!(warnings, load_text(GOOD).unwrap().warnings);
+    assert_eq!((webhooks[0].url.as_str(), webhooks[0].secret.as_deref()), ("http://hooks:9/x", Some("hunter2")));
+    assert!(webhooks[0].kinds.include("pgherd.leader.lost") && !webhooks[0].kinds.include("pgherd.sync.changed"));
+    assert!(webhooks[1].kinds.include("pgherd.sync.changed") && webhooks[1].secret.is_none());
+    for (bad, key) in [
+        ("{url: 'https://x/'}", "events.webhooks[0].url"),
+        ("{url: 'http://user:pw@x/'}", "events.webhooks[0].url"),
+        ("{types: [leader]}", "events.webhooks[0].url"),
+        ("{url: 'http://x/', types: [Leader]}", "events.webhooks[0].types"),
+        ("{url: 'http://x/', types: leader}", "events.webhooks[0].types"),
+        ("7", "events.webhooks"),
+    ] {
+        let error = load(&format!("events:\n  webhooks: [{bad}]")).unwrap_err().to_string();
+        assert!(error.contains(key) && !error.contains("pw"), "{bad}: {error}");
+    }
+    let restapi = |more: &str| {
+        load_text(&GOOD.replacen(
+            "connect_address: \"10.0.0.1:8008\"",
+            &format!("connect_address: \"10.0.0.1:8008\", {more}"),
+            1,
+        ))
+    };
+    let headers = restapi("server_tokens: minimal, http_extra_headers: {X-Frame-Options: DENY}")
+        .unwrap()
+        .settings
+        .restapi
+        .headers;
+    let pair = ("X-Frame-Options".to_owned(), "DENY".to_owned());
+    assert_eq!(Ok(headers), pgherd_web::ExtraHeaders::new(&[pair], pgherd_web::ServerTokens::Minimal));
+    let error = restapi("http_extra_headers: {Content-Length: 7}").unwrap_err().to_string();
+    assert!(error.contains("restapi.http_extra_headers") && error.contains("Content-Length"), "{error}");
+}
+
+#[test]
 fn names_and_places_of_the_servers_files_and_what_depends_on_the_role() {
     let more = "config_dir: /etc/pg\n  config_base_name: main\n  custom_conf: mine.conf\n  bin_name: {postgres: postgres-15}\n  \
         proxy_address: 10.0.0.9:6432\n  use_unix_socket_repl: true\n  krbsrvname: pg\n  parameters_replica: {work_mem: 8MB}\n  \

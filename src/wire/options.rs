@@ -35,7 +35,14 @@ pub fn etcd(settings: &NodeSettings) -> Result<EtcdOptions, String> {
 /// For the API server.
 pub fn api(settings: &NodeSettings) -> ApiOptions {
     let listen = &settings.restapi.listen;
-    ApiOptions { host: listen.host.clone(), port: listen.port, access: access(settings), ..ApiOptions::default() }
+    let headers = settings.restapi.headers.clone();
+    ApiOptions {
+        host: listen.host.clone(),
+        port: listen.port,
+        access: access(settings),
+        headers,
+        ..ApiOptions::default()
+    }
 }
 
 /// Who may change something through the API.

@@ -10,7 +10,7 @@ use pgherd_postgres::Postgres;
 use pgherd_protocol::coordinator::LocalChanged;
 use pgherd_protocol::node::ReloadRequested;
 use pgherd_protocol::postgres_operator::ReloadConfig;
-use pgherd_web::ChangeAccess;
+use pgherd_web::{ChangeAccess, ChangeHeaders};
 use std::sync::Arc;
 
 /// See the module.
@@ -21,7 +21,7 @@ pub struct SettingsOwner {
     postgres: Arc<Postgres>,
     reload_config: Recipient<ReloadConfig>,
     tags: Option<Recipient<LocalChanged>>,
-    api: Option<Recipient<ChangeAccess>>,
+    api: Option<(Recipient<ChangeAccess>, Recipient<ChangeHeaders>)>,
     peer_login: Option<SharedLogin>,
 }
 
@@ -37,9 +37,9 @@ impl SettingsOwner {
         Self { source, opened, postgres, reload_config, tags, api: None, peer_login: None }
     }
 
-    /// The rules who may change something go there.
-    pub fn with_api(self, api: Recipient<ChangeAccess>) -> Self {
-        Self { api: Some(api), ..self }
+    /// The rules who may change something go there, and the headers of answers.
+    pub fn with_api(self, access: Recipient<ChangeAccess>, headers: Recipient<ChangeHeaders>) -> Self {
+        Self { api: Some((access, headers)), ..self }
     }
 
     /// The login at other members' APIs is kept there.
@@ -66,8 +66,9 @@ impl SettingsOwner {
             log::warn!("{key} was changed in the settings and needs a restart of the agent");
         }
         logging::set_level(new.log.level);
-        if let Some(api) = &self.api {
-            api.do_send(ChangeAccess(options::access(&new)));
+        if let Some((access, headers)) = &self.api {
+            access.do_send(ChangeAccess(options::access(&new)));
+            headers.do_send(ChangeHeaders(new.restapi.headers.clone()));
         }
         if let Some(login) = &self.peer_login {
             login.store(options::peer_login(&new).map(Arc::new));
@@ -90,6 +91,7 @@ impl SettingsOwner {
             ("restapi.connect_address", old.restapi.connect_address != new.restapi.connect_address),
             ("etcd3", old.etcd3 != new.etcd3),
             ("watchdog", old.watchdog != new.watchdog),
+            ("events", old.webhooks != new.webhooks),
             ("postgresql.use_pg_rewind or remove_data_directory_on_…", old.postgresql.policy != new.postgresql.policy),
             ("postgresql.proxy_address", proxy(old) != proxy(new)),
             ("tags", self.tags.is_none() && old.tags != new.tags),

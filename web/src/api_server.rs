@@ -1,6 +1,7 @@
 //! The actor that owns the listening sockets and the HTTP worker threads.
 
 use crate::auth::{Access, AccessOptions, SharedAccess};
+use crate::headers::{ExtraHeaders, SharedHeaders};
 use crate::operations::State;
 use crate::requests::SharedRequests;
 use crate::{PublishedStatus, routes, worker};
@@ -11,6 +12,7 @@ use actix::{
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, web};
 use arc_swap::ArcSwap;
+use pgherd_protocol::events::EventFeed;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
@@ -35,6 +37,8 @@ pub struct ApiOptions {
     pub stop_timeout_s: u64,
     /// Who may change something.
     pub access: AccessOptions,
+    /// What every answer has beside its own.
+    pub headers: ExtraHeaders,
 }
 
 impl Default for ApiOptions {
@@ -49,6 +53,7 @@ impl Default for ApiOptions {
             max_connections: 1000,
             stop_timeout_s: 2,
             access: AccessOptions::default(),
+            headers: ExtraHeaders::default(),
         }
     }
 }
@@ -59,6 +64,8 @@ pub struct ApiServer {
     server: Option<Server>,
     handle: ServerHandle,
     access: SharedAccess,
+    headers: SharedHeaders,
+    feed: EventFeed,
     access_wanted: AccessOptions,
     names_looked_up: Option<SpawnHandle>,
 }
@@ -68,6 +75,11 @@ pub struct ApiServer {
 #[rtype(result = "()")]
 pub struct ChangeAccess(pub AccessOptions);
 
+/// Other headers are added from now on.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct ChangeHeaders(pub ExtraHeaders);
+
 /// Stop listening, finish what is being answered, close the connections.
 #[derive(Message, Clone, Copy, Debug)]
 #[rtype(result = "()")]
@@ -76,15 +88,22 @@ pub struct StopServing;
 impl ApiServer {
     /// Binds the sockets. Needs a running actix system; nothing is answered before the actor is started. `requests` may be
     /// filled in later.
-    pub fn bind(options: &ApiOptions, status: PublishedStatus, requests: SharedRequests) -> io::Result<Self> {
+    pub fn bind(
+        options: &ApiOptions,
+        status: PublishedStatus,
+        feed: EventFeed,
+        requests: SharedRequests,
+    ) -> io::Result<Self> {
         let access = Arc::new(ArcSwap::from_pointee(Access::without_names(&options.access)));
-        let state = State { status, requests, access: access.clone() };
-        Self::bind_app(options, access, move |app| routes::configure(app, state.clone()))
+        let headers = SharedHeaders::from(ArcSwap::from_pointee(options.headers.clone()));
+        let shared = (access.clone(), headers.clone(), feed.clone());
+        let state = State { status, requests, access, feed, headers };
+        Self::bind_app(options, shared, move |app| routes::configure(app, state.clone()))
     }
 
     fn bind_app(
         options: &ApiOptions,
-        access: SharedAccess,
+        (access, headers, feed): (SharedAccess, SharedHeaders, EventFeed),
         app: impl Fn(&mut web::ServiceConfig) + Send + Clone + 'static,
     ) -> io::Result<Self> {
         let server = HttpServer::new(move || {
@@ -114,6 +133,8 @@ impl ApiServer {
             handle: server.handle(),
             server: Some(server),
             access,
+            headers,
+            feed,
             access_wanted: options.access.clone(),
             names_looked_up: None,
         })
@@ -159,10 +180,19 @@ impl Handler<ChangeAccess> for ApiServer {
     }
 }
 
+impl Handler<ChangeHeaders> for ApiServer {
+    type Result = ();
+
+    fn handle(&mut self, ChangeHeaders(headers): ChangeHeaders, _: &mut Self::Context) {
+        self.headers.store(Arc::new(headers));
+    }
+}
+
 impl Handler<StopServing> for ApiServer {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: StopServing, _: &mut Self::Context) -> Self::Result {
+        self.feed.close(); // or those who follow would keep it from ending
         Box::pin(self.handle.stop(true))
     }
 }

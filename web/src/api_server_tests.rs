@@ -32,7 +32,7 @@ fn as_of_now(status: NodeStatus) -> NodeStatus {
 
 fn start(status: NodeStatus) -> (actix::Addr<ApiServer>, SocketAddr, PublishedStatus) {
     let status = Arc::new(ArcSwap::from_pointee(as_of_now(status)));
-    let server = ApiServer::bind(&options(), status.clone(), SharedRequests::default()).unwrap();
+    let server = ApiServer::bind(&options(), status.clone(), EventFeed::default(), SharedRequests::default()).unwrap();
     let address = server.addresses()[0];
     (server.start(), address, status)
 }
@@ -124,7 +124,8 @@ async fn a_stopped_server_refuses_connections() {
 async fn an_address_in_use_is_told() {
     let (_server, address, status) = start(primary());
     let taken = ApiOptions { port: address.port(), ..options() };
-    let error = ApiServer::bind(&taken, status, SharedRequests::default()).err().unwrap().to_string();
+    let error =
+        ApiServer::bind(&taken, status, EventFeed::default(), SharedRequests::default()).err().unwrap().to_string();
     assert!(error.starts_with(&format!("cannot listen on 127.0.0.1:{} for the REST API: ", address.port())), "{error}");
 }
 
@@ -133,7 +134,8 @@ async fn every_address_means_both_families() {
     let status = Arc::new(ArcSwap::from_pointee(as_of_now(primary())));
     for host in ["", "*"] {
         let options = ApiOptions { host: host.into(), ..options() };
-        let server = ApiServer::bind(&options, status.clone(), SharedRequests::default()).unwrap();
+        let server =
+            ApiServer::bind(&options, status.clone(), EventFeed::default(), SharedRequests::default()).unwrap();
         let port = server.addresses()[0].port();
         let _server = server.start();
         assert_eq!(ask((Ipv4Addr::LOCALHOST, port).into(), "GET /primary").await.0, 200);
@@ -147,7 +149,8 @@ async fn a_panic_in_a_handler_cuts_one_connection_on_a_marked_thread() {
         app.route("/bug", web::get().to(|| async { panic!("a bug") as &'static str }));
         app.route("/who", web::get().to(|| async { worker::is_http_worker().to_string() }));
     };
-    let server = ApiServer::bind_app(&options(), access, app).unwrap();
+    let server =
+        ApiServer::bind_app(&options(), (access, SharedHeaders::default(), EventFeed::default()), app).unwrap();
     let address = server.addresses()[0];
     let _server = server.start();
     assert_eq!(exchange(address, "GET /bug HTTP/1.1", "").await, "");

@@ -3,14 +3,18 @@
 //! becomes a message to the actor that does it.
 //!
 //! Reading order: `routes` (the URL table), `health` (role checks), `probes` (liveness, readiness), `status` (the status
-//! document), `cluster` (members); `operations` (changes), `auth` (who may), `requests` (who does); `api_server` (the
+//! document), `cluster` (members), `metrics`; `operations` (changes), `auth` (who may), `requests` (who does); `api_server` (the
 //! sockets).
 
 pub mod answer;
 pub mod api_server;
 pub mod auth;
 pub mod cluster;
+pub mod events;
+pub mod explain;
+pub mod headers;
 pub mod health;
+pub mod metrics;
 pub mod operations;
 pub mod probes;
 pub mod query;
@@ -21,8 +25,9 @@ pub mod status;
 pub mod synchronous;
 pub mod worker;
 
-pub use api_server::{ApiOptions, ApiServer, ChangeAccess, StopServing};
+pub use api_server::{ApiOptions, ApiServer, ChangeAccess, ChangeHeaders, StopServing};
 pub use auth::{AccessOptions, BasicLogin};
+pub use headers::{ExtraHeaders, ServerTokens};
 pub use requests::{Requests, SharedRequests};
 pub use worker::is_http_worker;
 

@@ -4,19 +4,23 @@
 mod body;
 mod failover;
 mod moment;
+mod strict_json;
 mod wishes;
 
 use crate::answer::Answer;
 use crate::auth::{Denied, Members, SharedAccess};
+use crate::headers::SharedHeaders;
 use crate::requests::{Requests, SharedRequests, ask};
 use crate::{PublishedStatus, health};
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, web};
 use body::Body;
 use pgherd_protocol::coordinator::{FailsafeAnswer, RequestFailsafe, RequestWish};
+use pgherd_protocol::events::{EventFeed, Told};
 use pgherd_protocol::node::ReloadRequested;
 use pgherd_protocol::request_desk::{RequestCancelSwitchover, RequestConfig};
 use pgherd_types::{NodeStatus, Wish, WishEnd};
+use serde_json::json;
 use std::time::Duration;
 
 /// What the desk may take for anything but a switchover.
@@ -35,6 +39,10 @@ pub struct State {
     pub requests: SharedRequests,
     /// Who may.
     pub access: SharedAccess,
+    /// What happened.
+    pub feed: EventFeed,
+    /// What every answer has beside its own.
+    pub headers: SharedHeaders,
 }
 
 /// The operations.
@@ -65,6 +73,22 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// In a word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Switchover => "switchover",
+            Self::Failover => "failover",
+            Self::CancelSwitchover => "cancel switchover",
+            Self::PatchConfig => "change configuration",
+            Self::ReplaceConfig => "replace configuration",
+            Self::Restart => "restart",
+            Self::CancelRestart => "cancel restart",
+            Self::Reinitialize => "reinitialize",
+            Self::Reload => "reload",
+            Self::Failsafe => "failsafe",
+            Self::Sigterm => "sigterm",
+        }
+    }
     /// The one that this method and first segment of a path name.
     pub fn named(method: &Method, segment: &str) -> Option<Self> {
         Some(match (method.as_str(), segment) {
@@ -99,7 +123,19 @@ pub async fn perform(operation: Operation, request: &HttpRequest, payload: web::
     // Peers repeat their question many times a minute.
     let level = if operation == Operation::Failsafe { log::Level::Debug } else { log::Level::Info };
     log::log!(level, "REST API: {operation:?} asked for by {whom}: {}", answer.code.as_u16());
+    if operation != Operation::Failsafe {
+        record(operation, &whom, &answer, &state.requests);
+    }
     answer
+}
+
+/// Who asked for what, and what was said; not what the request held, which may be a secret.
+fn record(operation: Operation, whom: &str, answer: &Answer, requests: &SharedRequests) {
+    let Some(events) = requests.get().and_then(|requests| requests.events.as_ref()) else { return };
+    let said = answer.body.as_deref().filter(|_| !answer.code.is_success()).unwrap_or_default();
+    let said: String = said.chars().take(500).collect();
+    let data = json!({"operation": operation.as_str(), "from": whom, "status": answer.code.as_u16(), "refusal": said});
+    events.tell(Told::Happened("request", data));
 }
 
 async fn check_access(
@@ -202,3 +238,7 @@ fn failsafe_answer(said: FailsafeAnswer) -> Answer {
 #[cfg(test)]
 #[path = "operations_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "bad_input_tests.rs"]
+mod bad_input_tests;

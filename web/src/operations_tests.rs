@@ -61,9 +61,9 @@ impl Handler<RequestConfig> for Everyone {
     }
 }
 
-struct Served {
+pub(super) struct Served {
     server: actix::Addr<ApiServer>,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -77,6 +77,8 @@ fn serve(access: AccessOptions, failsafe: FailsafeAnswer) -> Served {
         wish: Some(all.clone().recipient()),
         failsafe: Some(all.clone().recipient()),
         look: None,
+        explain: None,
+        events: None,
         reload: Some(all.recipient()),
     };
     let shared = SharedRequests::default();
@@ -87,12 +89,12 @@ fn serve(access: AccessOptions, failsafe: FailsafeAnswer) -> Served {
 fn serve_with(access: AccessOptions, requests: SharedRequests, asked: Arc<Mutex<Vec<String>>>) -> Served {
     let options = ApiOptions { host: "127.0.0.1".into(), port: 0, access, ..ApiOptions::default() };
     let status = Arc::new(ArcSwap::from_pointee(primary()));
-    let server = ApiServer::bind(&options, status, requests).unwrap();
+    let server = ApiServer::bind(&options, status, EventFeed::default(), requests).unwrap();
     let address = server.addresses()[0];
     Served { server: server.start(), address, asked }
 }
 
-fn open() -> Served {
+pub(super) fn open() -> Served {
     serve(AccessOptions::default(), FailsafeAnswer::Off)
 }
 
@@ -109,7 +111,7 @@ impl Served {
     }
 
     /// Sends a body with its length and no type, as well as these lines of a head.
-    async fn full(&self, request: &str, head: &str, body: &str) -> String {
+    pub(super) async fn full(&self, request: &str, head: &str, body: &str) -> String {
         let length = body.len();
         self.raw(&format!(
             "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n{body}"
@@ -117,16 +119,16 @@ impl Served {
         .await
     }
 
-    async fn send(&self, request: &str, body: &str) -> (u16, String) {
+    pub(super) async fn send(&self, request: &str, body: &str) -> (u16, String) {
         split(&self.full(request, "", body).await)
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 }
 
-fn split(answer: &str) -> (u16, String) {
+pub(super) fn split(answer: &str) -> (u16, String) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     (head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0), body.to_owned())
 }
@@ -139,7 +141,7 @@ async fn every_operation_reaches_its_actor_and_its_answer_the_client() {
         ("POST //failover/x", r#"{"candidate":"pg2"}"#, 200, r#"Successfully switched over to "pg2""#, "failover"),
         ("DELETE /switchover", "", 404, "no switchover is scheduled", "RequestCancelSwitchover"),
         ("PATCH /config", r#"{"ttl":30}"#, 200, r#"{"ttl":30}"#, "Patch"),
-        ("PUT /config", r#"{"ttl":30}"#, 409, r#"{"error":"somebody was faster"}"#, "Replace"),
+        ("PUT /config", r#"{"ttl":30}"#, 409, "somebody was faster", "Replace"),
         ("POST /restart", "", 200, "restarted successfully", "Restart"),
         ("POST /restart", r#"{"restart_pending":true}"#, 200, "restarted successfully", "pending_only: true"),
         ("DELETE /restart", "", 200, "scheduled restart deleted", "CancelRestart"),
@@ -212,7 +214,7 @@ async fn a_peer_that_asks_for_its_life_is_answered() {
         (FailsafeAnswer::Accepted { position: Lsn(67_109_040) }, 200, "Accepted", Some("\r\nlsn: 67109040\r\n")),
         (FailsafeAnswer::Accepted { position: Lsn(0) }, 200, "Accepted", None),
         (FailsafeAnswer::Leading, 500, "Running as a leader", None),
-        (FailsafeAnswer::Off, 502, r#"{"error":"failsafe_mode is not enabled"}"#, None),
+        (FailsafeAnswer::Off, 502, "failsafe_mode is not enabled", None),
     ] {
         let api = serve(AccessOptions::default(), said);
         let answer = api.full("POST /failsafe", "", body).await;

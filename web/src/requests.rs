@@ -5,6 +5,8 @@ use crate::answer::Answer;
 use actix::{Message, Recipient};
 use actix_web::http::StatusCode;
 use pgherd_protocol::coordinator::{RequestFailsafe, RequestWish};
+use pgherd_protocol::events::EventSink;
+use pgherd_protocol::explain::RequestExplanation;
 use pgherd_protocol::node::ReloadRequested;
 use pgherd_protocol::postgres_monitor::LookNow;
 use pgherd_protocol::request_desk::{RequestCancelSwitchover, RequestConfig, RequestFailover};
@@ -26,6 +28,10 @@ pub struct Requests {
     pub failsafe: Option<Recipient<RequestFailsafe>>,
     /// `GET /patroni?look=now`.
     pub look: Option<Recipient<LookNow>>,
+    /// `GET /explain`.
+    pub explain: Option<Recipient<RequestExplanation>>,
+    /// Who is told what was asked for.
+    pub events: Option<EventSink>,
     /// `POST /reload`.
     pub reload: Option<Recipient<ReloadRequested>>,
 }

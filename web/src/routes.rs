@@ -5,7 +5,7 @@ use crate::answer::Answer;
 use crate::health::{self, Verdict};
 use crate::operations::{self, Operation, State};
 use crate::query::Parameters;
-use crate::{cluster, probes, status};
+use crate::{cluster, events, explain, metrics, probes, status};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use pgherd_protocol::postgres_monitor::LookNow;
@@ -22,7 +22,7 @@ const LOOK_STEP: Duration = Duration::from_millis(5);
 
 /// Every path and method that changes nothing.
 fn answer(method: &Method, path: &str, query: &str, status: &NodeStatus, now: Instant) -> Answer {
-    if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+    if !is_reading(method) {
         return error(StatusCode::NOT_IMPLEMENTED, "Server does not support this operation");
     }
     let parameters = match Parameters::parse(query) {
@@ -40,8 +40,16 @@ fn answer(method: &Method, path: &str, query: &str, status: &NodeStatus, now: In
         },
         "config" => config(status),
         "failsafe" => failsafe(status),
+        "metrics" => match metrics::text(status, now) {
+            Ok(text) => Answer::metrics(text),
+            Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, &why),
+        },
         _ => health_check(status, path, &parameters, now),
     }
+}
+
+fn is_reading(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// `patroni` of `//patroni/x/y`; empty for `/`.
@@ -112,17 +120,29 @@ async fn await_look(state: &State) {
 
 /// Serves every request. One that changes nothing reads the clock once, loads the status once and waits for nothing.
 async fn serve(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
+    let mut response = respond(&request, payload, &state).await;
+    state.headers.load().add_to(&mut response);
+    response
+}
+
+async fn respond(request: &HttpRequest, payload: web::Payload, state: &State) -> HttpResponse {
     let answer = match Operation::named(request.method(), first_segment(request.path())) {
-        Some(operation) => operations::perform(operation, &request, payload, &state).await,
+        Some(operation) => operations::perform(operation, request, payload, state).await,
+        None if is_reading(request.method()) && first_segment(request.path()) == "events" => {
+            return events::serve(request, payload, state).await;
+        }
+        None if is_reading(request.method()) && first_segment(request.path()) == "explain" => {
+            explain::answer(request.query_string(), &state.requests).await
+        }
         None => {
             if first_segment(request.path()) == "patroni" && request.query_string().split('&').any(|p| p == LOOK_NOW) {
-                await_look(&state).await;
+                await_look(state).await;
             }
             let (path, query, now) = (request.path(), request.query_string(), pgherd_clock::boottime());
             answer(request.method(), path, query, &state.status.load(), now)
         }
     };
-    answer.into_response(request.method())
+    answer.respond(request)
 }
 
 /// Adds the API to an application.
@@ -141,7 +161,7 @@ mod tests {
     fn get(path: &str, status: &NodeStatus) -> (u16, Value) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let answer = answer(&Method::GET, path, query, status, NOW);
-        let body = answer.body.map_or(Value::Null, |body| serde_json::from_str(&body).unwrap());
+        let body = answer.body.map_or(Value::Null, |body| serde_json::from_str(&body).unwrap_or(Value::String(body)));
         (answer.code.as_u16(), body)
     }
 
@@ -174,7 +194,7 @@ mod tests {
         for path in ["/cluster", "/history", "/config"] {
             let (code, body) = get(path, &NodeStatus::default());
             assert_eq!(code, 503, "{path}");
-            assert!(body["error"].as_str().unwrap().contains("not been read"), "{body}");
+            assert!(body.as_str().unwrap().contains("not been read"), "{body}");
         }
     }
 

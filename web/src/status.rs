@@ -42,12 +42,12 @@ pub fn document(status: &NodeStatus, now: Instant) -> Value {
 }
 
 /// `unknown` when the server should be running but did not answer lately.
-fn state(status: &NodeStatus, server: Option<&RunningServer>) -> &'static str {
+pub fn state(status: &NodeStatus, server: Option<&RunningServer>) -> &'static str {
     if status.phase == ServerPhase::Running && server.is_none() { "unknown" } else { status.phase.as_str() }
 }
 
 /// What the server itself says, else the role the agent remembers.
-fn role(status: &NodeStatus, server: Option<&RunningServer>) -> Role {
+pub fn role(status: &NodeStatus, server: Option<&RunningServer>) -> Role {
     match server {
         Some(server) if !server.in_recovery => Role::Primary,
         Some(_) if status.role == Role::StandbyLeader => Role::StandbyLeader,

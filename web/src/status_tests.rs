@@ -71,6 +71,7 @@ pub fn replica() -> NodeStatus {
         system_id: Some(SystemId(7_300_000_000_000_000_001)),
         timeline: Some(Timeline(2)),
         reason: ReasonText { id: "FollowLeader".into(), text: "no action. I am (pg2), a secondary".into() },
+        counts: Counts::default(),
     }
 }
 

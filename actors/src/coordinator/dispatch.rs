@@ -7,6 +7,7 @@ use actix::prelude::*;
 use pgherd_kernel::sync::duty;
 use pgherd_kernel::{Action, Decision, Lock, Me, Observation};
 use pgherd_protocol::dcs_watcher::{AcquireLease, ChangeTimes, ReleaseLease, RenewLease, WriteKey};
+use pgherd_protocol::events::EventSink;
 use pgherd_protocol::peer_prober::{AskFailsafe, ProbePeers};
 use pgherd_protocol::postgres_monitor::{ChangeSchedule, LookNow};
 use pgherd_protocol::postgres_operator::{
@@ -59,6 +60,8 @@ pub struct Links {
     pub sync: Recipient<AlignSync>,
     /// To the caller of the user's scripts.
     pub callbacks: Announce,
+    /// To the record of what happens.
+    pub events: EventSink,
 }
 
 impl Links {

@@ -2,6 +2,7 @@
 
 use super::Coordinator;
 use pgherd_kernel::{Decision, Lock, shown};
+use pgherd_protocol::events::Told;
 use pgherd_protocol::postgres_operator::LeadStandbyCluster;
 use pgherd_types::node_status::ReasonText;
 use pgherd_types::{NodeStatus, Now, Role, ServerPhase};
@@ -44,7 +45,9 @@ impl Coordinator {
             failsafe_active: view.dcs_lost_since.is_some() && view.lease.agreed(now.mono),
             watchdog_failed: view.watchdog_failed,
             reason: ReasonText { id: decision.because.id(), text: self.words(&decision.because) },
+            counts: self.metrics.counts(),
         }));
         self.links.callbacks.published(&self.status.load());
+        self.links.events.tell(Told::Status(self.status.load_full()));
     }
 }

@@ -26,6 +26,7 @@ pub(super) async fn perform(desk: &Desk, request: RequestConfig) -> Result<Reply
         let Some(text) = changed(key, &request)? else {
             return Ok(Reply::new(200, unchanged_text(key, &request)));
         };
+        refuse_mistakes(key, &text, &status, &cluster)?;
         match desk.write(DcsWrite::ReplaceConfig { text: text.clone(), seen }).await {
             Ok(()) => {
                 warn_about(&text, &status, &cluster);
@@ -80,6 +81,21 @@ fn object(key: &ConfigKey) -> Option<Map<String, Value>> {
     match serde_json::from_str(&key.text) {
         Ok(Value::Object(object)) if key.valid => Some(object),
         _ => None,
+    }
+}
+
+/// A value that nobody can use is not written. One that is there already must not be in the way of other changes.
+fn refuse_mistakes(key: Option<&ConfigKey>, text: &str, status: &NodeStatus, cluster: &Cluster) -> Result<(), Reply> {
+    let all_ours = cluster.all_members_are_ours();
+    let mistakes = |text: &str| {
+        let checked = dynamic_settings::read(text, &status.settings, all_ours);
+        checked.map_or_else(|e| vec![e.to_string()], |checked| checked.mistakes)
+    };
+    let before = key.map(|key| mistakes(&key.text)).unwrap_or_default();
+    let new: Vec<_> = mistakes(text).into_iter().filter(|mistake| !before.contains(mistake)).collect();
+    match new.is_empty() {
+        true => Ok(()),
+        false => Err(Reply::new(400, format!("nothing was written: {}", new.join("; ")))),
     }
 }
 
@@ -138,6 +154,26 @@ mod tests {
         assert_eq!(put(json!({"ttl": null})), Ok(Some(r#"{"ttl":null}"#.to_owned())));
         let request = RequestConfig::Patch(map(&json!({"ttl": 30})));
         assert_eq!(unchanged_text(Some(&present), &request), present.text, "as it is stored");
+    }
+
+    #[test]
+    fn values_that_nobody_can_use_are_refused_and_old_ones_are_not_in_the_way() {
+        let (status, cluster) = (NodeStatus::default(), Cluster::default());
+        let refused = |before: &str, text: &str| {
+            refuse_mistakes(Some(&key(before, true)), text, &status, &cluster)
+                .err()
+                .map(|reply| (reply.code, reply.text))
+        };
+        let what = |text: &str| Some((400, format!("nothing was written: {text}")));
+        assert_eq!(refused("{}", r#"{"ttl":"soon"}"#), what("ttl: must be a number of seconds"));
+        assert_eq!(refused("{}", r#"{"ttl":-1}"#), what("ttl: must be a number of seconds"));
+        assert_eq!(refused("{}", r#"{"postgresql":[]}"#), what("postgresql: must be a map"));
+        assert_eq!(
+            refused("{}", r#"{"pause":"maybe","synchronous_mode":7}"#),
+            what("pause: must be true or false; synchronous_mode: must be on, off or quorum")
+        );
+        assert_eq!(refused(r#"{"ttl":"soon"}"#, r#"{"ttl":"soon","loop_wait":5}"#), None);
+        assert_eq!(refused("{}", r#"{"ttl":"30","loop_wait":"5s","mine":{"x":1},"postgresql":null}"#), None);
     }
 
     #[test]

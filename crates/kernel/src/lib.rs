@@ -6,7 +6,7 @@
 //! for, so that the same facts do not lead to the same request twice. Production and the simulator run this very code.
 //!
 //! Reading order: `observation`, `view`, `lease_view`, `situation`, `decide`, then `rules/*` one situation a file,
-//! `upkeep` (what is owed beside the decision), `sync` (synchronous replication, planned by itself), `shown` (what the node says of itself), `invariants` (an independent judge of every decision).
+//! `upkeep` (what is owed beside the decision), `sync` (synchronous replication, planned by itself), `shown` (what the node says of itself), `explain` (what would be decided otherwise), `invariants` (an independent judge of every decision).
 
 pub mod asked;
 pub mod candidates;
@@ -14,6 +14,7 @@ pub mod decide;
 pub mod decision;
 pub mod divergence;
 pub mod eligibility;
+pub mod explain;
 pub mod history;
 pub mod invariants;
 pub mod lease_view;

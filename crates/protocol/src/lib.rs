@@ -4,6 +4,8 @@
 pub mod callbacks;
 pub mod coordinator;
 pub mod dcs_watcher;
+pub mod events;
+pub mod explain;
 pub mod node;
 pub mod peer_prober;
 pub mod postgres_monitor;

@@ -7,6 +7,7 @@
 
 pub mod callback;
 pub mod cluster;
+pub mod counts;
 pub mod instant;
 pub mod lease;
 pub mod lsn;
@@ -27,6 +28,7 @@ pub mod writes;
 
 pub use callback::CallbackAction;
 pub use cluster::{Cluster, ConfigKey, Initialize, LeaderKey, StatusKey};
+pub use counts::{Counts, Times};
 pub use instant::{Instant, Now, WallTime};
 pub use lease::{FenceDue, FenceOrder, LeaseGrant, LeaseId};
 pub use lsn::Lsn;

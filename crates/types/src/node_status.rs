@@ -2,13 +2,14 @@
 //! compare them with its own reading of the boot-time clock.
 
 use crate::{
-    Cluster, Instant, MemberName, PostgresState, Role, ScheduledRestart, ServerPhase, Settings, SystemId, Tags,
+    Cluster, Counts, Instant, MemberName, PostgresState, Role, ScheduledRestart, ServerPhase, Settings, SystemId, Tags,
     Timeline, WallTime,
 };
+use serde::Serialize;
 use std::sync::Arc;
 
 /// The reason of the present decision.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct ReasonText {
     /// Stable name, `LeaderWithLock`.
     pub id: String,
@@ -57,4 +58,6 @@ pub struct NodeStatus {
     pub watchdog_failed: bool,
     /// Why it does what it does.
     pub reason: ReasonText,
+    /// What it has counted.
+    pub counts: Counts,
 }

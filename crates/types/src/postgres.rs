@@ -141,7 +141,7 @@ pub struct SeenSlot {
 }
 
 /// A server that answers SQL.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RunningServer {
     /// `pg_is_in_recovery()`.
     pub in_recovery: bool,

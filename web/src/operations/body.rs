@@ -1,5 +1,6 @@
 //! Bodies of requests: JSON objects, whatever the client calls them, of a limited size, and within a limited time.
 
+use super::strict_json;
 use crate::answer::Answer;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, web};
@@ -60,7 +61,7 @@ impl Body {
 }
 
 fn object(bytes: &[u8]) -> Result<Map<String, Value>, Answer> {
-    match serde_json::from_slice(bytes) {
+    match strict_json::read(bytes) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(bad("the body must be a JSON object")),
         Err(e) => Err(bad(&format!("the body is not JSON: {e}"))),

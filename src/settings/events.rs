@@ -1,0 +1,35 @@
+//! `events`: where else what happens is told.
+
+use super::error::SettingsError;
+use super::section::{Section, items};
+use pgherd_actors::events::Webhook;
+use pgherd_protocol::events::Kinds;
+
+/// More receivers are a mistake.
+const WEBHOOKS_MAX: usize = 16;
+
+/// Reads the section.
+pub fn read(section: Section) -> Result<Vec<Webhook>, SettingsError> {
+    let webhooks = items(&section, "webhooks")?.into_iter().map(webhook).collect::<Result<Vec<_>, _>>()?;
+    if webhooks.len() > WEBHOOKS_MAX {
+        return Err(section.error("webhooks", format!("must not be more than {WEBHOOKS_MAX}")));
+    }
+    section.finish();
+    Ok(webhooks)
+}
+
+fn webhook(item: Section) -> Result<Webhook, SettingsError> {
+    let url = item.required_text("url")?;
+    let rest = url.strip_prefix("http://").filter(|rest| !rest.is_empty() && !rest.starts_with('/'));
+    if rest.is_none_or(|rest| rest.split('/').next().is_some_and(|authority| authority.contains('@'))) {
+        return Err(item.error(
+            "url",
+            "must be http://host:port/path; https is not supported yet, and a name or password has no place in it",
+        ));
+    }
+    let types = item.texts("types")?.unwrap_or_default();
+    let kinds = Kinds::read(types.iter().map(String::as_str)).map_err(|what| item.error("types", what))?;
+    let secret = item.text("secret")?.filter(|secret| !secret.is_empty());
+    item.finish();
+    Ok(Webhook { url, kinds, secret })
+}
