@@ -14,6 +14,7 @@ use pgherd_types::{NodeStatus, WallTime};
 use serde_json::{Value, json};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use store::Store;
 
@@ -27,9 +28,11 @@ pub fn start(directory: &Path, scope: &str, name: &str) -> io::Result<(EventSink
     let feed = EventFeed::default();
     let mut recorder = Recorder::new(Store::open(directory), feed.clone(), format!("/pgherd/{scope}/{name}"));
     recorder.happened(Happening::new("agent.started", json!({"version": pgherd_types::PRODUCT_VERSION})));
-    let (sink, told) = sync_channel(TOLD_MAX);
-    std::thread::Builder::new().name("events".to_owned()).spawn(move || recorder.run(&told))?;
-    Ok((EventSink::new(sink), feed))
+    let (to, told) = sync_channel(TOLD_MAX);
+    let sink = EventSink::new(to);
+    let lost = sink.lost();
+    std::thread::Builder::new().name("events".to_owned()).spawn(move || recorder.run(&told, &lost))?;
+    Ok((sink, feed))
 }
 
 struct Recorder {
@@ -48,8 +51,12 @@ impl Recorder {
     }
 
     /// Until nobody is left to tell anything.
-    fn run(mut self, told: &Receiver<Told>) {
+    fn run(mut self, told: &Receiver<Told>, lost: &AtomicU64) {
         while let Ok(told) = told.recv() {
+            match lost.swap(0, Ordering::Relaxed) {
+                0 => {}
+                count => self.happened(Happening::new("events.lost", json!({"lost": count}))),
+            }
             match told {
                 Told::Status(status) => {
                     self.last.term = self.last.term.max(term(&status));

@@ -74,7 +74,7 @@ fn series_of_a_leader_and_of_one_that_lost_etcd() {
     assert_eq!(text.status, 200);
     assert!(text.head.contains("content-type: text/plain; version=0.0.4"), "{}", text.head);
     for (name, expected) in [("patroni_primary", 1.0), ("patroni_postgres_state", 5.0), ("pgherd_leader", 1.0)] {
-        assert_eq!(value(node, name, ""), Some(expected), "{name}");
+        await_value(node, name, |value| value == expected);
     }
     let renewals = || value(node, "pgherd_dcs_seconds_count", "renew").expect("a count");
     let before = renewals();

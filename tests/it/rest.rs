@@ -99,3 +99,56 @@ fn claims_of_a_stuck_agent_lapse() {
     node.heal_etcd();
     eventually(PATIENCE, "it leads again", || (node.check("/primary") == Some(200)).then_some(()));
 }
+
+#[test]
+fn operations_nobody_waits_for_are_told_of_until_they_end() {
+    let mut cluster = cluster(2);
+    let primary = cluster.await_complete();
+    let replica = 1 - primary;
+    let names: Vec<_> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
+    let ask = |node: &Node, path: &str, body: serde_json::Value| {
+        let lines = "Prefer: respond-async\r\n";
+        let body = body.to_string();
+        pgherd_testkit::http::request_with(node.rest_port, "POST", path, lines, &body, Duration::from_secs(30))
+            .expect("an answer")
+    };
+    let begin = |node: &Node, path: &str, body: serde_json::Value| {
+        let answer = ask(node, path, body);
+        assert_eq!(answer.status, 202, "{answer:?}");
+        assert!(answer.head.contains("preference-applied: respond-async"), "{}", answer.head);
+        answer.json()["href"].as_str().expect("a path").to_owned()
+    };
+    let end = |node: &Node, path: &str| {
+        eventually(PATIENCE, &format!("{path} ends"), || {
+            let document = node.get(path)?.json();
+            (document["state"] != "running" && !document.is_null()).then_some(document)
+        })
+    };
+    let types = |document: &serde_json::Value| -> Vec<String> {
+        let phases = document["phases"].as_array().expect("phases");
+        phases.iter().filter_map(|phase| phase["type"].as_str().map(str::to_owned)).collect()
+    };
+
+    let node = &cluster.nodes[replica];
+    eventually(PATIENCE, "the replica is at rest", || {
+        let document = node.status();
+        (document["replication_state"] == "streaming" && document["pgherd"]["operation"].is_null()).then_some(())
+    });
+    let copied = end(node, &begin(node, "/reinitialize", serde_json::json!({})));
+    assert_eq!((&copied["state"], &copied["operation"]), (&"done".into(), &"reinitialize".into()), "{copied}");
+    assert!(types(&copied).contains(&"pgherd.operation.started".to_owned()), "{copied}");
+    cluster.await_streaming(replica);
+
+    let node = &cluster.nodes[primary];
+    let wanted = serde_json::json!({"leader": names[primary], "candidate": names[replica]});
+    let switched = end(node, &begin(node, "/switchover", wanted.clone()));
+    let text = format!("Successfully switched over to \"{}\"", names[replica]);
+    assert_eq!((&switched["status"], &switched["text"]), (&200.into(), &text.as_str().into()), "{switched}");
+    assert!(types(&switched).contains(&"pgherd.leader.lost".to_owned()), "{switched}");
+    // by now somebody else leads
+    let failed = end(node, &begin(node, "/switchover", wanted));
+    assert_eq!((&failed["state"], &failed["status"]), (&"failed".into(), &412.into()), "{failed}");
+    assert_eq!(ask(node, "/switchover", serde_json::json!({})).status, 400, "what is wrong is said at once");
+    assert_eq!(node.get("/operations").expect("an answer").json()["operations"].as_array().map(Vec::len), Some(2));
+    assert_eq!(node.check("/operations/1-1"), Some(404));
+}

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// A status, perhaps a body, perhaps one more header.
+/// A status, perhaps a body, perhaps more headers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
     /// HTTP status.
@@ -17,7 +17,7 @@ pub struct Answer {
     /// The body; it is left out for HEAD and OPTIONS.
     pub body: Option<String>,
     kind: Kind,
-    header: Option<(&'static str, String)>,
+    headers: Vec<(&'static str, String)>,
 }
 
 /// What the body is.
@@ -34,7 +34,7 @@ enum Kind {
 impl Answer {
     /// No body.
     pub fn bare(code: StatusCode) -> Self {
-        Self { code, body: None, kind: Kind::Text, header: None }
+        Self { code, body: None, kind: Kind::Text, headers: Vec::new() }
     }
     /// A document.
     pub fn json(code: StatusCode, body: &Value) -> Self {
@@ -42,7 +42,7 @@ impl Answer {
     }
     /// A text that is JSON already.
     pub fn raw_json(code: StatusCode, body: String) -> Self {
-        Self { code, body: Some(body), kind: Kind::Json, header: None }
+        Self { code, body: Some(body), kind: Kind::Json, headers: Vec::new() }
     }
     /// What is wrong.
     pub fn error(code: StatusCode, what: &str) -> Self {
@@ -50,11 +50,11 @@ impl Answer {
     }
     /// Series in Prometheus's text format.
     pub fn metrics(text: String) -> Self {
-        Self { code: StatusCode::OK, body: Some(text), kind: Kind::Metrics, header: None }
+        Self { code: StatusCode::OK, body: Some(text), kind: Kind::Metrics, headers: Vec::new() }
     }
     /// One of the texts that clients know.
     pub fn text(code: StatusCode, text: impl Into<String>) -> Self {
-        Self { code, body: Some(text.into()), kind: Kind::Text, header: None }
+        Self { code, body: Some(text.into()), kind: Kind::Text, headers: Vec::new() }
     }
     /// 400 with such a text.
     pub fn refused(text: impl Into<String>) -> Self {
@@ -73,7 +73,9 @@ impl Answer {
     }
     /// The same with this header.
     pub fn with_header(self, name: &'static str, value: String) -> Self {
-        Self { header: Some((name, value)), ..self }
+        let mut headers = self.headers;
+        headers.push((name, value));
+        Self { headers, ..self }
     }
 
     /// For the wire, as this request wants it.
@@ -83,7 +85,7 @@ impl Answer {
 
     fn into_response(self, method: &Method, json: bool) -> HttpResponse {
         let mut response = HttpResponse::build(self.code);
-        if let Some(header) = self.header {
+        for header in self.headers {
             response.insert_header(header);
         }
         let Some(body) = self.body.filter(|_| !matches!(*method, Method::HEAD | Method::OPTIONS)) else {

@@ -3,6 +3,7 @@
 use crate::auth::{Access, AccessOptions, SharedAccess};
 use crate::headers::{ExtraHeaders, SharedHeaders};
 use crate::operations::State;
+use crate::operations::background::Background;
 use crate::requests::SharedRequests;
 use crate::{PublishedStatus, routes, worker};
 use actix::{
@@ -97,7 +98,7 @@ impl ApiServer {
         let access = Arc::new(ArcSwap::from_pointee(Access::without_names(&options.access)));
         let headers = SharedHeaders::from(ArcSwap::from_pointee(options.headers.clone()));
         let shared = (access.clone(), headers.clone(), feed.clone());
-        let state = State { status, requests, access, feed, headers };
+        let state = State { status, requests, access, feed, headers, background: Background::default() };
         Self::bind_app(options, shared, move |app| routes::configure(app, state.clone()))
     }
 

@@ -84,7 +84,7 @@ async fn nonsense_in_bodies_is_refused_with_a_reason_and_changes_nothing() {
         }
     }
     assert_eq!(api.asked(), Vec::<String>::new(), "nobody was asked for anything");
-    assert_eq!(api.send("GET /primary", "").await.0, 200);
+    assert_eq!(api.send("GET /patroni", "").await.0, 200, "it goes on");
 }
 
 #[actix_rt::test]

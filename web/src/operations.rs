@@ -1,6 +1,7 @@
 //! Everything that changes something: who may, what exactly is asked for, who is asked, and what is answered. What can
 //! be checked from the request alone is checked here; the rest belongs to the actors.
 
+pub mod background;
 mod body;
 mod failover;
 mod moment;
@@ -14,6 +15,7 @@ use crate::requests::{Requests, SharedRequests, ask};
 use crate::{PublishedStatus, health};
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::{HttpRequest, web};
+use background::Background;
 use body::Body;
 use pgherd_protocol::coordinator::{FailsafeAnswer, RequestFailsafe, RequestWish};
 use pgherd_protocol::events::{EventFeed, Told};
@@ -43,6 +45,8 @@ pub struct State {
     pub feed: EventFeed,
     /// What every answer has beside its own.
     pub headers: SharedHeaders,
+    /// What goes on although nobody waits for it.
+    pub background: Background,
 }
 
 /// The operations.
@@ -116,7 +120,15 @@ pub async fn perform(operation: Operation, request: &HttpRequest, payload: web::
     let answer = match check_access(operation, request, &status, state).await {
         Err(denied) => denied.answer(),
         Ok(()) => match body::read(request, payload).await {
-            Ok(body) => carry_out(operation, body, &status, &state.requests).await.unwrap_or_else(|answer| answer),
+            Ok(body) => {
+                let requests = state.requests.clone();
+                let work =
+                    async move { carry_out(operation, body, &status, &requests).await.unwrap_or_else(|answer| answer) };
+                match background::is_wanted(operation, request) {
+                    true => state.background.begin((operation, &whom), work, state.status.clone(), &state.feed).await,
+                    false => work.await,
+                }
+            }
             Err(answer) => answer,
         },
     };

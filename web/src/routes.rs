@@ -128,6 +128,9 @@ async fn serve(request: HttpRequest, payload: web::Payload, state: web::Data<Sta
 async fn respond(request: &HttpRequest, payload: web::Payload, state: &State) -> HttpResponse {
     let answer = match Operation::named(request.method(), first_segment(request.path())) {
         Some(operation) => operations::perform(operation, request, payload, state).await,
+        None if is_reading(request.method()) && first_segment(request.path()) == "operations" => {
+            state.background.answer(request.path(), &state.status.load(), &state.feed)
+        }
         None if is_reading(request.method()) && first_segment(request.path()) == "events" => {
             return events::serve(request, payload, state).await;
         }

@@ -6,6 +6,7 @@ mod node;
 
 use pgherd_types::{Instant, MemberName, NodeStatus};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Something that happened.
@@ -38,6 +39,8 @@ struct Phases {
     former: Option<MemberName>,
     /// Nobody leads since.
     leaderless_at: Option<Instant>,
+    /// Reasons that were told since then: they come and go by the second.
+    steps: BTreeSet<String>,
     /// This node has the leader key since.
     acquired_at: Option<Instant>,
     /// The operation under way began.

@@ -66,6 +66,8 @@ fn a_failover_is_one_chain_with_its_times() {
         usual(0),
         leaderless(1000, "AskingPeers"),
         leaderless(1050, "Acquiring"),
+        leaderless(1060, "AskingPeers"),
+        leaderless(1070, "Acquiring"),
         leading(1100, Role::Replica),
         leading(1400, Role::Primary),
     ]);

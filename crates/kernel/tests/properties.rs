@@ -1,8 +1,8 @@
 //! What must hold for every view that any facts, in any order, can lead to: deciding never panics, is repeatable, asks
 //! for nothing twice, wakes up again in time, and breaks no invariant.
 
-use pgherd_kernel::wishes;
 use pgherd_kernel::{Action, Decision, Me, Observation, View, decide, invariants};
+use pgherd_kernel::{explain, wishes};
 use pgherd_types::postgres::{ControlState, SeenSlot};
 use pgherd_types::{
     Cluster, ConfigKey, ControlData, DataDirectory, DcsWrite, FailoverKey, FenceOrder, HistoryRow, Initialize, Instant,
@@ -405,11 +405,24 @@ fn turn(view: &mut View, now: Now) -> Decision {
     if let Err(breach) = invariants::check(view, &decision, now) {
         panic!("{}: {} in {view:#?}", breach.id, breach.what);
     }
+    explained_well(view, now);
     view.dispatched(&decision, now);
     if view.may_be_writable() && (!view.settings.pause || view.becomes_writable()) {
         assert_ne!(view.fence_order(now.mono), FenceOrder::Disarmed, "what may become writable is fenced");
     }
     decision
+}
+
+/// Whatever is known, the kernel can be asked what would be; only who would take the key could lead, and only one leads.
+fn explained_well(view: &View, now: Now) {
+    let candidates = explain::candidates(view, now);
+    assert!(candidates.iter().filter(|candidate| candidate.leads).count() <= 1, "{candidates:?}");
+    for candidate in candidates.iter().filter(|candidate| !candidate.leads) {
+        assert_eq!(candidate.could_lead, candidate.because.id() == "Acquiring", "{candidate:?}");
+    }
+    assert!(explain::successors(view, now).iter().all(|candidate| !candidate.leads));
+    let alone = explain::without_leader(view, now);
+    assert!(alone.is_none_or(|decision| decision.decide_again_at > now.mono));
 }
 
 /// So many different reasons must turn up, or the facts are too dull to prove anything.

@@ -4,6 +4,7 @@ use pgherd_types::NodeStatus;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::watch;
@@ -84,16 +85,29 @@ pub enum Told {
 
 /// The way to the recorder. Telling it something never waits.
 #[derive(Clone)]
-pub struct EventSink(SyncSender<Told>);
+pub struct EventSink {
+    to: SyncSender<Told>,
+    lost: Arc<AtomicU64>,
+}
 
 impl EventSink {
     /// To whoever receives there.
     pub fn new(to: SyncSender<Told>) -> Self {
-        Self(to)
+        Self { to, lost: Arc::default() }
     }
-    /// False if it was not taken because the recorder is far behind.
+    /// False if it was not taken because the recorder is far behind. A state is shown by the next one; what merely happened
+    /// is counted.
     pub fn tell(&self, told: Told) -> bool {
-        self.0.try_send(told).is_ok()
+        let happened = matches!(told, Told::Happened(..));
+        let taken = self.to.try_send(told).is_ok();
+        if happened && !taken {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+    /// Counts what is lost, for the recorder, which begins anew with every look.
+    pub fn lost(&self) -> Arc<AtomicU64> {
+        self.lost.clone()
     }
 }
 
@@ -138,7 +152,14 @@ impl EventFeed {
             }
             events.push_back(Arc::new(event));
         }
-        self.0.newest.send_replace(Some(seq));
+        // what is closed stays closed
+        self.0.newest.send_if_modified(|newest| match newest {
+            Some(newest) => {
+                *newest = seq;
+                true
+            }
+            None => false,
+        });
     }
 
     /// The oldest ones after this number, `limit` at most.
@@ -219,6 +240,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lost_is_counted_unless_the_next_state_shows_it() {
+        let (to, told) = std::sync::mpsc::sync_channel(1);
+        let sink = EventSink::new(to);
+        let happened = || Told::Happened("request", Value::Null);
+        assert!(sink.tell(happened()));
+        assert!(!sink.tell(happened()) && !sink.tell(happened()) && !sink.tell(Told::Status(Arc::default())));
+        assert_eq!(sink.lost().swap(0, Ordering::Relaxed), 2);
+        told.recv().unwrap();
+        assert!(sink.clone().tell(happened()) && sink.lost().load(Ordering::Relaxed) == 0);
+    }
+
+    #[test]
     fn the_newest_are_kept() {
         let feed = feed(1..=EVENTS_KEPT as u64 + 10);
         assert_eq!(feed.ends().map(|(first, last)| (first.seq, last.seq)), Some((11, EVENTS_KEPT as u64 + 10)));
@@ -226,6 +259,7 @@ mod tests {
         assert_eq!(seqs(&feed.newest(2, |event| event.kind == "pgherd.k0")), [last - 2, last]);
         assert_eq!(*feed.watch().borrow(), Some(last));
         feed.close();
-        assert_eq!(*feed.watch().borrow(), None);
+        feed.push(Event { id: EventId { term: 2, seq: last + 1 }, kind: "pgherd.x".into(), text: "{}".into() });
+        assert_eq!(*feed.watch().borrow(), None, "closed for good");
     }
 }

@@ -37,6 +37,7 @@ fn leader(before: &Cluster, after: &Cluster, status: &NodeStatus, phases: &mut P
     if was == is {
         return;
     }
+    phases.steps.clear();
     if let Some(was) = &was {
         phases.former = Some(was.clone());
         phases.leaderless_at = Some(status.turned_at);

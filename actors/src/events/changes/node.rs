@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 /// Adds what changed.
 pub fn changes(last: &NodeStatus, status: &NodeStatus, phases: &mut Phases, happened: &mut Vec<Happening>) {
     lead(last, status, phases);
-    reason(last, status, happened);
+    reason(last, status, phases, happened);
     role(last, status, phases, happened);
     if last.phase != status.phase {
         let data = json!({"from": last.phase.as_str(), "to": status.phase.as_str()});
@@ -34,7 +34,7 @@ fn lead(last: &NodeStatus, status: &NodeStatus, phases: &mut Phases) {
 }
 
 /// Reasons that are events: a fence, the steps of a race, the way out.
-fn reason(last: &NodeStatus, status: &NodeStatus, happened: &mut Vec<Happening>) {
+fn reason(last: &NodeStatus, status: &NodeStatus, phases: &mut Phases, happened: &mut Vec<Happening>) {
     if last.reason.id == status.reason.id {
         return;
     }
@@ -45,7 +45,11 @@ fn reason(last: &NodeStatus, status: &NodeStatus, happened: &mut Vec<Happening>)
         happened.push(Happening::new("fence.fired", json!({"reason": why})));
     } else if id == "ShuttingDown" {
         happened.push(Happening::new("agent.stopping", json!({})));
-    } else if nobody_leads && status.dcs_lost_since.is_none() && status.leader_until.is_none() {
+    } else if nobody_leads
+        && status.dcs_lost_since.is_none()
+        && status.leader_until.is_none()
+        && phases.steps.insert(id.to_owned())
+    {
         happened.push(Happening::new("race.step", json!({"reason": why})));
     }
 }

@@ -1,0 +1,135 @@
+//! Operations whose client does not wait (`Prefer: respond-async`): each gets an id, and goes on by itself. What becomes of
+//! it is told at `/operations/{id}`, with what happened on this node meanwhile. They are known as long as the agent runs.
+
+mod record;
+
+use super::Operation;
+use crate::PublishedStatus;
+use crate::answer::Answer;
+use actix_web::HttpRequest;
+use actix_web::http::StatusCode;
+use pgherd_protocol::events::EventFeed;
+use pgherd_types::{NodeStatus, ServerPhase};
+use record::Record;
+use serde_json::json;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+/// So many are remembered, and so many may go on at a time.
+const KEPT_MAX: usize = 100;
+const RUNNING_MAX: usize = 16;
+/// How often a copy is looked after, and for how long.
+const STEP: Duration = Duration::from_millis(200);
+const COPY_PATIENCE: Duration = Duration::from_secs(7 * 86_400);
+
+/// Those that go on, and those that ended lately.
+#[derive(Clone, Default)]
+pub struct Background(Arc<Mutex<VecDeque<Record>>>);
+
+/// Does the client ask not to wait, and is this something that takes a while?
+pub fn is_wanted(operation: Operation, request: &HttpRequest) -> bool {
+    let prefers = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
+    let asked =
+        prefers.flat_map(|text| text.split([',', ';'])).any(|word| word.trim().eq_ignore_ascii_case("respond-async"));
+    asked
+        && matches!(
+            operation,
+            Operation::Switchover | Operation::Failover | Operation::Restart | Operation::Reinitialize
+        )
+}
+
+impl Background {
+    /// Begins the work. What is refused at once is answered at once; else the answer is where to ask for the rest.
+    pub async fn begin(
+        &self,
+        (operation, whom): (Operation, &str),
+        work: impl Future<Output = Answer> + 'static,
+        status: PublishedStatus,
+        feed: &EventFeed,
+    ) -> Answer {
+        if self.all(|records| records.iter().filter(|record| record.is_running()).count()) >= RUNNING_MAX {
+            return Answer::error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many operations go on already: try again later",
+            );
+        }
+        let since = feed.ends().map_or(0, |(_, last)| last.seq);
+        let mut work = Box::pin(work);
+        if let Poll::Ready(answer) = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+            return answer;
+        }
+        let id = self.all(|records| {
+            let record = Record::new(operation, whom, since);
+            let id = record.id().to_owned();
+            if records.len() >= KEPT_MAX
+                && let Some(at) = records.iter().position(|record| !record.is_running())
+            {
+                records.remove(at);
+            }
+            records.push_back(record);
+            id
+        });
+        let (all, known) = (self.clone(), id.clone());
+        let feed = feed.clone();
+        actix_web::rt::spawn(async move {
+            let mut answer = work.await;
+            if operation == Operation::Reinitialize && answer.code.is_success() {
+                answer = copied(&status, &feed, since).await;
+            }
+            let until = feed.ends().map_or(0, |(_, last)| last.seq);
+            all.all(|records| {
+                if let Some(record) = records.iter_mut().find(|record| record.id() == known) {
+                    record.end(answer, until);
+                }
+            });
+        });
+        let href = format!("/operations/{id}");
+        Answer::json(StatusCode::ACCEPTED, &json!({"id": id, "href": href}))
+            .with_header("Location", href)
+            .with_header("Preference-Applied", "respond-async".to_owned())
+    }
+
+    /// `/operations` and `/operations/{id}`.
+    pub fn answer(&self, path: &str, status: &NodeStatus, feed: &EventFeed) -> Answer {
+        let mut parts = path.split('/').filter(|part| !part.is_empty()).skip(1);
+        self.all(|records| match parts.next() {
+            None => {
+                let all: Vec<_> = records.iter().map(Record::brief).collect();
+                Answer::json(StatusCode::OK, &json!({"operations": all}))
+            }
+            Some(id) => match records.iter().find(|record| record.id() == id) {
+                Some(record) => Answer::json(StatusCode::OK, &record.document(status, feed)),
+                None => Answer::error(
+                    StatusCode::NOT_FOUND,
+                    "no such operation is known; a restart of the agent forgets them",
+                ),
+            },
+        })
+    }
+
+    fn all<T>(&self, with: impl FnOnce(&mut VecDeque<Record>) -> T) -> T {
+        with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A new copy is to be made: waits until PostgreSQL runs from it.
+async fn copied(status: &PublishedStatus, feed: &EventFeed, since: u64) -> Answer {
+    let deadline = pgherd_clock::boottime() + COPY_PATIENCE;
+    // the server that runs before is not the one that is waited for
+    let began = || feed.after(since, usize::MAX).events.iter().any(|event| event.kind == "pgherd.operation.started");
+    while pgherd_clock::boottime() < deadline {
+        let runs = |status: &NodeStatus| status.operation.is_none() && status.phase == ServerPhase::Running;
+        if runs(&status.load()) && began() {
+            return Answer::text(StatusCode::OK, "reinitialized: PostgreSQL runs from the new copy");
+        }
+        actix_web::rt::time::sleep(STEP).await;
+    }
+    Answer::error(StatusCode::GATEWAY_TIMEOUT, "the copy has not come to an end; it is not watched any longer")
+}
+
+#[cfg(test)]
+#[path = "background/background_tests.rs"]
+mod tests;
