@@ -6,6 +6,8 @@ use pgherd_testkit::node::Node;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 fn events(node: &Node, query: &str) -> Vec<Value> {
@@ -64,6 +66,36 @@ impl Stream {
     }
 }
 
+/// `pgherd events --follow`, and the lines it prints; it ends with this value.
+struct Command(Child, Receiver<String>);
+
+impl Command {
+    /// Of this node, from its last event on.
+    fn follow(node: &Node) -> Self {
+        let mut command = node.command();
+        command
+            .args(["events", "test", &node.name, "--follow", "-n", "1", "--format", "json", "-c"])
+            .arg(node.config());
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("run pgherd");
+        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let (tell, told) = channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        let command = Self(child, told);
+        assert!(command.next()["specversion"] == "1.0");
+        command
+    }
+    fn next(&self) -> Value {
+        let line = self.1.recv_timeout(PATIENCE).expect("pgherd events --follow goes on");
+        serde_json::from_str(&line).expect("JSON")
+    }
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
 #[test]
 fn a_failover_is_one_chain_and_readers_go_on_where_they_were() {
     let mut cluster = cluster(2);
@@ -78,6 +110,7 @@ fn a_failover_is_one_chain_and_readers_go_on_where_they_were() {
 
     let last = node.get("/events?limit=1").expect("an answer").json()["last"].as_str().expect("an id").to_owned();
     let mut follower = Stream::open(node, "", &last);
+    let command = Command::follow(node);
     cluster.nodes[primary].kill_node();
     let chain = follower.until("pgherd.role.changed");
     let of = |kind: &str| chain.iter().position(|event| event["type"] == kind).unwrap_or_else(|| panic!("{chain:?}"));
@@ -90,6 +123,9 @@ fn a_failover_is_one_chain_and_readers_go_on_where_they_were() {
     assert!(chain.iter().any(|event| event["type"] == "pgherd.race.step"), "{chain:?}");
     assert!(chain.iter().map(seq).is_sorted(), "{chain:?}");
     assert_eq!(role["source"], format!("/pgherd/test/{new}"));
+
+    while command.next()["id"] != role["id"] {}
+    drop(command);
 
     let node = &cluster.nodes[other];
     let again = Stream::open(node, "type=leader,role", &last).until("pgherd.role.changed");
