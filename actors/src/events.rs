@@ -21,7 +21,7 @@ use store::Store;
 /// So much may wait to be recorded; states beyond that are passed over.
 const TOLD_MAX: usize = 1024;
 /// What is said of one event is not longer than this.
-const DATA_BYTES_MAX: usize = 64 << 10;
+const DATA_BYTES_MAX: usize = 16 << 10;
 
 /// Reads what was recorded before, in this directory, and records from now on, as this node of this cluster.
 pub fn start(directory: &Path, scope: &str, name: &str) -> io::Result<(EventSink, EventFeed)> {

@@ -23,6 +23,7 @@ use pgherd_protocol::node::ReloadRequested;
 use pgherd_protocol::request_desk::{RequestCancelSwitchover, RequestConfig};
 use pgherd_types::{NodeStatus, Wish, WishEnd};
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the desk may take for anything but a switchover.
@@ -119,26 +120,36 @@ pub async fn perform(operation: Operation, request: &HttpRequest, payload: web::
     let status = state.status.load_full();
     let answer = match check_access(operation, request, &status, state).await {
         Err(denied) => denied.answer(),
-        Ok(()) => match body::read(request, payload).await {
-            Ok(body) => {
-                let requests = state.requests.clone();
-                let work =
-                    async move { carry_out(operation, body, &status, &requests).await.unwrap_or_else(|answer| answer) };
-                match background::is_wanted(operation, request) {
-                    true => state.background.begin((operation, &whom), work, state.status.clone(), &state.feed).await,
-                    false => work.await,
-                }
+        Ok(()) => {
+            let answer = allowed(operation, request, payload, (&whom, status, state)).await;
+            // who may not ask must not fill the record either, and peers repeat their question many times a minute
+            if operation != Operation::Failsafe {
+                record(operation, &whom, &answer, &state.requests);
             }
-            Err(answer) => answer,
-        },
+            answer
+        }
     };
-    // Peers repeat their question many times a minute.
     let level = if operation == Operation::Failsafe { log::Level::Debug } else { log::Level::Info };
     log::log!(level, "REST API: {operation:?} asked for by {whom}: {}", answer.code.as_u16());
-    if operation != Operation::Failsafe {
-        record(operation, &whom, &answer, &state.requests);
-    }
     answer
+}
+
+async fn allowed(
+    operation: Operation,
+    request: &HttpRequest,
+    payload: web::Payload,
+    (whom, status, state): (&str, Arc<NodeStatus>, &State),
+) -> Answer {
+    let body = match body::read(request, payload).await {
+        Ok(body) => body,
+        Err(answer) => return answer,
+    };
+    let requests = state.requests.clone();
+    let work = async move { carry_out(operation, body, &status, &requests).await.unwrap_or_else(|answer| answer) };
+    match background::is_wanted(operation, request) {
+        true => state.background.begin((operation, whom), work, state.status.clone(), &state.feed).await,
+        false => work.await,
+    }
 }
 
 /// Who asked for what, and what was said; not what the request held, which may be a secret.

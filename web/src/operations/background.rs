@@ -58,9 +58,11 @@ impl Background {
         }
         let since = feed.ends().map_or(0, |(_, last)| last.seq);
         let mut work = Box::pin(work);
-        if let Poll::Ready(answer) = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
-            return answer;
-        }
+        let at_once = match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+            Poll::Ready(answer) if !answer.code.is_success() => return answer,
+            Poll::Ready(answer) => Some(answer),
+            Poll::Pending => None,
+        };
         let id = self.all(|records| {
             let record = Record::new(operation, whom, since);
             let id = record.id().to_owned();
@@ -75,7 +77,10 @@ impl Background {
         let (all, known) = (self.clone(), id.clone());
         let feed = feed.clone();
         actix_web::rt::spawn(async move {
-            let mut answer = work.await;
+            let mut answer = match at_once {
+                Some(answer) => answer,
+                None => work.await,
+            };
             if operation == Operation::Reinitialize && answer.code.is_success() {
                 answer = copied(&status, &feed, since).await;
             }

@@ -81,6 +81,9 @@ async fn what_is_refused_at_once_is_answered_at_once_and_what_fails_later_is_tol
     let refused = std::future::ready(Answer::refused("Switchover target and source are the same"));
     let answer = all.begin((Operation::Switchover, "x"), refused, status.clone(), &feed).await;
     assert_eq!(answer.code, 400);
+    let done = std::future::ready(Answer::text(StatusCode::OK, "restarted successfully"));
+    let path = begun(&all, Operation::Restart, done, &status, &feed).await;
+    await_state(&all, &path, "done", &status, &feed).await;
     let later = async {
         tokio::task::yield_now().await;
         Answer::text(StatusCode::PRECONDITION_FAILED, "leader name does not match")
