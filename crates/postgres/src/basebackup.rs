@@ -2,6 +2,7 @@
 
 use crate::control::OperationControl;
 use crate::error::{OperationError, Outcome};
+use crate::flush;
 use crate::interrupted;
 use crate::options::Credentials;
 use crate::passfile;
@@ -77,6 +78,10 @@ pub(crate) fn copy(
         "service=clone",
     ]);
     command.args(allowed(options));
+    let flushes = flush::is_ours(options);
+    if flushes {
+        command.arg(flush::NO_SYNC);
+    }
     write_private(
         &service,
         &service_file("clone", from, &user, &settings.database, &settings.replication, &[]),
@@ -96,7 +101,7 @@ pub(crate) fn copy(
     }
     let mut said = said?;
     if said.success {
-        return Ok(());
+        return if flushes { flush::data(into) } else { Ok(()) };
     }
     said.stderr = said.stderr.lines().filter(|line| progress_in(line).is_none()).collect::<Vec<_>>().join("\n");
     let source = format!("{} ({}:{})", from.member, from.host, from.port);

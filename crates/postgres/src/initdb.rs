@@ -3,6 +3,7 @@
 use crate::basebackup::argument;
 use crate::control::OperationControl;
 use crate::error::{OperationError, Outcome};
+use crate::flush;
 use crate::interrupted;
 use crate::server::Postgres;
 use crate::state_dir::write_private;
@@ -20,6 +21,10 @@ pub(crate) fn run(server: &Postgres, staging: &Path, password: &str, control: &O
     }
     let mut command = options.command("initdb");
     command.args(options.initdb.iter().map(argument));
+    let flushes = flush::is_ours(&options.initdb);
+    if flushes {
+        command.arg(flush::NO_SYNC);
+    }
     command.arg(format!("--username={}", options.user_of(&options.superuser)));
     let secret = server.state.path().join("pwfile");
     write_private(&secret, &format!("{password}\n"), options.run_as)?;
@@ -29,5 +34,8 @@ pub(crate) fn run(server: &Postgres, staging: &Path, password: &str, control: &O
     let said = options.run_long("initdb", command, &log, control, note);
     let _ = fs::remove_file(&secret);
     let said = said?;
-    if said.success { Ok(()) } else { Err(OperationError::failed(format!("initdb failed: {}", said.quote()))) }
+    if !said.success {
+        return Err(OperationError::failed(format!("initdb failed: {}", said.quote())));
+    }
+    if flushes { flush::data(staging) } else { Ok(()) }
 }

@@ -24,6 +24,7 @@ mod custom_bootstrap;
 mod error;
 mod exchange;
 mod exit_watch;
+mod flush;
 mod follow;
 mod hot_standby;
 mod in_place;
