@@ -67,7 +67,7 @@ impl Callbacks {
     }
 
     fn call(&mut self, event: Event, ctx: &mut Context<Self>) {
-        if !self.server.config().scripts.callbacks.contains_key(&event.action) {
+        if !self.server.scripts().callbacks.contains_key(&event.action) {
             return;
         }
         let number = lane_of(event.action);
@@ -121,7 +121,7 @@ impl Callbacks {
 
 /// On a thread of its own.
 fn run(server: &Postgres, event: &Event, give_up: &AtomicBool) {
-    let (options, scripts) = (server.current(), server.config().scripts);
+    let (options, scripts) = (server.current(), server.scripts());
     let Some(command) = scripts.callbacks.get(&event.action) else { return };
     let (action, role) = (event.action.as_str(), event.role.as_str());
     let arrange = |script: &mut std::process::Command| {

@@ -3,8 +3,7 @@
 
 use super::console::{Outcome, Stop, Verdict};
 use super::rest::{NoAnswer, Request, SHORT, printable};
-use super::selection::{RoleFilter, select};
-use super::session::{Session, leader_first};
+use super::session::{Session, named_or_leader_first};
 use awc::http::Method;
 use clap::{Args, ValueEnum};
 use pgherd_types::Member;
@@ -52,12 +51,10 @@ enum Format {
 pub async fn events(session: &Session<'_>, arguments: &EventsArguments) -> Outcome {
     let scope = session.scope(arguments.cluster.as_ref())?;
     let cluster = session.cluster(&scope).await?;
-    let named = match &arguments.member {
-        Some(name) => select(&scope, &cluster, std::slice::from_ref(name), RoleFilter::Any, "any")?,
-        None => leader_first(&cluster),
-    };
+    let members = named_or_leader_first(&scope, &cluster, arguments.member.as_ref())?;
     let path = path(arguments, arguments.since.as_deref());
-    let (member, answer) = first_answer(session, &named, &path).await?;
+    let request = Request { method: Method::GET, path: &path, body: None, patience: SHORT };
+    let (member, answer) = session.ask_by_turns(&members, &request, "no member tells its events").await?;
     let document: Option<Value> = serde_json::from_str(&answer.body).ok().filter(|_| answer.status == 200);
     let Some(document) = document else {
         session.console.say(format!("Failed: events of {}, {}", member.name, answer.shown()))?;
@@ -89,23 +86,6 @@ fn path(arguments: &EventsArguments, since: Option<&str>) -> String {
 fn encoded(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._,-".contains(&b);
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
-}
-
-async fn first_answer<'m>(
-    session: &Session<'_>,
-    members: &[&'m Member],
-    path: &str,
-) -> Result<(&'m Member, super::rest::Answer), Stop> {
-    let mut tried = Vec::new();
-    for member in members {
-        let request = Request { method: Method::GET, path, body: None, patience: SHORT };
-        match session.rest.ask(member, request).await {
-            Ok(answer) => return Ok((member, answer)),
-            Err(why) => tried.push(format!("{}: {}", member.name, why.text())),
-        }
-    }
-    let tried = if tried.is_empty() { "the cluster has no members".to_owned() } else { tried.join("; ") };
-    Err(Stop::Error(format!("no member tells its events ({tried})")))
 }
 
 /// Until Ctrl-C. When the connection breaks that is said, and it goes on where it was.

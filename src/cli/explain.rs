@@ -1,14 +1,12 @@
 //! `explain`: why a member does what it does, and who could lead. Asked of the leader, else of whoever answers.
 
-use super::console::{Outcome, Stop, Verdict};
+use super::console::{Outcome, Verdict};
 use super::python_json;
-use super::rest::{Answer, Request, SHORT};
-use super::selection::{RoleFilter, select};
-use super::session::{Session, leader_first};
+use super::rest::{Request, SHORT};
+use super::session::{Session, named_or_leader_first};
 use super::table::{Align, Column, Table};
 use awc::http::Method;
 use clap::{Args, ValueEnum};
-use pgherd_types::{Cluster, Member};
 use serde_json::Value;
 
 /// What is to be explained.
@@ -50,13 +48,9 @@ pub async fn explain(session: &Session<'_>, arguments: &ExplainArguments) -> Out
         None => "/explain",
         Some(Condition::LeaderLost) => "/explain?if=leader-lost",
     };
-    let answer = match &arguments.member {
-        Some(name) => {
-            let members = select(&scope, &cluster, std::slice::from_ref(name), RoleFilter::Any, "any")?;
-            first_answer(session, members.into_iter(), path).await?
-        }
-        None => first_answer(session, by_turns(&cluster), path).await?,
-    };
+    let members = named_or_leader_first(&scope, &cluster, arguments.member.as_ref())?;
+    let request = Request { method: Method::GET, path, body: None, patience: SHORT };
+    let (_, answer) = session.ask_by_turns(&members, &request, "no member explains anything").await?;
     let document: Option<Value> = serde_json::from_str(&answer.body).ok().filter(|_| answer.status == 200);
     let Some(document) = document else {
         session.console.say(format!("Failed: explain, {}", answer.shown()))?;
@@ -67,27 +61,6 @@ pub async fn explain(session: &Session<'_>, arguments: &ExplainArguments) -> Out
         Format::Json => python_json::line(&document),
     })?;
     Ok(Verdict::Done)
-}
-
-fn by_turns(cluster: &Cluster) -> impl Iterator<Item = &Member> {
-    leader_first(cluster).into_iter()
-}
-
-async fn first_answer<'m>(
-    session: &Session<'_>,
-    members: impl Iterator<Item = &'m Member>,
-    path: &str,
-) -> Result<Answer, Stop> {
-    let mut tried = Vec::new();
-    for member in members {
-        let request = Request { method: Method::GET, path, body: None, patience: SHORT };
-        match session.rest.ask(member, request).await {
-            Ok(answer) => return Ok(answer),
-            Err(why) => tried.push(format!("{}: {}", member.name, why.text())),
-        }
-    }
-    let tried = if tried.is_empty() { "the cluster has no members".to_owned() } else { tried.join("; ") };
-    Err(Stop::Error(format!("no member explains anything ({tried})")))
 }
 
 fn text(document: &Value) -> String {

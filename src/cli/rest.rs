@@ -56,6 +56,7 @@ impl NoAnswer {
 }
 
 /// One request.
+#[derive(Clone)]
 pub struct Request<'a> {
     /// The method.
     pub method: Method,

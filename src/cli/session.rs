@@ -5,6 +5,7 @@ use super::console::{Console, Outcome, Stop, Verdict};
 use super::dcs_url;
 use super::members;
 use super::rest::{Answer, NoAnswer, Request, Rest, SHORT};
+use super::selection::{RoleFilter, select};
 use crate::settings::{self, ClientSettings};
 use awc::http::Method;
 use clap::Args;
@@ -160,17 +161,28 @@ impl<'a> Session<'a> {
 
     /// Changes the dynamic configuration through the leader's API, else through that of whoever answers.
     pub async fn patch_config(&self, cluster: &Cluster, change: &Value) -> Result<Answer, Stop> {
+        let request = Request { method: Method::PATCH, path: "/config", body: Some(change.clone()), patience: SHORT };
+        let members = leader_first(cluster);
+        let answered = self.ask_by_turns(&members, &request, "Can not find accessible cluster member").await;
+        answered.map(|(_, answer)| answer)
+    }
+
+    /// The first of these members that answers, and its answer; the error is `nobody` and what was tried.
+    pub async fn ask_by_turns<'m>(
+        &self,
+        members: &[&'m Member],
+        request: &Request<'_>,
+        nobody: &str,
+    ) -> Result<(&'m Member, Answer), Stop> {
         let mut tried = Vec::new();
-        for member in leader_first(cluster) {
-            let request =
-                Request { method: Method::PATCH, path: "/config", body: Some(change.clone()), patience: SHORT };
-            match self.rest.ask(member, request).await {
-                Ok(answer) => return Ok(answer),
+        for member in members {
+            match self.rest.ask(member, request.clone()).await {
+                Ok(answer) => return Ok((member, answer)),
                 Err(why) => tried.push(format!("{}: {}", member.name, why.text())),
             }
         }
         let tried = if tried.is_empty() { "the cluster has no members".to_owned() } else { tried.join("; ") };
-        Err(Stop::Error(format!("Can not find accessible cluster member ({tried})")))
+        Err(Stop::Error(format!("{nobody} ({tried})")))
     }
 
     /// Prints the members and what else is to be known.
@@ -222,6 +234,18 @@ pub fn sync_mode(cluster: &Cluster) -> SyncMode {
 /// `loop_wait`, in seconds.
 pub fn loop_wait_s(cluster: &Cluster) -> u64 {
     dynamic(cluster).get("loop_wait").and_then(Value::as_u64).unwrap_or(10)
+}
+
+/// The member that is named, else every member with the leader first: who is asked about itself.
+pub fn named_or_leader_first<'c>(
+    scope: &str,
+    cluster: &'c Cluster,
+    named: Option<&String>,
+) -> Result<Vec<&'c Member>, Stop> {
+    match named {
+        Some(name) => select(scope, cluster, std::slice::from_ref(name), RoleFilter::Any, "any"),
+        None => Ok(leader_first(cluster)),
+    }
 }
 
 /// Every member with the leader first: who can be asked something about the whole cluster.

@@ -3,7 +3,7 @@
 use crate::status::{self, reasons, tags};
 use crate::synchronous::{awaited, standing};
 use pgherd_types::node_status::NodeStatus;
-use pgherd_types::{Cluster, Instant, Lsn, Member, Role, Schedule, ScheduledRestart, SyncMode, Timeline};
+use pgherd_types::{Cluster, Instant, Lsn, Member, Role, Schedule, ScheduledRestart, SyncMode, Timeline, millis};
 use serde_json::{Map, Value, json};
 
 /// One member, seen from the outside.
@@ -103,7 +103,7 @@ pub fn document(status: &NodeStatus, now: Instant) -> Option<Value> {
         doc.insert("scheduled_switchover".to_owned(), switchover);
     }
     doc.insert("scope".to_owned(), status.scope.as_str().into());
-    let age_ms = u64::try_from(now.since(*read_at).as_millis()).unwrap_or(u64::MAX);
+    let age_ms = millis(now.since(*read_at));
     let mut own = Map::from_iter([("age_ms".to_owned(), age_ms.into())]);
     if let Some(awaited) = awaited(cluster, mode) {
         own.insert("waiting_for".to_owned(), json!(awaited.names()));

@@ -4,7 +4,9 @@
 use crate::health::{is_blind, server, standing};
 use crate::server_time::isoformat;
 use pgherd_types::node_status::NodeStatus;
-use pgherd_types::{COMPATIBLE_VERSION, Instant, PRODUCT_VERSION, Role, RunningServer, ScheduledRestart, ServerPhase};
+use pgherd_types::{
+    COMPATIBLE_VERSION, Instant, PRODUCT_VERSION, Role, RunningServer, ScheduledRestart, ServerPhase, millis,
+};
 use serde_json::{Map, Value, json};
 
 /// The document as of `now`.
@@ -131,12 +133,11 @@ fn value_of(json: &str) -> Value {
 
 /// Ages and what is left in milliseconds; peers use `looked_ms_ago` to know how old the positions above are.
 fn own_part(status: &NodeStatus, now: Instant) -> Value {
-    let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let mut own = Map::new();
     own.insert("version".to_owned(), PRODUCT_VERSION.into());
     own.insert("reason".to_owned(), json!({"id": status.reason.id, "text": status.reason.text}));
     if let Some(looked) = &status.postgres {
-        own.insert("looked_ms_ago".to_owned(), ms(now.since(looked.looked_at)).into());
+        own.insert("looked_ms_ago".to_owned(), millis(now.since(looked.looked_at)).into());
     }
     if let Some(operation) = status.operation {
         own.insert("operation".to_owned(), operation.into());
@@ -145,10 +146,10 @@ fn own_part(status: &NodeStatus, now: Instant) -> Value {
         own.insert("progress".to_owned(), json!(progress));
     }
     if let Some(until) = status.leader_until.filter(|until| now < *until) {
-        own.insert("leader_for_ms".to_owned(), ms(now.until(until)).into());
+        own.insert("leader_for_ms".to_owned(), millis(now.until(until)).into());
     }
     if let Some(since) = status.dcs_lost_since {
-        own.insert("dcs_lost_ms".to_owned(), ms(now.since(since)).into());
+        own.insert("dcs_lost_ms".to_owned(), millis(now.since(since)).into());
     }
     Value::Object(own)
 }

@@ -5,7 +5,7 @@ use actix::prelude::*;
 use pgherd_kernel::{Action, Decision, Lock, View, decide, explain, shown};
 use pgherd_protocol::explain::{Explained, ExplainedMember, Explanation, Fact, RequestExplanation};
 use pgherd_types::node_status::ReasonText;
-use pgherd_types::{Instant, Now, PeerAnswer, SyncSeen};
+use pgherd_types::{Instant, Now, PeerAnswer, SyncSeen, millis};
 use serde_json::{Value, json};
 
 impl Handler<RequestExplanation> for Coordinator {
@@ -160,8 +160,4 @@ fn peers(reports: &[pgherd_types::PeerReport]) -> Value {
         (report.name.as_str().to_owned(), said)
     };
     Value::Object(reports.iter().map(one).collect())
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,7 +4,7 @@
 mod cluster;
 mod node;
 
-use pgherd_types::{Instant, MemberName, NodeStatus};
+use pgherd_types::{Instant, MemberName, NodeStatus, millis};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl Changes {
 
 /// Milliseconds from then to this status.
 fn ms(since: Option<Instant>, status: &NodeStatus) -> Option<u64> {
-    since.map(|since| u64::try_from(status.turned_at.since(since).as_millis()).unwrap_or(u64::MAX))
+    since.map(|since| millis(status.turned_at.since(since)))
 }
 
 #[cfg(test)]

@@ -6,14 +6,14 @@
 mod alarm;
 
 pub use alarm::{Alarm, Waker};
-use pgherd_types::{Instant, Now, WallTime};
+use pgherd_types::{Instant, Now, WallTime, millis};
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 /// Boot-time clock, now.
 pub fn boottime() -> Instant {
-    Instant::from_millis(u64::try_from(since_boot().as_millis()).unwrap_or(u64::MAX))
+    Instant::from_millis(millis(since_boot()))
 }
 
 /// Wall clock, now.

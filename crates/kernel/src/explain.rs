@@ -9,7 +9,7 @@ use crate::{Action, Decision, LeaseView, Reason, View, asked::Asked, decide};
 use pgherd_types::postgres::ControlState;
 use pgherd_types::{
     Cluster, ControlData, DataDirectory, Instant, LeaseGrant, LeaseId, Lsn, Member, MemberName, Now, PeerAnswer,
-    PeerReport, PeerSaid, PostgresState, Role, RunningServer, Server, SystemId, Timeline,
+    PeerReport, PeerSaid, PostgresState, Role, RunningServer, Server, SystemId, Timeline, millis,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,7 +88,7 @@ fn leaderless(view: &View, cluster: &Arc<Cluster>, name: &MemberName, now: Now) 
     };
     let reports = others.clone().map(report).collect();
     let apis = others.filter_map(|member| Some((member.name.clone(), member.doc.api_url.clone()?)));
-    let (lease, ttl_ms) = (LeaseId(1), u64::try_from(view.settings.ttl.as_millis()).unwrap_or(u64::MAX));
+    let (lease, ttl_ms) = (LeaseId(1), millis(view.settings.ttl));
     let mut changed = View {
         known_apis: apis.collect(),
         cluster: Seen::At(Arc::new(seen), now.mono),

@@ -4,7 +4,7 @@
 //! `stop_at = sent_at + ttl - margin`; then PostgreSQL is stopped immediately, at `kill_at = stop_at + margin / 2` every
 //! process of it is killed, and the other half of the margin is for the kill itself, for scheduling and for clock drift.
 
-use pgherd_types::{FenceOrder, Instant, LeaseGrant};
+use pgherd_types::{FenceOrder, Instant, LeaseGrant, millis};
 use std::time::Duration;
 
 /// The default margin: a tenth of the ttl, at least a second, never half of the ttl or more.
@@ -111,7 +111,7 @@ impl LeaseView {
     /// The keys are about to be moved to a new lease with this time to live.
     pub fn begin_move(&mut self, ttl: Duration, now: Instant) {
         let Some(current) = self.current.filter(|_| self.leader.is_some()) else { return };
-        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let ttl_ms = millis(ttl);
         let new = LeaseGrant { lease: current.lease, sent_at: now, ttl_ms, asked_ttl_ms: Some(ttl_ms) };
         let sooner = self.moving.filter(|moving| expires_at(moving) < expires_at(&new));
         self.moving = Some(sooner.unwrap_or(new));

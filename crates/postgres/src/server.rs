@@ -13,6 +13,7 @@ use crate::parameter_check;
 use crate::process::{Alive, Postmaster, alive, find_postmaster};
 use crate::replies::Replies;
 use crate::role_overlay::RoleClass;
+use crate::script_settings::Scripts;
 use crate::server_config::{ServerConfig, UnusableConfig};
 use crate::sql::Session;
 use crate::standby_names::{PARAMETER, StandbyNamesOwner};
@@ -136,6 +137,11 @@ impl Postgres {
     /// The configuration in force.
     pub fn config(&self) -> ServerConfig {
         self.config.read().unwrap_or_else(PoisonError::into_inner).merged.clone()
+    }
+
+    /// The user's scripts in force.
+    pub fn scripts(&self) -> Scripts {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).merged.scripts.clone()
     }
 
     /// The dynamic configuration it comes from, a JSON text.

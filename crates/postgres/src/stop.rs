@@ -48,7 +48,7 @@ pub async fn stop_fast(server: &Postgres, control: &OperationControl) -> Outcome
         },
         () = hurried(control) => {}
     }
-    scripts::before_stop(&server.current(), &server.config().scripts.before_stop, control);
+    scripts::before_stop(&server.current(), &server.scripts().before_stop, control);
     let patience = server.stop_patience();
     let begun = Instant::now();
     let exit = PidFd::open(postmaster.pid).ok();

@@ -38,7 +38,8 @@ impl std::ops::Add<Duration> for Instant {
     }
 }
 
-fn millis(d: Duration) -> u64 {
+/// Whole milliseconds; what is longer than they can count is the longest they can.
+pub fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 

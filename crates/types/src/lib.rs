@@ -29,7 +29,7 @@ pub mod writes;
 pub use callback::CallbackAction;
 pub use cluster::{Cluster, ConfigKey, Initialize, LeaderKey, StatusKey};
 pub use counts::{Counts, Times};
-pub use instant::{Instant, Now, WallTime};
+pub use instant::{Instant, Now, WallTime, millis};
 pub use lease::{FenceDue, FenceOrder, LeaseGrant, LeaseId};
 pub use lsn::Lsn;
 pub use manual::{FailoverKey, RequestId, RestartFilter, RestartWish, Schedule, ScheduledRestart, Wish, WishEnd};

@@ -1,7 +1,7 @@
 //! What happened to this node.
 
 use super::{Happening, Phases, ms};
-use pgherd_types::{NodeStatus, Role, RunningServer};
+use pgherd_types::{NodeStatus, Role, RunningServer, millis};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -66,7 +66,7 @@ fn role(last: &NodeStatus, status: &NodeStatus, phases: &mut Phases, happened: &
     if status.role == Role::Primary && phases.acquired_at.is_some() {
         let lost_to_key = phases.leaderless_at.zip(phases.acquired_at).map(|(lost, key)| key.since(lost));
         data["phases"] = json!({
-            "leader_lost_to_key_ms": lost_to_key.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+            "leader_lost_to_key_ms": lost_to_key.map(millis),
             "key_to_primary_ms": ms(phases.acquired_at, status),
         });
     }

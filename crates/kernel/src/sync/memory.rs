@@ -4,7 +4,7 @@ use super::{Presence, ReadyMemory, StandbyRow, SyncMember, SyncState, SyncView, 
 use crate::View;
 use pgherd_types::{
     Instant, Lsn, RunningServer, StandbyNames, SyncKey, SyncMode, SyncName, SyncReport, SyncSeen, SyncSettings, Tags,
-    WalSender,
+    WalSender, millis,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl SyncMemory {
 
     fn is_silent(&self, sender: &WalSender, primary: &RunningServer, at: Instant) -> bool {
         let interval_ms = primary.sync.status_interval_ms;
-        let grace_ms = interval_ms + u64::try_from(REPLY_GRACE.as_millis()).unwrap_or(u64::MAX);
+        let grace_ms = interval_ms + millis(REPLY_GRACE);
         if interval_ms > 0 && sender.replied_ms_ago.is_some_and(|ago| ago > grace_ms) {
             return true;
         }

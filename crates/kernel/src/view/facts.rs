@@ -7,7 +7,7 @@ use crate::wishes::Pending;
 use crate::{Lock, Observation};
 use pgherd_types::{
     Cluster, DcsWrite, Instant, LeaseGrant, Now, Operation, OperationEnd, OperationId, PRE_PROMOTE, PeerReport,
-    PostgresState, Refused, Server, Settings, SyncApply, SyncName, SyncWrite,
+    PostgresState, Refused, Server, Settings, SyncApply, SyncName, SyncWrite, millis,
 };
 use std::sync::Arc;
 
@@ -164,7 +164,7 @@ impl View {
         // the members' promise counts for the time that was in force when they were asked
         // and only on top of a lead that lasts: meanwhile somebody else may have taken an expired one
         if agreed && self.lease.lock(now) != Lock::No && self.settings.failsafe_mode {
-            let ttl_ms = u64::try_from(self.settings.ttl.as_millis()).unwrap_or(u64::MAX);
+            let ttl_ms = millis(self.settings.ttl);
             let older = self.lease.agreed.is_none_or(|agreed| agreed.asked_at <= asked_at);
             if older {
                 self.lease.agreed = Some(Agreement { asked_at, ttl_ms });

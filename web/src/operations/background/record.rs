@@ -3,7 +3,7 @@
 use super::super::Operation;
 use crate::answer::Answer;
 use pgherd_protocol::events::{Event, EventFeed, Kinds};
-use pgherd_types::{NodeStatus, Now, WallTime};
+use pgherd_types::{NodeStatus, Now, WallTime, millis};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,7 +68,7 @@ impl Record {
             "state": state,
             "begun": time(self.begun.wall),
             "ended": self.ended.as_ref().map(|ended| time(ended.at.wall)),
-            "took_ms": u64::try_from(until.since(self.begun.mono).as_millis()).unwrap_or(u64::MAX),
+            "took_ms": millis(until.since(self.begun.mono)),
             "status": self.ended.as_ref().map(|ended| ended.answer.code.as_u16()),
             "text": self.ended.as_ref().and_then(|ended| ended.answer.body.clone()),
         })
