@@ -100,6 +100,14 @@ pub(crate) fn major_version(data_dir: &Path) -> Option<u32> {
 
 /// Looks at the data directory.
 pub fn look_at_data_directory(options: &PostgresOptions) -> DataDirectory {
+    look_with(options, || ControlFile::read(options))
+}
+
+/// The same, with another way to read the control file.
+pub(crate) fn look_with(
+    options: &PostgresOptions,
+    read: impl FnOnce() -> Result<ControlFile, String>,
+) -> DataDirectory {
     let data_dir = &options.data_dir;
     if in_place::is_incomplete(data_dir) {
         return DataDirectory::Empty;
@@ -111,20 +119,23 @@ pub fn look_at_data_directory(options: &PostgresOptions) -> DataDirectory {
             return DataDirectory::Unusable(format!("data directory is not accessible: {}: {e}", data_dir.display()));
         }
     }
-    match present(options) {
+    match present(options, read) {
         Ok(control) => DataDirectory::Present(control),
         Err(why) => DataDirectory::Unusable(format!("{}: {why}", data_dir.display())),
     }
 }
 
-fn present(options: &PostgresOptions) -> Result<ControlData, String> {
+fn present(
+    options: &PostgresOptions,
+    read: impl FnOnce() -> Result<ControlFile, String>,
+) -> Result<ControlData, String> {
     let Some(version) = major_version(&options.data_dir) else {
         return Err("holds files but no PG_VERSION; it is not a PostgreSQL data directory, move it away".to_owned());
     };
     if version < OLDEST_MAJOR_VERSION {
         return Err(format!("PostgreSQL {version} is not supported, at least {OLDEST_MAJOR_VERSION} is needed"));
     }
-    let control = ControlFile::read(options)?.control_data(&options.data_dir, version)?;
+    let control = read()?.control_data(&options.data_dir, version)?;
     Ok(ControlData { rewind_interrupted: rewind_marker::forbids_start(options), ..control })
 }
 

@@ -2,11 +2,11 @@
 
 use crate::accept;
 use crate::conninfo::host_and_port;
-use crate::control_data::{look_at_data_directory, major_version};
+use crate::control_data::{look_at_data_directory, look_with, major_version};
 use crate::pending_restart;
 use crate::process::{Alive, PidFileStatus, Postmaster, alive};
 use crate::queries;
-use crate::replication;
+use crate::replication::{self, Replication};
 use crate::server::Postgres;
 use crate::sql::SqlError;
 use crate::standby_names::Moment;
@@ -17,7 +17,7 @@ use pgherd_types::postgres::{ControlState, SeenSlot, WalSender};
 use pgherd_types::{ControlData, DataDirectory, Lsn, PostgresState, RunningServer, Server, SyncReport, Timeline};
 use serde_json::Value;
 use std::sync::{Arc, PoisonError};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::error::SqlState;
 
@@ -36,11 +36,9 @@ pub struct Look {
 /// Looks once. Never waits longer than the deadlines of `sql.rs`, and never on the calling thread.
 pub async fn observe(server: &Arc<Postgres>) -> Look {
     let now = pgherd_clock::now();
-    let (found, data, archives) = look_at_files(server).await;
-    let (found, state) = match found {
-        Alive::Postmaster(_) if archives => (found, Server::Archiving),
-        Alive::Postmaster(postmaster) => look_at_server(server, postmaster).await,
-        other => (other.clone(), without_postmaster(&other)),
+    let (found, data, state) = match processes(server).await {
+        Alive::Postmaster(postmaster) if postmaster.accepts_clients() => look_at_both(server, postmaster).await,
+        found => look_at_files(server, found).await,
     };
     let postmaster = match found {
         Alive::Postmaster(postmaster) => Some(postmaster),
@@ -49,6 +47,27 @@ pub async fn observe(server: &Arc<Postgres>) -> Look {
     let data = if state == Server::Stopped { with_known_wal_end(server, data) } else { data };
     let progress = server.progress();
     Look { state: PostgresState { looked_at: now.mono, wall: now.wall, data, server: state, progress }, postmaster }
+}
+
+/// A server that serves is asked while `pg_controldata` runs: a race waits for both.
+async fn look_at_both(server: &Arc<Postgres>, postmaster: Postmaster) -> (Alive, DataDirectory, Server) {
+    let ((found, state), data) = tokio::join!(look_at_server(server, postmaster), data_in_use(server));
+    match found {
+        Alive::Postmaster(postmaster) if postmaster.accepts_clients() => (found, data, state),
+        // it has ended or begun to end since, and what the directory held before is out of date
+        found => look_at_files(server, found).await,
+    }
+}
+
+/// What the directory holds when no client can be served, read after `found` was.
+async fn look_at_files(server: &Arc<Postgres>, found: Alive) -> (Alive, DataDirectory, Server) {
+    let data = data_directory(server).await;
+    let state = match &found {
+        Alive::Postmaster(postmaster) if archives(server, *postmaster, &data).await => Server::Archiving,
+        Alive::Postmaster(postmaster) if postmaster.status == PidFileStatus::Stopping => Server::Stopping,
+        other => without_postmaster(other),
+    };
+    (found, data, state)
 }
 
 /// Must the end of the WAL still be found for this state?
@@ -78,26 +97,36 @@ fn with_known_wal_end(server: &Postgres, data: DataDirectory) -> DataDirectory {
     }
 }
 
-/// What is alive, what the directory holds, and whether a server that is being stopped does no more than archive: to be
-/// found out in this order.
-async fn look_at_files(server: &Arc<Postgres>) -> (Alive, DataDirectory, bool) {
+/// The data directory of a running server.
+async fn data_in_use(server: &Arc<Postgres>) -> DataDirectory {
     let server = server.clone();
-    let look = move || {
-        server.state.trim_log(LOG_LIMIT_BYTES);
-        let found = alive(&server.options.data_dir);
-        let data = look_at_data_directory(&server.options);
-        let archives = matches!((&found, &data), (Alive::Postmaster(postmaster), DataDirectory::Present(control))
-            if control.state == ControlState::ShutDown && server.archives(*postmaster));
-        (found, data, archives)
-    };
-    spawn_blocking(look)
-        .await
-        .unwrap_or_else(|e| (Alive::Nothing, DataDirectory::Unusable(format!("the look failed: {e}")), false))
+    let look = move || look_with(&server.options, || server.known_control.read(&server.options));
+    looked_at(spawn_blocking(look).await)
+}
+
+async fn data_directory(server: &Arc<Postgres>) -> DataDirectory {
+    let server = server.clone();
+    looked_at(spawn_blocking(move || look_at_data_directory(&server.options)).await)
+}
+
+fn looked_at(look: Result<DataDirectory, JoinError>) -> DataDirectory {
+    look.unwrap_or_else(|e| DataDirectory::Unusable(format!("the look failed: {e}")))
+}
+
+/// Does a server that is being stopped do no more than archive?
+async fn archives(server: &Arc<Postgres>, postmaster: Postmaster, data: &DataDirectory) -> bool {
+    let shut_down = matches!(data, DataDirectory::Present(control) if control.state == ControlState::ShutDown);
+    let server = server.clone();
+    shut_down && spawn_blocking(move || server.archives(postmaster)).await.unwrap_or(false)
 }
 
 async fn processes(server: &Arc<Postgres>) -> Alive {
     let server = server.clone();
-    spawn_blocking(move || alive(&server.options.data_dir)).await.unwrap_or(Alive::Nothing)
+    let look = move || {
+        server.state.trim_log(LOG_LIMIT_BYTES);
+        alive(&server.options.data_dir)
+    };
+    spawn_blocking(look).await.unwrap_or(Alive::Nothing)
 }
 
 fn without_postmaster(found: &Alive) -> Server {
@@ -109,11 +138,6 @@ fn without_postmaster(found: &Alive) -> Server {
 }
 
 async fn look_at_server(server: &Arc<Postgres>, postmaster: Postmaster) -> (Alive, Server) {
-    match postmaster.status {
-        PidFileStatus::Starting => return (Alive::Postmaster(postmaster), Server::Starting),
-        PidFileStatus::Stopping => return (Alive::Postmaster(postmaster), Server::Stopping),
-        PidFileStatus::Ready | PidFileStatus::Standby => {}
-    }
     let error = match ask(server, postmaster).await {
         Ok(running) => return (Alive::Postmaster(postmaster), Server::Running(running)),
         Err(error) => error,
@@ -150,11 +174,13 @@ async fn ask(server: &Arc<Postgres>, postmaster: Postmaster) -> Result<RunningSe
     let version = major_version(&server.options.data_dir).unwrap_or(0);
     let begun = server.standby_names.moment();
     let controlled = server.config().controlled;
-    let row = match queries::look(&session, version, &controlled).await {
+    let look = async || match queries::look(&session, version, &controlled).await {
         // A promotion in the middle of the query makes it fail; the second attempt sees the other side.
-        Err(SqlError::Server { .. }) => queries::look(&session, version, &controlled).await?,
-        other => other?,
+        Err(SqlError::Server { .. }) => queries::look(&session, version, &controlled).await,
+        other => other,
     };
+    let (row, replication) = tokio::join!(look(), replication_if_needed(server));
+    let row = row?;
     server.keep_monitoring(of, session);
     let unreadable = || SqlError::Unreachable("the monitoring query's answer could not be read".to_owned());
     let mut running = running(&row).ok_or_else(unreadable)?;
@@ -162,8 +188,9 @@ async fn ask(server: &Arc<Postgres>, postmaster: Postmaster) -> Result<RunningSe
     running.pending_restart_reason = pending_restart::reasons(&objects(row.get("settings")), &controlled);
     running.pending_restart = !running.pending_restart_reason.is_empty();
     server.tell_of_paused_replay(&running);
+    server.receiver.remember(running.in_recovery, row.get("receiver").and_then(|pid| pid.parse().ok()));
     if running.in_recovery && running.timeline.is_none() {
-        running.timeline = standby_timeline(server, &row).await;
+        running.timeline = standby_timeline(server, &row, replication).await;
     }
     let cut_off = running.in_recovery && !running.streaming && server.config().standby_cluster.is_some();
     if let Some(timeline) = running.timeline.filter(|_| cut_off) {
@@ -190,9 +217,27 @@ fn complete_sync(server: &Postgres, running: &mut RunningServer, row: &SimpleQue
     running.walsenders.iter_mut().for_each(|sender| sender.replied_ms_ago = ago.get(&sender.pid).copied());
 }
 
-/// A standby without a receiver: what it has replayed, or at least what the control file says.
-async fn standby_timeline(server: &Postgres, row: &SimpleQueryRow) -> Option<Timeline> {
-    let replayed = replication::replayed_timeline(server).await.unwrap_or_else(|e| {
+/// The connection for the question that a standby without a receiver has to be asked, if its receiver is known to have
+/// ended: in a race it is made while the server answers the rest.
+async fn replication_if_needed(server: &Postgres) -> Option<Result<Replication, SqlError>> {
+    if server.receiver.is_lost() { Some(replication::open(server).await) } else { None }
+}
+
+/// A standby without a receiver: what it has replayed, or at least what the control file says. It is asked after the
+/// position was read, which so never lies on a later timeline than the answer.
+async fn standby_timeline(
+    server: &Postgres,
+    row: &SimpleQueryRow,
+    connected: Option<Result<Replication, SqlError>>,
+) -> Option<Timeline> {
+    let replayed = async {
+        let connection = match connected {
+            Some(connection) => connection?,
+            None => replication::open(server).await?,
+        };
+        connection.replayed_timeline().await
+    };
+    let replayed = replayed.await.unwrap_or_else(|e| {
         log::warn!("the replayed timeline could not be asked for, the control file's is used: {e}");
         None
     });

@@ -36,6 +36,13 @@ pub struct Postmaster {
     pub status: PidFileStatus,
 }
 
+impl Postmaster {
+    /// By its own word.
+    pub fn accepts_clients(&self) -> bool {
+        matches!(self.status, PidFileStatus::Ready | PidFileStatus::Standby)
+    }
+}
+
 /// What is alive of a data directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Alive {

@@ -9,31 +9,83 @@ use crate::sql::{Address, CONNECT_PATIENCE, STATEMENT_PATIENCE, SqlError, own_re
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_postgres::{NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// Protocol 3.0, behind the length of a startup message.
 const PROTOCOL: [u8; 4] = [0, 3, 0, 0];
 /// The parameter that makes a connection a physical replication connection, and the end of the message.
 const REPLICATION: &[u8] = b"replication\0true\0\0";
 
-/// The timeline of the last replayed record, as `IDENTIFY_SYSTEM` reports it on a standby.
-pub(crate) async fn replayed_timeline(server: &Postgres) -> Result<Option<u32>, SqlError> {
-    let patience = CONNECT_PATIENCE + STATEMENT_PATIENCE;
-    let answer = tokio::time::timeout(patience, identify(server)).await;
-    answer.map_err(|_| SqlError::Timeout(format!("no answer to IDENTIFY_SYSTEM within {} s", patience.as_secs())))?
+/// A replication connection to a standby of our own, or to another server; it ends when dropped.
+pub(crate) struct Replication {
+    client: Client,
+    driver: Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send>>,
+}
+
+/// Connects to our own server.
+pub(crate) async fn open(server: &Postgres) -> Result<Replication, SqlError> {
+    let unreachable = |e: io::Error| SqlError::Unreachable(format!("could not connect for replication: {e}"));
+    let connected = async {
+        match own_replication_address(server) {
+            Address::Tcp(host, port) => {
+                let stream = TcpStream::connect((host.as_str(), port)).await.map_err(unreachable)?;
+                authenticate(server, stream).await
+            }
+            Address::Socket(directory, port) => {
+                let stream = UnixStream::connect(socket_path(directory, port)).await.map_err(unreachable)?;
+                authenticate(server, stream).await
+            }
+        }
+    };
+    within(CONNECT_PATIENCE, "replication connection", connected).await
+}
+
+impl Replication {
+    /// The timeline of the last replayed record, as `IDENTIFY_SYSTEM` reports it on a standby.
+    pub async fn replayed_timeline(self) -> Result<Option<u32>, SqlError> {
+        within(STATEMENT_PATIENCE, "answer to IDENTIFY_SYSTEM", self.identify()).await
+    }
+
+    async fn identify(self) -> Result<Option<u32>, SqlError> {
+        let asking = async { self.client.simple_query("IDENTIFY_SYSTEM").await.map_err(failed) };
+        let messages = tokio::select! {
+            answer = asking => answer?,
+            ended = self.driver => {
+                return Err(SqlError::Unreachable(format!("replication connection ended: {ended:?}")));
+            }
+        };
+        let timeline = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => row.get("timeline")?.parse().ok(),
+            _ => None,
+        };
+        Ok(messages.iter().find_map(timeline))
+    }
 }
 
 /// Can a replication connection to this server be made with our credentials?
 pub(crate) async fn reach(server: &Postgres, host: &str, port: u16) -> Result<(), SqlError> {
-    let patience = CONNECT_PATIENCE + STATEMENT_PATIENCE;
-    let asked = async {
+    let connected = async {
         let stream = connect_any(host, port).await;
-        ask(server, stream.map_err(|e| SqlError::Unreachable(format!("could not connect: {e}")))?).await
+        authenticate(server, stream.map_err(|e| SqlError::Unreachable(format!("could not connect: {e}")))?).await
     };
-    let answer = tokio::time::timeout(patience, asked).await;
-    answer.map_err(|_| SqlError::Timeout(format!("no answer within {} s", patience.as_secs())))?.map(drop)
+    let connected = within(CONNECT_PATIENCE, "replication connection", connected).await?;
+    connected.replayed_timeline().await.map(drop)
+}
+
+async fn within<T>(
+    patience: Duration,
+    what: &str,
+    done: impl Future<Output = Result<T, SqlError>>,
+) -> Result<T, SqlError> {
+    let late = |_| SqlError::Timeout(format!("no {what} within {} s", patience.as_secs()));
+    tokio::time::timeout(patience, done).await.map_err(late)?
+}
+
+fn failed(error: tokio_postgres::Error) -> SqlError {
+    SqlError::new("replication connection", &error)
 }
 
 /// The first of several hosts (`a,b`) that is there.
@@ -48,19 +100,10 @@ async fn connect_any(hosts: &str, port: u16) -> io::Result<TcpStream> {
     Err(last)
 }
 
-async fn identify(server: &Postgres) -> Result<Option<u32>, SqlError> {
-    let unreachable = |e: io::Error| SqlError::Unreachable(format!("could not connect for replication: {e}"));
-    match own_replication_address(server) {
-        Address::Tcp(host, port) => {
-            ask(server, TcpStream::connect((host.as_str(), port)).await.map_err(unreachable)?).await
-        }
-        Address::Socket(directory, port) => {
-            ask(server, UnixStream::connect(socket_path(directory, port)).await.map_err(unreachable)?).await
-        }
-    }
-}
-
-async fn ask<S: AsyncRead + AsyncWrite + Unpin>(server: &Postgres, stream: S) -> Result<Option<u32>, SqlError> {
+async fn authenticate<S>(server: &Postgres, stream: S) -> Result<Replication, SqlError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let options = server.current();
     let who = &options.replication;
     let mut config = tokio_postgres::Config::new();
@@ -68,18 +111,8 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(server: &Postgres, stream: S) ->
     if let Some(password) = &who.password {
         config.password(password);
     }
-    let failed = |e| SqlError::new("replication connection", &e);
     let (client, connection) = config.connect_raw(AsReplication::new(stream), NoTls).await.map_err(failed)?;
-    let asking = async { client.simple_query("IDENTIFY_SYSTEM").await.map_err(failed) };
-    let messages = tokio::select! {
-        answer = asking => answer?,
-        ended = connection => return Err(SqlError::Unreachable(format!("replication connection ended: {ended:?}"))),
-    };
-    let timeline = |message: &SimpleQueryMessage| match message {
-        SimpleQueryMessage::Row(row) => row.get("timeline")?.parse().ok(),
-        _ => None,
-    };
-    Ok(messages.iter().find_map(timeline))
+    Ok(Replication { client, driver: Box::pin(connection) })
 }
 
 /// A stream that adds the replication parameter to the first message.

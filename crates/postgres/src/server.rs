@@ -6,11 +6,13 @@ use crate::control::OperationControl;
 use crate::error::{OperationError, Outcome, Tried};
 use crate::interrupted;
 use crate::kill::Killer;
+use crate::known_control::KnownControl;
 use crate::local_options;
 use crate::methods::{self, Way};
 use crate::options::PostgresOptions;
 use crate::parameter_check;
 use crate::process::{Alive, Postmaster, alive, find_postmaster};
+use crate::receiver::KnownReceiver;
 use crate::replies::Replies;
 use crate::role_overlay::RoleClass;
 use crate::script_settings::Scripts;
@@ -46,6 +48,10 @@ pub struct Postgres {
     pub(crate) monitoring: Mutex<Option<((i32, u64), Session)>>,
     /// When standbys answered last.
     pub(crate) replies: Mutex<Replies>,
+    /// What receives a standby's WAL, by the last look.
+    pub(crate) receiver: KnownReceiver,
+    /// The control file as it was read last.
+    pub(crate) known_control: KnownControl,
     /// What was last said of a pause of replay.
     pub(crate) told_of_pause: Mutex<Option<String>>,
     /// Where the WAL ends, for the control data it was found for.
@@ -103,6 +109,8 @@ impl Postgres {
             files: Mutex::new(()),
             monitoring: Mutex::new(None),
             replies: Mutex::default(),
+            receiver: KnownReceiver::default(),
+            known_control: KnownControl::default(),
             told_of_pause: Mutex::new(None),
             wal_end: Mutex::new(None),
             copying: Mutex::new(None),

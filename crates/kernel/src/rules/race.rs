@@ -37,8 +37,9 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, at: Now) ->
         return verdict;
     }
     let lost_at = view.leaderless_since.unwrap_or(now);
+    let answers = answers(view, lost_at, now);
     if view.postgres.when().is_none_or(|looked_at| looked_at < lost_at) {
-        return Verdict::hold(Reason::AwaitingOwnPosition);
+        return look_and_ask(view, cluster, answers, now);
     }
     let manual = cluster.manual().filter(|key| is_due(view, key, at));
     let named = manual.is_some_and(|key| key.candidate.as_ref() == Some(&view.me.name));
@@ -55,7 +56,6 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, at: Now) ->
     if let Some(because) = behind(view, cluster, running, ballot.is_some()) {
         return Verdict::hold_until(because, now + ANSWERS_LAST);
     }
-    let answers = view.peers.as_ref().filter(|p| p.asked_at >= lost_at && now < p.asked_at + probe_lasts());
     let nobody = PeerRound { asked_at: now, reports: Vec::new() };
     let answers = match answers {
         _ if peers_to_ask(view, cluster).is_empty() => &nobody,
@@ -91,6 +91,20 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, at: Now) ->
         Rank::Undecided(_) => probe(view, cluster, now),
         Rank::NotFirst(because) => Verdict::hold_until(because, answers.asked_at + probe_lasts()),
     }
+}
+
+/// What the others said since the leader was lost.
+fn answers(view: &View, lost_at: Instant, now: Instant) -> Option<&PeerRound> {
+    view.peers.as_ref().filter(|round| round.asked_at >= lost_at && now < round.asked_at + probe_lasts())
+}
+
+/// Neither answer depends on the other, so the others are asked while this node looks at itself.
+fn look_and_ask(view: &View, cluster: &Cluster, answers: Option<&PeerRound>, now: Instant) -> Verdict {
+    let peers = peers_to_ask(view, cluster);
+    if answers.is_some() || peers.is_empty() {
+        return Verdict::hold(Reason::AwaitingOwnPosition);
+    }
+    probe_once(view, peers, now, Reason::AwaitingOwnPosition)
 }
 
 /// Answers count for a second after the slowest peer's time was up.
@@ -253,6 +267,19 @@ mod tests {
         case.postgres.looked_at = Instant::from_millis(59_999);
         let decision = check(case, "Hold", "AwaitingOwnPosition");
         assert!(decision.upkeep.look);
+    }
+
+    #[test]
+    fn the_others_are_asked_while_this_node_looks_at_itself() {
+        let mut case = replica().unlocked();
+        case.postgres.looked_at = Instant::from_millis(59_999);
+        let (mut view, decision) = case.decide();
+        assert_eq!((name_of(&decision.role).as_str(), decision.upkeep.look), ("Probe", true));
+        assert_eq!(decision.because.id(), "AwaitingOwnPosition");
+        let (_, now) = replica().build();
+        view.dispatched(&decision, now);
+        let second = crate::decide(&view, now);
+        assert_eq!((name_of(&second.role).as_str(), second.because.id().as_str()), ("Hold", "AwaitingOwnPosition"));
     }
 
     #[test]
