@@ -343,7 +343,7 @@ impl World {
         }
     }
 
-    /// A question reaches a peer, which answers from its last published status.
+    /// A question reaches a peer. It looks first, most of the time in time, and answers from its published status.
     pub fn asked(&mut self, n: usize, inc: u32, round: u64, slot: usize, peer: usize, until: u64) {
         let now = self.now;
         if !self.nodes[peer].up {
@@ -352,6 +352,9 @@ impl World {
         if self.nodes[peer].agent.is_some() && self.nodes[peer].paused_until > now {
             let at = self.nodes[peer].paused_until;
             return self.push(at, Ev::Asked { n, inc, round, slot, peer, until });
+        }
+        if self.nodes[peer].agent.is_some() && self.rng.permille(800) {
+            self.look(peer);
         }
         let said = self.said(peer);
         let delay = self.net.delay(&mut self.rng, End::Node(peer), End::Node(n)).filter(|d| now + d < until);
