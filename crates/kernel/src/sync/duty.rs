@@ -167,6 +167,21 @@ mod tests {
     }
 
     #[test]
+    fn an_order_that_died_with_its_server_is_not_waited_for() {
+        let key = SyncKey { mod_revision: 8, leader: Some("a".into()), ..SyncKey::default() };
+        let case = primary().with_cluster(|c| c.sync = SyncSeen::Valid(key));
+        let (mut view, now) = case.with_view(|v| v.settings.sync.mode = SyncMode::Quorum).build();
+        view.asked.sync = Some((1, Ask::new(SyncApply::ForceWal, now.mono)));
+        assert_eq!(due(&view, now.mono), None);
+        let id = pgherd_types::OperationId(1);
+        let operation = pgherd_types::Operation::Stop { mode: pgherd_types::StopMode::Immediate };
+        view.operation = Some(crate::view::Running { id, operation, since: now.mono, cancelled: false });
+        let end = pgherd_types::OperationEnd::Done;
+        view.apply(crate::Observation::OperationFinished { id, end }, now);
+        assert_eq!(due(&view, now.mono), Some(SyncStep::Nothing));
+    }
+
+    #[test]
     fn a_name_that_a_stranger_streams_by_is_told() {
         let case = primary().with_view(|v| v.settings.sync.mode = SyncMode::On).with_server(|server| {
             let streams = |pid| WalSender {

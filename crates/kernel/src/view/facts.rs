@@ -328,6 +328,13 @@ impl View {
         {
             self.refused_promotion_at = Some(now);
         }
+        if matches!(
+            running.operation,
+            Operation::Stop { .. } | Operation::StartPrimary | Operation::StartReplica { .. }
+        ) {
+            // what was asked of a server that is no more has no answer worth waiting for
+            self.asked.sync.take_if(|(_, ask)| ask.answer.is_none());
+        }
         self.wish_goes_on(&running.operation, &end, now);
         self.ended = Some(Ended { operation: running.operation, end, at: now, failures });
     }
