@@ -65,6 +65,7 @@ pub enum Reason {
     // race
     NotAllowedToPromote,
     AwaitingProof,
+    AwaitingSuccessor,
     AwaitingOwnPosition,
     AskingPeers,
     AwaitingPeerPosition { peer: MemberName },
@@ -268,6 +269,7 @@ impl fmt::Display for Reason {
             Self::WaitingForStandbyLeader => f.write_str("waiting for standby_leader to bootstrap"),
             Self::BootstrappingStandbyLeader => f.write_str("trying to bootstrap a new standby leader"),
             Self::AwaitingProof => f.write_str("the leader key is on my lease; waiting for the proof"),
+            Self::AwaitingSuccessor => f.write_str("starting as a secondary once a successor has the leader key"),
             Self::AwaitingOwnPosition => f.write_str("leader race: looking at my own position"),
             Self::AskingPeers => f.write_str("leader race: asking the other members for their positions"),
             Self::AwaitingPeerPosition { peer } => {

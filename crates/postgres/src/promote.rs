@@ -9,6 +9,7 @@ use crate::reload::{self, Reload};
 use crate::scripts;
 use crate::server::Postgres;
 use crate::server_config::ServerConfig;
+use crate::sql::Session;
 use crate::start::STEP;
 use crate::timeline_files;
 use pgherd_types::Timeline;
@@ -40,7 +41,7 @@ pub async fn promote(server: &Arc<Postgres>, timeline: Timeline, control: &Opera
     std::fs::write(&marker, "").tried(|| format!("write {}", marker.display()))?;
     // From here on the answer does not matter: it may be lost after the order has reached the server.
     let ordered = queries::promote(&session).await;
-    let reached = wait_until_writable(server, control, ordered.err().map(|e| e.to_string())).await;
+    let reached = wait_until_writable(server, control, session, ordered.err().map(|e| e.to_string())).await;
     if matches!(reached, Err(OperationError::Cancelled | OperationError::TooLate)) {
         server.end_now()?;
     }
@@ -77,9 +78,10 @@ pub fn forget_promotion(server: &Postgres) {
 async fn wait_until_writable(
     server: &Postgres,
     control: &OperationControl,
+    session: Session,
     problem: Option<String>,
 ) -> Outcome<Option<u32>> {
-    let mut session = None;
+    let mut session = Some(session);
     loop {
         if find_postmaster(&server.options.data_dir).is_none() {
             return Err(OperationError::failed("PostgreSQL ended during its promotion; see its log"));

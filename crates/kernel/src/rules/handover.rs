@@ -333,7 +333,10 @@ mod tests {
         let cluster = Cluster { leader: None, ..view.cluster.get().unwrap().as_ref().clone() };
         view.apply(crate::Observation::Cluster { cluster: std::sync::Arc::new(cluster), read_at: now.mono }, now);
         assert_eq!(view.lock(now.mono), crate::Lock::No);
-        assert_eq!(name_of(&decide(&view, now).role), "Start StartReplica");
+        let waits = decide(&view, now);
+        assert_eq!((name_of(&waits.role).as_str(), waits.because.id().as_str()), ("Hold", "AwaitingSuccessor"));
+        let later = Now { mono: Instant::from_millis(61_000), ..Now::default() };
+        assert_eq!(name_of(&decide(&view, later).role), "Start StartReplica", "nobody took it");
     }
 
     #[test]

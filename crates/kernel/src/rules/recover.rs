@@ -11,6 +11,8 @@ use pgherd_types::postgres::ControlState;
 use pgherd_types::{Cluster, ControlData, Initialize, Instant, LeaderKey, Operation, OperationEnd};
 use std::time::Duration;
 
+/// How long a successor is waited for after this node gave the key up for one.
+const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(1);
 /// So many crashes of a primary within this time are enough: another node may try.
 const CRASHES_MAX: usize = 3;
 const CRASH_WINDOW: Duration = Duration::from_secs(300);
@@ -30,7 +32,7 @@ pub fn down(view: &View, cluster: &Cluster, control: &ControlData, now: Instant)
         Lock::No if view.key_is_ours() => Verdict::hold(Reason::AwaitingProof),
         Lock::No => match &cluster.leader {
             None if just_bootstrapped(view, cluster, control) => acquire_once(view, now, Reason::Acquiring),
-            None => as_standby_of_nobody(view, now),
+            None => once_succeeded(view, now),
             Some(leader) if leader.name == view.me.name => as_standby_of_nobody(view, now),
             Some(leader) => behind(view, cluster, leader, control, now),
         },
@@ -105,6 +107,15 @@ fn just_bootstrapped(view: &View, cluster: &Cluster, control: &ControlData) -> b
 /// Of nobody in this cluster: where it follows another one, it is a standby of that.
 fn as_standby_of_nobody(view: &View, now: Instant) -> Verdict {
     start_unless_failing(view, now, Operation::StartReplica { upstream: view.remote() }, Reason::StartingAsSecondary)
+}
+
+/// Nobody leads. Who has just made way is not in the way of its successor, and starts as a standby of it; but it is needed
+/// when there is none.
+fn once_succeeded(view: &View, now: Instant) -> Verdict {
+    match view.made_way_at.map(|at| at + SUCCESSOR_PATIENCE).filter(|until| now < *until) {
+        Some(until) => Verdict::hold_until(Reason::AwaitingSuccessor, until),
+        None => as_standby_of_nobody(view, now),
+    }
 }
 
 /// Another member leads. A former primary is started only once it is known to be on the leader's history.
