@@ -21,7 +21,9 @@ class Wrong(Exception):
 
 
 def from_nothing(cluster):
-    """Start of the agents of three empty nodes to two streaming replicas, as PostgreSQL says it."""
+    """Start of the agents of three empty nodes to two streaming replicas, as PostgreSQL says it. What was written before
+    is flushed first: the new data are flushed with all that waits on their file system."""
+    os.sync()
     begun = time.monotonic()
     cluster.start()
     streams = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name LIKE 'n_'"

@@ -101,7 +101,7 @@ pub(crate) fn copy(
     }
     let mut said = said?;
     if said.success {
-        return if flushes { flush::data(into) } else { Ok(()) };
+        return if flushes { flush::copy(server, into) } else { Ok(()) };
     }
     said.stderr = said.stderr.lines().filter(|line| progress_in(line).is_none()).collect::<Vec<_>>().join("\n");
     let source = format!("{} ({}:{})", from.member, from.host, from.port);

@@ -9,6 +9,7 @@ use crate::control::OperationControl;
 use crate::custom_bootstrap;
 use crate::error::{OperationError, Outcome, Tried};
 use crate::exchange::Detour;
+use crate::flush;
 use crate::in_place;
 use crate::initdb;
 use crate::interrupted;
@@ -30,6 +31,8 @@ pub(crate) struct FirstLogin {
     pub who: Credentials,
     /// It was made for this and goes in the end.
     pub temporary: bool,
+    /// The new files must still be flushed; until then nothing needs to be.
+    pub unflushed: bool,
 }
 
 /// Makes the cluster and its roles; ends with PostgreSQL stopped.
@@ -67,9 +70,10 @@ async fn make(server: &Postgres, staging: &Path, control: &OperationControl) -> 
     let options = server.current();
     let superuser = options.user_of(&options.superuser);
     let first = options.user_of(&login.who);
-    let private = PrivateServer::start(server, staging, &[&first, &superuser], control)?;
+    let private = PrivateServer::start(server, staging, &[&first, &superuser], !login.unflushed, control)?;
     set_up(server, &private, &login, &superuser, control).await?;
-    private.stop()
+    private.stop()?;
+    if login.unflushed { flush::data(staging) } else { Ok(()) }
 }
 
 fn by_initdb(server: &Postgres, staging: &Path, control: &OperationControl) -> Outcome<FirstLogin> {
@@ -77,8 +81,8 @@ fn by_initdb(server: &Postgres, staging: &Path, control: &OperationControl) -> O
     if who.password.is_none() {
         who.password = Some(one_time_password()?);
     }
-    initdb::run(server, staging, who.password.as_deref().unwrap_or_default(), control)?;
-    Ok(FirstLogin { who, temporary: false })
+    let unflushed = initdb::run(server, staging, who.password.as_deref().unwrap_or_default(), control)?;
+    Ok(FirstLogin { who, temporary: false, unflushed })
 }
 
 /// Roles and the user's script, in the order of spec/bootstrap-and-replicas.md 2.3.

@@ -194,7 +194,7 @@ fn temporary_superuser(server: &Postgres, dir: &Path) -> Outcome<FirstLogin> {
         )));
     }
     let who = Credentials { username: Some(name), password: Some(password), ..Credentials::default() };
-    Ok(FirstLogin { who, temporary: true })
+    Ok(FirstLogin { who, temporary: true, unflushed: false })
 }
 
 #[cfg(test)]

@@ -4,12 +4,14 @@
 //! `recovery_init_sync_method`).
 
 use crate::error::{Outcome, Tried};
+use crate::server::Postgres;
 use rustix::fs::{fstat, syncfs};
 use rustix::system::uname;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 /// What keeps initdb and pg_basebackup from doing it themselves.
 pub(crate) const NO_SYNC: &str = "--no-sync";
@@ -26,6 +28,26 @@ pub(crate) fn is_ours(options: &[(String, Option<String>)]) -> bool {
 fn reports_errors(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (5, 8))
+}
+
+/// How a server that has something to recover flushes its data before, and the first version that knows it.
+const INIT_SYNC: &str = "recovery_init_sync_method";
+const INIT_SYNC_SINCE: u32 = 14;
+
+/// Flushes a copy of another member's data; its first start need not do it file by file.
+pub(crate) fn copy(server: &Postgres, directory: &Path) -> Outcome<()> {
+    data(directory)?;
+    server.copy_is_flushed.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// What the first server on a copy that was flushed is started with: a copy is data of a running server to it, and it
+/// flushes all of it first. Once; nothing if the user says how.
+pub(crate) fn first_start(server: &Postgres, major_version: Option<u32>) -> &'static [(&'static str, &'static str)] {
+    let flushed = server.copy_is_flushed.swap(false, Ordering::Relaxed);
+    let knows = major_version.is_some_and(|version| version >= INIT_SYNC_SINCE);
+    let users = server.config().parameters.contains_key(INIT_SYNC);
+    if flushed && knows && !users { &[(INIT_SYNC, "syncfs")] } else { &[] }
 }
 
 /// Flushes every file system that data in this directory are on: its own, that of its WAL and those of its tablespaces.

@@ -13,8 +13,8 @@ use std::path::Path;
 /// Options that are ours to set.
 const FORBIDDEN: [&str; 7] = ["pgdata", "nosync", "no-sync", "pwfile", "pwprompt", "sync-only", "version"];
 
-/// Makes an empty cluster whose superuser has this password.
-pub(crate) fn run(server: &Postgres, staging: &Path, password: &str, control: &OperationControl) -> Outcome<()> {
+/// Makes an empty cluster whose superuser has this password. `true`: it must still be flushed.
+pub(crate) fn run(server: &Postgres, staging: &Path, password: &str, control: &OperationControl) -> Outcome<bool> {
     let options = server.current();
     if let Some((name, _)) = options.initdb.iter().find(|(name, _)| FORBIDDEN.contains(&name.as_str())) {
         return Err(OperationError::failed(format!("option {name} is not allowed in bootstrap.initdb; remove it")));
@@ -37,5 +37,5 @@ pub(crate) fn run(server: &Postgres, staging: &Path, password: &str, control: &O
     if !said.success {
         return Err(OperationError::failed(format!("initdb failed: {}", said.quote())));
     }
-    if flushes { flush::data(staging) } else { Ok(()) }
+    Ok(flushes)
 }

@@ -31,12 +31,20 @@ pub(crate) struct PrivateServer<'a> {
 }
 
 impl<'a> PrivateServer<'a> {
-    /// Starts it and waits until it accepts connections of these roles.
-    pub fn start(server: &'a Postgres, dir: &Path, roles: &[&str], control: &OperationControl) -> Outcome<Self> {
+    /// Starts it and waits until it accepts connections of these roles. Without `fsync` whoever asks flushes its data
+    /// after its end.
+    pub fn start(
+        server: &'a Postgres,
+        dir: &Path,
+        roles: &[&str],
+        fsync: bool,
+        control: &OperationControl,
+    ) -> Outcome<Self> {
         // Before 14 a password may have been stored the old way; `md5` takes the new way, too.
         let method = if major_version(dir).is_some_and(|v| v >= 14) { "scram-sha-256" } else { "md5" };
+        let more: &[(&str, &str)] = if fsync { &[] } else { &[("fsync", "off")] };
         let line = |role: &&str| format!("local all {} {method}\n", identifier(role));
-        let (it, spawned) = Self::spawn(server, dir, &roles.iter().map(line).collect::<String>(), &[])?;
+        let (it, spawned) = Self::spawn(server, dir, &roles.iter().map(line).collect::<String>(), more)?;
         let both = [PidFileStatus::Ready, PidFileStatus::Standby];
         wait_for(server, dir, &spawned, &both, Some(PATIENCE), || control.go_on())?;
         Ok(it)

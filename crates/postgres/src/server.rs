@@ -58,6 +58,8 @@ pub struct Postgres {
     wal_end: Mutex<Option<(ControlData, Option<Lsn>)>>,
     /// The messages of the copy that is being made.
     pub(crate) copying: Mutex<Option<PathBuf>>,
+    /// No server has been started on the copy that was made and flushed last.
+    pub(crate) copy_is_flushed: AtomicBool,
     /// The postmaster that is known to be past its shutdown checkpoint.
     archives: Mutex<Option<Postmaster>>,
     /// Parameters as they were wanted and as the server takes them.
@@ -114,6 +116,7 @@ impl Postgres {
             told_of_pause: Mutex::new(None),
             wal_end: Mutex::new(None),
             copying: Mutex::new(None),
+            copy_is_flushed: AtomicBool::new(false),
             archives: Mutex::new(None),
             checked: Mutex::new(None),
         };

@@ -8,6 +8,7 @@ use crate::control::OperationControl;
 use crate::control_data::{self, ControlFile};
 use crate::error::{OperationError, Outcome, Tried};
 use crate::exit_watch::PidFd;
+use crate::flush;
 use crate::hot_standby;
 use crate::process::{PidFileStatus, find_postmaster, start_ticks};
 use crate::programs::tail;
@@ -74,7 +75,8 @@ pub fn start_replica(server: &Postgres, upstream: Option<&Upstream>, control: &O
     config_files::set_standby_signal(server, dir, true)?;
     config_files::write(server, Recovery::Standby(upstream))?;
     let parameters = standby_parameters(server)?;
-    let spawned = spawn(server, dir, &parameters, &[])?;
+    let more = flush::first_start(server, control_data::major_version(dir));
+    let spawned = spawn(server, dir, &parameters, more)?;
     let ready = wait_until_ready(server, dir, &spawned, Some(server.current().ctl_timeout), || control.go_on());
     after_start(server, &ready);
     if ready == Err(OperationError::Cancelled) {
