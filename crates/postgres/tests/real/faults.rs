@@ -192,7 +192,7 @@ async fn the_server_outlives_its_starter_and_is_adopted() {
     let options = options("a1", dir.path());
     let mut starter = Command::new(std::env::current_exe().unwrap());
     starter
-        .args(["starter", "--exact"])
+        .args(["faults::starter", "--exact"])
         .env(STARTER, dir.path())
         .env("TEST_STARTER_PORT", options.listen_port.to_string());
     assert!(starter.status().unwrap().success());

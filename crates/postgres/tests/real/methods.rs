@@ -257,7 +257,7 @@ async fn an_agent_killed_while_a_program_works_leaves_the_old_data_or_none() {
         }
         let _ = fs::remove_file(dir.path().join("pid"));
         let mut agent = Command::new(std::env::current_exe().unwrap())
-            .args(["maker", "--exact"])
+            .args(["methods::maker", "--exact"])
             .env(MAKER, dir.path())
             .spawn()
             .unwrap();

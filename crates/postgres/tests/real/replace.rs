@@ -205,7 +205,7 @@ async fn an_agent_killed_in_the_middle_leaves_data_that_can_be_started() {
     drop(stopped_standby(own.clone(), &a).await);
     let before = contents(&own.data_dir);
     let mut agent = Command::new(std::env::current_exe().unwrap())
-        .args(["replacer", "--exact"])
+        .args(["replace::replacer", "--exact"])
         .env(REPLACER, dir.path())
         .env("TEST_REPLACER_PORT", a.server.options().listen_port.to_string())
         .spawn()

@@ -109,7 +109,7 @@ async fn after_the_death_of_the_agent(script: &str) -> Scene {
     drop(a);
     scene::set_script(dir.path(), &format!("[ \"$dry\" ] || {{ {script}\n}}"));
     let mut agent = Command::new(std::env::current_exe().unwrap());
-    agent.args(["agent", "--exact"]).env(AGENT, dir.path());
+    agent.args(["rewind_interrupted::agent", "--exact"]).env(AGENT, dir.path());
     agent.env("TEST_PORT", options.listen_port.to_string());
     agent.env("TEST_SOURCE_PORT", b.server.options().listen_port.to_string());
     let mut agent = agent.spawn().unwrap();
