@@ -2,7 +2,7 @@
 CARGO ?= cargo
 SEEDS ?= 20000
 
-.PHONY: all build deps test test-long test-net test-versions explore demo bench bench-handover compat lint clean
+.PHONY: all build deps test test-long test-net test-watchdog test-versions explore demo bench bench-handover compat lint clean
 
 all: build
 
@@ -24,6 +24,10 @@ test-long: deps
 test-net: deps
 	$(CARGO) build --bin pgherd
 	sh tests/net/run --program $${CARGO_TARGET_DIR:-target}/debug/pgherd
+
+# A virtual machine with watchdog devices, from Debian's packages, which it fetches but does not install: amd64; about ten minutes.
+test-watchdog: deps build
+	sh tests/watchdog/run --program $${CARGO_TARGET_DIR:-target}/release/pgherd
 
 # The tests of whole nodes with PostgreSQL 16, 17 and 18 (`VERSIONS`), which it fetches; root for 17.
 test-versions: deps
