@@ -162,12 +162,11 @@ class Machine:
     def read(self, path):
         return self.run(f"cat {path}")
 
-    def load(self, module, *options):
+    def load(self, module):
         """Loads a module of the kernel there, unless it is."""
         busybox = f"{self.tree}/bin/busybox"
         for name, path in self.kernel.with_dependencies([module]).items():
-            arguments = " ".join(options) if name == module else ""
-            self.run(f"test -e /sys/module/{name} || {busybox} insmod {path} {arguments}")
+            self.run(f"test -e /sys/module/{name} || {busybox} insmod {path}")
 
     def uptime(self):
         return float(self.read("/proc/uptime").split()[0])

@@ -77,9 +77,9 @@ postgresql:
     - host replication replicator 127.0.0.1/32 scram-sha-256
 """
 
-    def device(self, module, *options):
+    def device(self, module):
         """The device of this kind, for the agent's user."""
-        self.machine.load(module, *options)
+        self.machine.load(module)
         self.machine.run("chown postgres /dev/watchdog")
 
     def start(self, mode="required"):
@@ -92,7 +92,9 @@ postgresql:
 
     def await_log(self, text, since=0):
         def said():
-            return self.machine.attempt(f"tail -n +{since + 1} /mnt/agent.log | grep -m 1 \"{text}\"")[1]
+            # a reset may leave bytes in it that are no text
+            status, line = self.machine.attempt(f"tail -n +{since + 1} /mnt/agent.log | grep -a -m 1 \"{text}\"")
+            return line if status == 0 else None
         return eventually(f"the agent says '{text}'", said)
 
     def lease_left(self):

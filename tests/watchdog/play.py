@@ -91,8 +91,8 @@ def is_reset_in_time(node, event, harm):
     node.machine.events.clear()
 
 
-def leads_again(node, module, *options):
-    node.device(module, *options)
+def leads_again(node, module):
+    node.device(module)
     node.start()
     node.await_leads()
     node.await_armed()
