@@ -57,8 +57,6 @@ fn unknown_and_unsupported_keys_are_reported() {
     let warnings = read(text, &Settings::default(), true).unwrap().warnings;
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings.contains(&"ttll: unknown key, ignored".to_owned()), "{warnings:?}");
-    let later = "ignore_slots: is not supported yet and has no effect";
-    assert!(warnings.contains(&later.to_owned()), "{warnings:?}");
 }
 
 /// What comes out of these values where quorum of two, strict and a limit were in force before.

@@ -2,7 +2,7 @@
 
 use pgherd_types::{
     Cluster, DcsWrite, Instant, LeaseGrant, MemberName, OperationEnd, OperationId, PeerReport, PostgresState, Refused,
-    RequestId, Settings, Tags, Wish,
+    RequestId, Settings, SlotReport, Tags, Wish,
 };
 use std::sync::Arc;
 
@@ -65,8 +65,8 @@ pub enum Observation {
     SlotsAligned {
         /// The round's number.
         round: u64,
-        /// Did it work?
-        ok: bool,
+        /// How; `None`: nothing was done.
+        report: Option<SlotReport>,
     },
     /// A step of synchronous replication was carried out by PostgreSQL, or not.
     SyncAligned {

@@ -5,6 +5,7 @@ mod sent;
 
 use crate::asked::Asked;
 use crate::rules::handover::Handover;
+use crate::slots::SlotMemory;
 use crate::sync::SyncMemory;
 use crate::wishes::Pending;
 use crate::{LeaseView, Lock};
@@ -144,7 +145,7 @@ pub struct View {
     pub known_servers: BTreeMap<MemberName, ((String, u16), Option<Role>)>,
     /// This was a standby cluster, and no primary was seen since.
     pub was_standby_cluster: bool,
-    /// When each other member's slot was last wanted.
+    /// When each member's slot was last wanted: the member was there, or a leader said so.
     pub slots_wanted: BTreeMap<String, Instant>,
     /// The lease.
     pub lease: LeaseView,
@@ -213,6 +214,8 @@ pub struct View {
     pub asked: Asked,
     /// What is remembered of synchronous replication.
     pub sync: SyncMemory,
+    /// What is remembered of slots.
+    pub slots: SlotMemory,
     /// The last number given to an operation.
     pub last_operation: u64,
     /// The last number given to a round (of probes or slots).

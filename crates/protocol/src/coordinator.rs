@@ -2,8 +2,8 @@
 
 use actix::Message;
 use pgherd_types::{
-    Cluster, Instant, Lsn, MemberName, OperationEnd, OperationId, PeerReport, PostgresState, Settings, Tags, Wish,
-    WishEnd,
+    Cluster, Instant, Lsn, MemberName, OperationEnd, OperationId, PeerReport, PostgresState, Settings, SlotReport,
+    Tags, Wish, WishEnd,
 };
 use std::sync::Arc;
 
@@ -58,8 +58,8 @@ pub struct PeersProbed {
 pub struct SlotsAligned {
     /// The number given in the command.
     pub round: u64,
-    /// What went wrong, if anything.
-    pub result: Result<(), String>,
+    /// What was done; an error when the order was not carried out.
+    pub result: Result<SlotReport, String>,
 }
 
 /// A step of synchronous replication is in force, or is not.

@@ -72,7 +72,7 @@ pub enum Ev {
     PgFlushed { n: usize, pid: u64 },
     PgDead { n: usize, pid: u64, death: Death },
     Receive { n: usize, pid: u64, attempt: u64 },
-    Wal { n: usize, pid: u64, attempt: u64, timeline: Timeline, end: u64, history: Arc<Vec<HistoryRow>> },
+    Wal { n: usize, pid: u64, attempt: u64, timeline: Timeline, end: u64, history: Arc<Vec<HistoryRow>>, vacuumed: u64 },
 }
 
 struct Queued {
@@ -108,6 +108,8 @@ pub struct World {
     pub rng: Rng,
     /// One of its own for synchronous replication, so that runs without it are the same with and without this model.
     pub sync_rng: Rng,
+    /// Another one for slots.
+    pub slot_rng: Rng,
     /// How this run is set up.
     pub setup: Setup,
     /// The store.
@@ -154,6 +156,7 @@ impl World {
             heap: BinaryHeap::new(),
             rng,
             sync_rng: Rng::new(!setup.seed),
+            slot_rng: Rng::new(setup.seed ^ 0x0510_7000),
             checks: Checks::new(nodes.len()),
             sync: setup.settings.sync,
             setup,
@@ -392,8 +395,8 @@ impl World {
             Ev::Reload { .. } => self.reload(n),
             Ev::NamesRead { who, .. } => self.names_read(n, who),
             Ev::Receive { attempt, .. } if attempt == attempts => self.receive(n),
-            Ev::Wal { attempt, timeline, end, history, .. } if attempt == attempts => {
-                self.wal(n, timeline, end, history)
+            Ev::Wal { attempt, timeline, end, history, vacuumed, .. } if attempt == attempts => {
+                self.wal(n, timeline, end, history, vacuumed)
             }
             _ => {}
         }
@@ -403,6 +406,7 @@ impl World {
         self.push(self.now + self.setup.write_every, Ev::Client);
         self.remote_ticks();
         self.status_replies();
+        self.consume();
         for n in 0..self.nodes.len() {
             let waits = self.clients_wait(n);
             let pg = &mut self.nodes[n].pg;

@@ -4,7 +4,7 @@ use crate::decide::Verdict;
 use crate::divergence::{Standing, of_running};
 use crate::rules::bootstrap::upstream_of;
 use crate::rules::{standby_cluster, start_unless_failing};
-use crate::{Reason, View};
+use crate::{Reason, View, slots};
 use pgherd_types::{Cluster, Instant, Member, Operation, RunningServer, StopMode, Upstream};
 
 /// Follow whom we should.
@@ -35,10 +35,24 @@ pub fn follow(view: &View, cluster: &Cluster, running: &RunningServer, now: Inst
             start_unless_failing(view, now, Operation::Follow { upstream: Some(wanted) }, because)
         }
         _ => {
+            if let Some(copy) =
+                upstream_of(member).and_then(|from| slots::copy::owed(view, cluster, running, &from, now))
+            {
+                return copying(view, copy, now);
+            }
             let standby = view.settings.standby_cluster.is_some();
             Verdict::hold(Reason::Following { me: view.me.name.clone(), leader, standby })
         }
     }
+}
+
+/// Logical slots of the leader are put in place.
+pub(crate) fn copying(view: &View, copy: Operation, now: Instant) -> Verdict {
+    let slots = match &copy {
+        Operation::CopySlots { slots, .. } => slots.keys().cloned().collect(),
+        _ => Vec::new(),
+    };
+    Verdict::start(view, now, copy, Reason::CopyingSlots { slots })
 }
 
 /// Whom this standby should follow; `None` while that is not known, or nobody.

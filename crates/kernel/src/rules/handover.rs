@@ -146,7 +146,8 @@ pub(crate) struct Search<'a> {
 impl<'a> Search<'a> {
     fn wanted(&self, control: &ControlData, asked_after: Instant) -> Wanted<'a> {
         let at = control.checkpoint_lsn;
-        Wanted { only: self.only, anybody: self.anybody, at_least: Some(at), leader_at: at, asked_after }
+        // whoever was able before the stop will do now
+        Wanted { only: self.only, anybody: self.anybody, at_least: Some(at), leader_at: at, slots: false, asked_after }
     }
     fn lately(&self, now: Instant) -> Instant {
         self.since.max(now.minus(self.every))

@@ -301,7 +301,11 @@ mod tests {
         assert!(decision.upkeep.repair_config);
         assert!(decision.upkeep.writes.iter().any(|w| matches!(w, DcsWrite::Status(s) if s.optime == Lsn(1000))));
         assert_eq!(
-            decision.upkeep.slots.map(|(_, t)| t.members.into_iter().collect::<Vec<_>>()),
+            decision.upkeep.slots.map(|(_, t)| t
+                .changes
+                .iter()
+                .map(|change| change.slot().to_owned())
+                .collect::<Vec<_>>()),
             Some(vec!["b".into(), "c".into()])
         );
     }

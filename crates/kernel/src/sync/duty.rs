@@ -197,7 +197,7 @@ mod tests {
                 physical: true,
                 active: true,
                 active_pid: Some(7),
-                restart_lsn: None,
+                ..SeenSlot::default()
             }];
         });
         let (mut view, now) = case.build();

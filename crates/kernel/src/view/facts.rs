@@ -7,7 +7,7 @@ use crate::wishes::Pending;
 use crate::{Lock, Observation};
 use pgherd_types::{
     Cluster, DcsWrite, Instant, LeaseGrant, Now, Operation, OperationEnd, OperationId, PRE_PROMOTE, PeerReport,
-    PostgresState, Refused, Server, Settings, SyncApply, SyncName, SyncWrite, millis,
+    PostgresState, Refused, Server, Settings, SlotReport, SyncApply, SyncName, SyncWrite, millis,
 };
 use std::sync::Arc;
 
@@ -97,11 +97,7 @@ impl View {
             Observation::Postgres(state) => self.postgres_looked_at(state),
             Observation::Peers { round, reports } => self.peers_answered(round, reports, now),
             Observation::OperationFinished { id, end } => self.operation_finished(id, end, now),
-            Observation::SlotsAligned { round, ok } => {
-                if let Some((_, ask)) = self.asked.slots.as_mut().filter(|(r, _)| *r == round) {
-                    ask.answered(now, ok);
-                }
-            }
+            Observation::SlotsAligned { round, report } => self.slots_aligned(round, report, now),
             Observation::SyncAligned { round, ok } => {
                 if let Some((_, ask)) = self.asked.sync.as_mut().filter(|(r, _)| *r == round) {
                     ask.answered(now, ok);
@@ -204,8 +200,43 @@ impl View {
                 self.slots_wanted.insert(name.slot_name(), now);
             }
         }
+        self.retain_slots(&cluster, now);
+        // our own lead changes nothing: what was safe under the last leader is what this node is promoted with
+        if let Some(leader) = cluster.leader.as_ref().filter(|leader| leader.name != self.me.name) {
+            self.slots.readiness.led_by(&leader.name);
+        }
         self.sync.key_read(&cluster.sync, self.settings.sync_mode());
         self.cluster = Seen::At(cluster, read_at);
+    }
+
+    /// How long the slot of an absent member is kept is the leader's affair. A new leader, and one whose agent was started
+    /// again, begin with what was published.
+    fn retain_slots(&mut self, cluster: &Cluster, now: Instant) {
+        let published = &cluster.status.retain_slots;
+        let leads_on = self.leads(now) && self.cluster.get().is_some();
+        if leads_on || published.is_empty() {
+            return;
+        }
+        let present = |slot: &String| {
+            cluster
+                .members
+                .values()
+                .any(|m| m.name != self.me.name && !m.doc.tags.nostream && m.name.slot_name() == *slot)
+        };
+        self.slots_wanted.retain(|slot, _| published.contains(slot) || present(slot));
+        let own = self.me.name.slot_name();
+        self.slots_wanted.extend(published.iter().filter(|slot| **slot != own).map(|slot| (slot.clone(), now)));
+    }
+
+    fn slots_aligned(&mut self, round: u64, report: Option<SlotReport>, now: Instant) {
+        let Some((_, ask)) = self.asked.slots.as_mut().filter(|(r, _)| *r == round) else { return };
+        ask.answered(now, report.is_some());
+        let Some(report) = report else { return };
+        self.slots.aligned(&ask.what, &report, now);
+        let running = self.postgres.get().and_then(|p| p.running());
+        if let (Some(said), Some(asked), Some(running)) = (&report.leader, &ask.what.compare, running) {
+            self.slots.readiness.answered(said, &asked.through, &running.slots);
+        }
     }
 
     /// A reading that began after our last proof was complete is newer than the proof.
@@ -301,6 +332,7 @@ impl View {
         };
         let at = state.looked_at;
         self.sync.looked(state.running(), at);
+        self.slots.looked(state.running());
         self.postgres = Seen::At(state, at);
     }
 
@@ -322,6 +354,9 @@ impl View {
         if end == OperationEnd::Done && matches!(running.operation, Operation::Rewind { .. } | Operation::Clone { .. })
         {
             self.diverged = None;
+        }
+        if let (Operation::CopySlots { .. }, OperationEnd::Failed(why)) = (&running.operation, &end) {
+            self.slots.copies.failed = Some(why.clone());
         }
         if let (Operation::Promote { .. }, OperationEnd::Failed(why)) = (&running.operation, &end)
             && why.starts_with(PRE_PROMOTE)
