@@ -142,7 +142,7 @@ fn with_server(ms: u64, change: impl FnOnce(&mut RunningServer)) -> NodeStatus {
 
 #[test]
 fn the_server_and_its_slots() {
-    let slot = SeenSlot { name: "b".into(), physical: true, active: true, active_pid: None, restart_lsn: None };
+    let slot = SeenSlot { name: "b".into(), physical: true, active: true, ..SeenSlot::default() };
     let happened = story([
         with_server(0, |_| {}),
         with_server(10, |server| server.slots.push(slot.clone())),
