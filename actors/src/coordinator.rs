@@ -24,6 +24,7 @@ use pgherd_kernel::{Decision, Observation, Reason, View, decide, invariants};
 use pgherd_protocol::coordinator::*;
 use pgherd_protocol::events::Told;
 use pgherd_protocol::postgres_monitor::LookNow;
+use pgherd_protocol::postgres_operator::KeepRows;
 use pgherd_types::{Instant, NodeStatus, Now};
 use serde_json::json;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ pub struct Coordinator {
     dcs_last_seen: pgherd_types::WallTime,
     done: Option<oneshot::Sender<()>>,
     leads_standbys: bool,
-    keeps_rows: Option<bool>,
+    keeps_rows: Option<KeepRows>,
     slots_told: slot_words::Told,
     sync_told: sync_words::Told,
     metrics: Metrics,

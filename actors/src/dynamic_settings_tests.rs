@@ -52,8 +52,8 @@ fn old_names_units_and_our_own_key() {
 }
 
 #[test]
-fn unknown_and_unsupported_keys_are_reported() {
-    let text = r#"{"ttll":30,"failsafe_mode":false,"slots":{},"ignore_slots":[{"name":"x"}]}"#;
+fn unknown_keys_and_entries_without_meaning_are_reported() {
+    let text = r#"{"ttll":30,"failsafe_mode":false,"slots":{},"ignore_slots":[{"name":"x"},{}]}"#;
     let warnings = read(text, &Settings::default(), true).unwrap().warnings;
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings.contains(&"ttll: unknown key, ignored".to_owned()), "{warnings:?}");

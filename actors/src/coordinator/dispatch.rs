@@ -5,7 +5,7 @@ use crate::callbacks::Announce;
 use actix::fut::wrap_future;
 use actix::prelude::*;
 use pgherd_kernel::sync::duty;
-use pgherd_kernel::{Action, Decision, Lock, Me, Observation};
+use pgherd_kernel::{Action, Decision, Lock, Me, Observation, slots};
 use pgherd_protocol::dcs_watcher::{AcquireLease, ChangeTimes, ReleaseLease, RenewLease, WriteKey};
 use pgherd_protocol::events::EventSink;
 use pgherd_protocol::peer_prober::{AskFailsafe, ProbePeers};
@@ -98,7 +98,9 @@ impl Coordinator {
         if let Some((round, members)) = upkeep.failsafe {
             let Me { name: me, conn_url, api_url, .. } = self.view.me.clone();
             let patience = pgherd_kernel::upkeep::FAILSAFE_PATIENCE;
-            crate::tell::tell(&self.links.failsafe, AskFailsafe { round, members, me, conn_url, api_url, patience });
+            let slots = slots::told_in_failsafe(&self.view, now.mono);
+            let ask = AskFailsafe { round, members, me, conn_url, api_url, slots, patience };
+            crate::tell::tell(&self.links.failsafe, ask);
         }
         self.waiting.answer(upkeep.answers);
         self.sync_told.commits_wait(upkeep.commits_wait, &self.view);

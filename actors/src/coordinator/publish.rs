@@ -16,14 +16,19 @@ impl Coordinator {
         if std::mem::replace(&mut self.leads_standbys, leads_standbys) != leads_standbys {
             crate::tell::tell(&self.links.lead_standby_cluster, LeadStandbyCluster(leads_standbys));
         }
-        if let Some(keep) = slots::feedback(view)
-            && self.keeps_rows.replace(keep) != Some(keep)
-        {
-            crate::tell::tell(&self.links.keep_rows, KeepRows(keep));
+        if let Some(rows) = slots::feedback(view) {
+            let copies = slots::server_may_copy(view).or(self.keeps_rows.map(|keep| keep.copies)).unwrap_or(false);
+            let keep = KeepRows { rows, copies };
+            if self.keeps_rows.replace(keep) != Some(keep) {
+                crate::tell::tell(&self.links.keep_rows, keep);
+            }
         }
         let (slot_notes, safe_slots) = (slots::notes(view, now.mono), slots::safe(view, now.mono));
-        self.slots_told.notes(&slot_notes, &safe_slots);
         let postgres = view.postgres.get().cloned();
+        // while the server does not answer nothing is known of its slots
+        if postgres.as_ref().is_some_and(|postgres| postgres.running().is_some()) {
+            self.slots_told.notes(&slot_notes, &safe_slots);
+        }
         let cluster = view.cluster.get().cloned().zip(view.cluster.when());
         // only a leader that is not on its way down says so
         let leader_until = match view.lock(now.mono) {

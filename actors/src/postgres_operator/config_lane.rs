@@ -82,8 +82,8 @@ impl Handler<LeadStandbyCluster> for PostgresOperator {
 
 impl Handler<KeepRows> for PostgresOperator {
     type Result = ();
-    fn handle(&mut self, KeepRows(keep): KeepRows, ctx: &mut Self::Context) {
-        self.server.set_keeps_rows(keep);
+    fn handle(&mut self, KeepRows { rows, copies }: KeepRows, ctx: &mut Self::Context) {
+        self.server.set_keeps_rows(rows, copies);
         self.config.dynamic.get_or_insert_with(|| self.server.dynamic());
         self.go_on_with_config(ctx);
     }

@@ -124,6 +124,12 @@ pub enum Memory {
     RestartBegun,
     /// The scheduled restart is not needed any more.
     ScheduleDropped,
+    /// A synchronous standby needs copies of slots, which means a restart.
+    CopyOwed,
+    /// Its turn has come: it asks to be let go.
+    LeavesForCopy,
+    /// It needs none any more.
+    CopyNotOwed,
 }
 
 /// What one node knows.
@@ -190,6 +196,8 @@ pub struct View {
     pub promised: Option<(MemberName, Instant)>,
     /// The time to live before it was made shorter, and the lease that the leader key hung on then.
     pub ttl_before: Option<(Duration, Option<LeaseId>)>,
+    /// The manual request in force, by its revision, and since when it is known.
+    pub request_seen: Option<(i64, Instant)>,
     /// The key was given up then, because another node would serve better.
     pub made_way_at: Option<Instant>,
     /// The user's script refused the promotion of this node then.

@@ -379,7 +379,9 @@ fn observations(raw: Raw, view: &View, now: Now) -> Vec<Observation> {
             let refused = if agreed { Vec::new() } else { vec![(NAMES[1].into(), "no".to_owned())] };
             Observation::FailsafeAsked { round: ask.what, asked_at: ask.at, refused }
         }
-        Raw::Promised(to) => Observation::FailsafePromised { to },
+        Raw::Promised(to) => {
+            Observation::FailsafePromised { to, slots: BTreeMap::from([("cdc".to_owned(), Lsn(1000))]) }
+        }
         Raw::Watchdog(failed) => Observation::WatchdogFailed(failed),
         Raw::Shutdown => Observation::ShutdownRequested,
     }]

@@ -81,7 +81,7 @@ fn write_files(
     }
     if server.keeps_rows(config) {
         parameters.insert("hot_standby_feedback".to_owned(), "on".to_owned());
-        if major_version >= COPIES_SLOTS_SINCE {
+        if major_version >= COPIES_SLOTS_SINCE && server.copies_slots() {
             parameters.entry("sync_replication_slots".to_owned()).or_insert_with(|| "on".to_owned());
         }
     }

@@ -43,8 +43,8 @@ pub struct Postgres {
     config: RwLock<InForce>,
     pub(crate) standby_names: StandbyNamesOwner,
     leads_standby_cluster: AtomicBool,
-    /// Must its upstream keep rows for it (`hot_standby_feedback`)? As the coordinator said last.
-    keeps_rows: Mutex<Option<bool>>,
+    /// Must its upstream keep rows for it (`hot_standby_feedback`), and may it copy slots? As the coordinator said last.
+    keeps_rows: Mutex<Option<(bool, bool)>>,
     pub(crate) managed_slots: ManagedSlots,
     /// Held while configuration files are written, so that there is one writer at a time.
     files: Mutex<()>,
@@ -190,15 +190,22 @@ impl Postgres {
     }
 
     /// Says whether logical slots here, or below this node, need rows that its upstream would remove; its files are written
-    /// for that from now on.
-    pub fn set_keeps_rows(&self, keeps: bool) {
-        *self.keeps_rows.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeps);
+    /// for that from now on. And whether the server may begin to copy slots: it would end with an error, and rest for 10 s,
+    /// as long as one of its own is in the way.
+    pub fn set_keeps_rows(&self, rows: bool, copies: bool) {
+        *self.keeps_rows.lock().unwrap_or_else(PoisonError::into_inner) = Some((rows, copies));
     }
 
     /// Until that is known, the configuration tells: to switch it off for a moment would let go of the rows.
     pub(crate) fn keeps_rows(&self, config: &ServerConfig) -> bool {
         let said = *self.keeps_rows.lock().unwrap_or_else(PoisonError::into_inner);
-        said.unwrap_or(config.use_slots && config.logical_slots && config.standby_cluster.is_none())
+        let (rows, _) = said.unzip();
+        rows.unwrap_or(config.use_slots && config.logical_slots && config.standby_cluster.is_none())
+    }
+
+    /// May the server copy logical slots? Not before that is known.
+    pub(crate) fn copies_slots(&self) -> bool {
+        self.keeps_rows.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|(rows, copies)| rows && copies)
     }
 
     pub(crate) fn leads_standby_cluster(&self) -> bool {

@@ -5,6 +5,7 @@ use pgherd_types::{
     Cluster, Instant, Lsn, MemberName, OperationEnd, OperationId, PeerReport, PostgresState, Settings, SlotReport,
     Tags, Wish, WishEnd,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The cluster was read from the DCS (a linearizable read).
@@ -107,6 +108,8 @@ pub struct RequestFailsafe {
     pub conn_url: String,
     /// Where its API is.
     pub api_url: String,
+    /// How far the consumers of its slots are.
+    pub slots: BTreeMap<String, Lsn>,
 }
 
 /// What is said to it.

@@ -44,7 +44,12 @@ pub struct LeadStandbyCluster(pub bool);
 /// (`hot_standby_feedback`).
 #[derive(Message, Clone, Copy, PartialEq, Eq, Debug)]
 #[rtype(result = "()")]
-pub struct KeepRows(pub bool);
+pub struct KeepRows {
+    /// They do.
+    pub rows: bool,
+    /// Nothing here keeps the server from copying logical slots of its primary (PostgreSQL 17 and later).
+    pub copies: bool,
+}
 
 /// The local configuration or its files may have changed (SIGHUP, `POST /reload`): files are written and PostgreSQL is
 /// reloaded in any case.

@@ -16,9 +16,9 @@ use crate::server::Death;
 use crate::sync_manager::Order;
 use crate::trace::Trace;
 use pgherd_kernel::Observation;
-use pgherd_types::{HistoryRow, Instant, OperationEnd, PeerSaid, SlotTarget, SyncSettings, Timeline};
+use pgherd_types::{HistoryRow, Instant, Lsn, OperationEnd, PeerSaid, SlotTarget, SyncSettings, Timeline};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ pub enum Ev {
     Asked { n: usize, inc: u32, round: u64, slot: usize, peer: usize, until: u64 },
     PeerSaid { n: usize, inc: u32, round: u64, slot: usize, said: Option<Box<(PeerSaid, u64)>> },
     ProbeEnd { n: usize, inc: u32, round: u64, slot: usize },
-    AgreementAsked { n: usize, inc: u32, round: u64, peer: usize, until: u64 },
+    AgreementAsked { n: usize, inc: u32, round: u64, peer: usize, until: u64, slots: Arc<BTreeMap<String, Lsn>> },
     AgreementSaid { n: usize, inc: u32, round: u64, peer: usize, agrees: bool },
     AgreementEnd { n: usize, inc: u32, round: u64 },
     PgReady { n: usize, pid: u64 },
@@ -293,7 +293,9 @@ impl World {
                 self.etcd_request(n, inc, id, attempt, lost_at, request);
             }
             Ev::Asked { n, inc, round, slot, peer, until } => self.asked(n, inc, round, slot, peer, until),
-            Ev::AgreementAsked { n, inc, round, peer, until } => self.agreement_asked(n, inc, round, peer, until),
+            Ev::AgreementAsked { n, inc, round, peer, until, slots } => {
+                self.agreement_asked(n, inc, round, peer, until, slots);
+            }
             Ev::AgentStart { n } => self.agent_start(n),
             Ev::AgentGo { n, inc } if self.nodes[n].inc == inc && self.nodes[n].agent.is_none() && self.nodes[n].up => {
                 self.agent_go(n);

@@ -56,6 +56,13 @@ pub fn feedback(view: &View) -> Option<bool> {
     Some(feeds)
 }
 
+/// Is none of this server's own slots in the way when it copies those of its primary (PostgreSQL 17 and later)? `None`
+/// while that is not known. A former primary's slots are dropped first.
+pub fn server_may_copy(view: &View) -> Option<bool> {
+    let running = view.postgres.get()?.running()?;
+    Some(!running.slots.iter().any(|slot| slot.failover && !slot.synced))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +92,16 @@ mod tests {
         assert_eq!(feedback(&below(false).build().0), Some(true));
         assert_eq!(feedback(&below(true).build().0), Some(false));
         assert_eq!(feedback(&with_slot(replica()).with_cluster(|c| c.config = None).build().0), None);
+    }
+
+    #[test]
+    fn a_server_copies_slots_once_those_of_a_former_primary_are_gone() {
+        let slot = |synced| pgherd_types::SeenSlot { failover: true, synced, ..Default::default() };
+        let may = |case: Case| server_may_copy(&case.build().0);
+        assert_eq!(may(replica()), Some(true));
+        assert_eq!(may(replica().with_server(|s| s.slots = vec![slot(true), slot(false)])), Some(false));
+        assert_eq!(may(replica().with_server(|s| s.slots = vec![slot(true)])), Some(true));
+        assert_eq!(may(replica().stopped()), None);
     }
 
     #[test]

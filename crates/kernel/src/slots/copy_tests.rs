@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::*;
 use crate::{Observation, decide};
-use pgherd_types::{Lsn, Now, OperationId, PermanentSlot, SeenSlot, SlotFault};
+use pgherd_types::{Lsn, Now, OperationId, PermanentSlot, SeenSlot, SlotFault, SyncKey, SyncName, SyncSeen};
 
 fn case() -> Case {
     replica().with_view(|v| {
@@ -116,4 +116,46 @@ fn new_data_get_their_slots_before_the_first_start() {
         "Start StartReplica",
         "StartingAsSecondary",
     );
+}
+
+#[test]
+fn a_synchronous_standby_is_let_go_before_it_is_restarted_and_after_the_others() {
+    let listed = |names: &[&str]| {
+        let standbys = names.iter().map(|name| SyncName::from(*name)).collect();
+        SyncSeen::Valid(SyncKey { leader: Some("b".into()), standbys, ..SyncKey::default() })
+    };
+    let synchronous = |names: &[&str]| {
+        let key = listed(names);
+        known(case(), &["one"])
+            .with_cluster(|c| c.sync = key)
+            .with_view(|v| v.settings.sync.mode = pgherd_types::SyncMode::On)
+    };
+    check(synchronous(&["c"]), "Start CopySlots", "CopyingSlots");
+    let (mut view, decision) = synchronous(&["a"]).decide();
+    let at = |ms: u64| Now { mono: Instant::from_millis(60_000 + ms), ..Now::default() };
+    assert_eq!((copied(&decision).as_str(), decision.because.id().as_str()), ("Hold", "AwaitingSyncRelease"));
+    let step = |view: &mut View, ms| {
+        let decision = decide(view, at(ms));
+        view.dispatched(&decision, at(ms));
+        copied(&decision)
+    };
+    assert!(!crate::shown::tags(&view).nosync);
+    assert_eq!(step(&mut view, 4_999), "Hold");
+    assert!(!crate::shown::tags(&view).nosync, "those that are not synchronous go first");
+    assert_eq!(step(&mut view, 5_000), "Hold");
+    assert!(crate::shown::tags(&view).nosync, "it asks to be let go");
+    assert_eq!(step(&mut view, 5_100), "Hold");
+    let mut not_needed = view.clone();
+    not_needed.settings.slots.permanent.clear();
+    assert_eq!(step(&mut not_needed, 5_200), "Hold");
+    assert!(!crate::shown::tags(&not_needed).nosync, "nothing is to be copied any more");
+    let mut never = view.clone();
+    assert_eq!(step(&mut never, 24_999), "Hold");
+    assert_eq!(step(&mut never, 25_000), "one from b", "there is no other: it does not wait for ever");
+    let cluster = Cluster { sync: listed(&["c"]), ..view.cluster.get().unwrap().as_ref().clone() };
+    view.apply(Observation::Cluster { cluster: std::sync::Arc::new(cluster), read_at: at(5_300).mono }, at(5_300));
+    assert_eq!(step(&mut view, 5_300), "one from b");
+    assert!(crate::shown::tags(&view).nosync, "until it is down");
+    view.apply(Observation::OperationFinished { id: OperationId(1), end: OperationEnd::Done }, at(6_000));
+    assert!(!crate::shown::tags(&view).nosync);
 }

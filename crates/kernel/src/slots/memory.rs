@@ -2,8 +2,10 @@
 
 use super::ready::Readiness;
 use crate::View;
-use pgherd_types::{Instant, RunningServer, SlotFault, SlotReport, SlotTarget};
-use std::collections::BTreeMap;
+use pgherd_types::{
+    Instant, Lsn, MemberName, RunningServer, SeenSlot, SlotFault, SlotReport, SlotSettings, SlotTarget, Timeline,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The wait after the first failure; it doubles with each.
@@ -33,6 +35,28 @@ pub struct Copies {
     pub last: Option<Instant>,
     /// Why the last one did not work.
     pub failed: Option<String>,
+    /// A synchronous standby needs one since then.
+    pub owed_since: Option<Instant>,
+    /// It asks to be let go for it.
+    pub leaves_since: Option<Instant>,
+}
+
+impl Copies {
+    /// Nothing is owed any more.
+    pub(crate) fn over(&mut self) {
+        (self.owed_since, self.leaves_since) = (None, None);
+    }
+}
+
+/// Positions that a leader told directly, while the DCS does not answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// Who.
+    pub leader: MemberName,
+    /// Ours then: a position is one on the leader's branch, and not on a later one.
+    pub timeline: Option<Timeline>,
+    /// By slot.
+    pub slots: BTreeMap<String, Lsn>,
 }
 
 /// See the module.
@@ -44,6 +68,10 @@ pub struct SlotMemory {
     pub copies: Copies,
     /// Which copies are safe to be used.
     pub readiness: Readiness,
+    /// Slots that hold back more WAL than is liked.
+    pub holding: BTreeSet<String>,
+    /// What a leader without the DCS said of its slots.
+    pub told: Option<Told>,
     /// Logical slots that were not safe when this node was promoted, and why.
     pub unsafe_when_promoted: BTreeMap<String, String>,
 }
@@ -76,7 +104,9 @@ impl SlotMemory {
     pub(crate) fn copy_begins(&mut self, now: Instant) {
         let forgotten = self.copies.last.is_none_or(|last| now >= last + COPIES_FORGOTTEN);
         let count = if forgotten { 1 } else { self.copies.count + 1 };
-        self.copies = Copies { count, last: Some(now), failed: None };
+        // until it is down, it is not to be counted as a synchronous standby again
+        let Copies { owed_since, leaves_since, .. } = self.copies;
+        self.copies = Copies { count, last: Some(now), failed: None, owed_since, leaves_since };
     }
 
     /// Until when no other copy is tried.
@@ -84,9 +114,20 @@ impl SlotMemory {
         Some(self.copies.last? + wait_after(self.copies.count))
     }
 
+    /// A slot about the limit is not to be reported again and again: it ends below three quarters of it.
+    fn weigh(&mut self, running: &RunningServer, limit: u64) {
+        let before = std::mem::take(&mut self.holding);
+        let holds = |slot: &&SeenSlot| {
+            let enough = if before.contains(&slot.name) { limit / 4 * 3 } else { limit };
+            limit > 0 && slot.held_bytes.is_some_and(|held| held > enough)
+        };
+        self.holding = running.slots.iter().filter(holds).map(|slot| slot.name.clone()).collect();
+    }
+
     /// What is there now.
-    pub(crate) fn looked(&mut self, running: Option<&RunningServer>) {
+    pub(crate) fn looked(&mut self, running: Option<&RunningServer>, settings: &SlotSettings) {
         let Some(running) = running else { return };
+        self.weigh(running, settings.wal_warning);
         self.readiness.of_server(&running.postmaster_start_time);
         self.readiness.looked(&running.slots);
         if running.in_recovery {
@@ -102,5 +143,25 @@ impl View {
         let running = self.postgres.get().and_then(|p| p.running());
         let (Some(cluster), Some(running)) = (self.cluster.get(), running) else { return };
         self.slots.unsafe_when_promoted = super::unsafe_slots(self, cluster, running, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::server;
+
+    #[test]
+    fn a_slot_about_the_limit_is_reported_once() {
+        let (mut memory, settings) = (SlotMemory::default(), SlotSettings { wal_warning: 100, ..Default::default() });
+        let mut reported = |held_bytes, settings: &SlotSettings| {
+            let slot = SeenSlot { name: "x".into(), physical: true, held_bytes, ..SeenSlot::default() };
+            memory.looked(Some(&RunningServer { slots: vec![slot], ..server(false) }), settings);
+            memory.holding.contains("x")
+        };
+        let held = [99, 100, 101, 99, 76, 75, 99, 101].map(|held| reported(Some(held), &settings));
+        assert_eq!(held, [false, false, true, true, true, false, false, true]);
+        assert!(!reported(None, &settings));
+        assert!(!reported(Some(1000), &SlotSettings { wal_warning: 0, ..Default::default() }), "switched off");
     }
 }

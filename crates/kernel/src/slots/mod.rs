@@ -18,10 +18,10 @@ mod published;
 mod ready;
 mod wanted;
 
-pub use chain::feedback;
-pub use memory::SlotMemory;
+pub use chain::{feedback, server_may_copy};
+pub use memory::{SlotMemory, Told};
 pub use notes::notes;
-pub use published::{legacy_optime, status};
+pub use published::{legacy_optime, status, told_in_failsafe};
 pub use ready::{needed, needed_of, safe, unsafe_slots};
 pub use wanted::{Wanted, Wants, wanted};
 

@@ -28,10 +28,10 @@ fn note(slot: &str, state: &'static str, text: String) -> SlotNote {
 fn of_slot(view: &View, running: &RunningServer, wants: &Wants, slot: &SeenSlot) -> Vec<SlotNote> {
     let settings = &view.settings.slots;
     let mut notes = Vec::new();
-    if let Some(held) = slot.held_bytes.filter(|held| settings.wal_warning > 0 && *held > settings.wal_warning) {
+    if let Some(held) = slot.held_bytes.filter(|_| view.slots.holding.contains(&slot.name)) {
         let text = format!(
-            "it holds back {held} bytes of WAL, more than slot_wal_warning ({}): see to its consumer, drop it if nobody \
-             needs it, or limit it by max_slot_wal_keep_size",
+            "it holds back {held} bytes of WAL (slot_wal_warning is {}): see to its consumer, drop it if nobody needs it, or \
+             limit it by max_slot_wal_keep_size",
             settings.wal_warning
         );
         notes.push(note(&slot.name, "holds-wal", text));

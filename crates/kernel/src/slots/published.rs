@@ -31,6 +31,13 @@ pub fn status(view: &View, cluster: &Cluster, running: &RunningServer, now: Inst
     StatusKey { optime, slots, retain_slots }
 }
 
+/// What this primary says of its slots when it asks the members whether it may go on without the DCS.
+pub fn told_in_failsafe(view: &View, now: Instant) -> BTreeMap<String, Lsn> {
+    let running = view.postgres.get().and_then(|p| p.running()).filter(|running| !running.in_recovery);
+    let known = view.cluster.get().zip(running);
+    known.map(|(cluster, running)| status(view, cluster, running, now).slots).unwrap_or_default()
+}
+
 /// Slots of members that are there or went away not long ago. The permanent ones are kept in any case.
 fn retained(view: &View, now: Instant) -> Vec<String> {
     let kept = |seen_at: &Instant| now.since(*seen_at) <= view.settings.member_slots_ttl;

@@ -3,7 +3,7 @@
 use super::chain::way_to_leader;
 use super::{CAN_ADVANCE, major_version};
 use crate::View;
-use pgherd_types::{Cluster, Instant, Lsn, Member, RunningServer, SlotKind, SlotNote};
+use pgherd_types::{Cluster, Instant, Lsn, Member, RunningServer, SlotKind, SlotNote, Timeline};
 use std::collections::BTreeMap;
 
 /// A slot that should exist here.
@@ -31,7 +31,8 @@ pub fn wanted(view: &View, cluster: &Cluster, running: &RunningServer, now: Inst
     let standbys_are_led = view.settings.standby_cluster.is_some() && view.leads(now);
     let feeds = !running.in_recovery || standbys_are_led;
     let keeps_for_later = major_version(running) >= CAN_ADVANCE && !view.settings.member_slots_ttl.is_zero();
-    let finder = Finder { view, cluster, version: major_version(running), feeds, keeps_for_later };
+    let (version, timeline) = (major_version(running), running.timeline);
+    let finder = Finder { view, cluster, version, timeline, feeds, keeps_for_later };
     let mut wants = Wants::default();
     finder.members(&mut wants);
     finder.absent_members(&mut wants, now);
@@ -43,6 +44,7 @@ struct Finder<'v> {
     view: &'v View,
     cluster: &'v Cluster,
     version: u32,
+    timeline: Option<Timeline>,
     /// It is the one that the others stream from unless their tags say otherwise.
     feeds: bool,
     /// It keeps slots that will be used only after a failover.
@@ -160,7 +162,15 @@ impl Finder<'_> {
         let cascades = member.filter(|member| member.doc.tags.replicatefrom.is_some());
         let own_word = cascades.and_then(|member| member.doc.xlog_location);
         let published = self.cluster.status.slots.get(slot).filter(|_| self.cluster.status_is_leaders);
-        published.copied().max(own_word).filter(|at| !at.is_zero())
+        published.copied().max(own_word).max(self.told(slot)).filter(|at| !at.is_zero())
+    }
+
+    /// By the leader itself, while the DCS does not answer.
+    fn told(&self, slot: &str) -> Option<Lsn> {
+        let leader = self.cluster.leader.as_ref().map(|leader| &leader.name);
+        let told = self.view.slots.told.as_ref();
+        let told = told.filter(|told| Some(&told.leader) == leader && told.timeline == self.timeline)?;
+        told.slots.get(slot).copied()
     }
 }
 

@@ -134,3 +134,25 @@ fn where_a_consumer_is_comes_from_status_and_of_a_cascading_member_also_from_its
     let leaderless = replica().with_cluster(|c| c.leader = None::<LeaderKey>);
     assert_eq!(of(leaderless).slots["b"].used_here, Some(false));
 }
+
+#[test]
+fn a_leader_without_the_dcs_says_it_itself() {
+    let told = |to: &str, change: fn(&mut View)| {
+        let (mut view, now) = replica().with_cluster(|c| _ = c.status.slots.insert("c".into(), Lsn(500))).build();
+        let slots = BTreeMap::from([("c".to_owned(), Lsn(700))]);
+        view.apply(crate::Observation::FailsafePromised { to: to.into(), slots }, now);
+        change(&mut view);
+        let running = view.postgres.get().unwrap().running().unwrap().clone();
+        wanted(&view, view.cluster.get().unwrap(), &running, now.mono).slots["c"].at
+    };
+    assert_eq!(told("b", |_| {}), Some(Lsn(700)));
+    assert_eq!(told("c", |_| {}), Some(Lsn(500)), "it is not the leader");
+    let branched = |view: &mut View| view.slots.told.as_mut().unwrap().timeline = Some(Timeline(7));
+    assert_eq!(told("b", branched), Some(Lsn(500)), "it was another branch");
+    let read_again = |view: &mut View| {
+        let (cluster, now) = (view.cluster.get().unwrap().clone(), Instant::from_millis(61_000));
+        let read = crate::Observation::Cluster { cluster, read_at: now };
+        view.apply(read, pgherd_types::Now { mono: now, ..Default::default() });
+    };
+    assert_eq!(told("b", read_again), Some(Lsn(500)), "the key says it, too");
+}

@@ -3,6 +3,7 @@
 use super::{Ended, PeerRound, Seen, View};
 use crate::asked::Ask;
 use crate::lease_view::Agreement;
+use crate::slots::Told;
 use crate::wishes::Pending;
 use crate::{Lock, Observation};
 use pgherd_types::{
@@ -109,7 +110,14 @@ impl View {
             Observation::Settings(settings) => self.take_settings(settings),
             Observation::Tags(tags) => self.me.tags = tags,
             Observation::Wished { id, wish } => self.wished(id, wish, now),
-            Observation::FailsafePromised { to } => self.promised = Some((to, now)),
+            Observation::FailsafePromised { to, slots } => {
+                self.slots.told = self.postgres.get().and_then(|p| p.running()).map(|running| Told {
+                    leader: to.clone(),
+                    timeline: running.timeline,
+                    slots,
+                });
+                self.promised = Some((to, now));
+            }
             Observation::FailsafeAsked { round, asked_at, refused } => {
                 self.failsafe_asked(round, asked_at, refused.is_empty(), now);
             }
@@ -173,6 +181,7 @@ impl View {
             return; // an older reading that was overtaken
         }
         self.dcs_lost_since = None;
+        self.slots.told = None; // the key says it, too
         self.judge_lock_by(&cluster, read_at, now);
         match cluster.leader {
             None => self.leaderless_since = Some(self.leaderless_since.unwrap_or(now)),
@@ -201,6 +210,10 @@ impl View {
             }
         }
         self.retain_slots(&cluster, now);
+        let request = cluster.failover.as_ref().map(|key| key.mod_revision);
+        if request != self.request_seen.map(|(revision, _)| revision) {
+            self.request_seen = request.map(|revision| (revision, now));
+        }
         // our own lead changes nothing: what was safe under the last leader is what this node is promoted with
         if let Some(leader) = cluster.leader.as_ref().filter(|leader| leader.name != self.me.name) {
             self.slots.readiness.led_by(&leader.name);
@@ -332,7 +345,7 @@ impl View {
         };
         let at = state.looked_at;
         self.sync.looked(state.running(), at);
-        self.slots.looked(state.running());
+        self.slots.looked(state.running(), &self.settings.slots);
         self.postgres = Seen::At(state, at);
     }
 
@@ -355,8 +368,11 @@ impl View {
         {
             self.diverged = None;
         }
-        if let (Operation::CopySlots { .. }, OperationEnd::Failed(why)) = (&running.operation, &end) {
-            self.slots.copies.failed = Some(why.clone());
+        if let Operation::CopySlots { .. } = &running.operation {
+            self.slots.copies.over();
+            if let OperationEnd::Failed(why) = &end {
+                self.slots.copies.failed = Some(why.clone());
+            }
         }
         if let (Operation::Promote { .. }, OperationEnd::Failed(why)) = (&running.operation, &end)
             && why.starts_with(PRE_PROMOTE)

@@ -66,6 +66,9 @@ impl View {
                 }
             }
             Some(Memory::ScheduleDropped) => self.scheduled_restart = None,
+            Some(Memory::CopyOwed) => self.slots.copies.owed_since = Some(now),
+            Some(Memory::LeavesForCopy) => self.slots.copies.leaves_since = Some(now),
+            Some(Memory::CopyNotOwed) => self.slots.copies.over(),
         }
     }
 

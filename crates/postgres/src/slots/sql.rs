@@ -22,7 +22,11 @@ pub(crate) fn column(major_version: u32) -> String {
     lost.extend((major_version >= CONFLICTING_SINCE).then_some("COALESCE(conflicting, false)"));
     lost.extend((major_version >= FAILOVER_SINCE).then_some("invalidation_reason IS NOT NULL"));
     let lost = if lost.is_empty() { "false".to_owned() } else { lost.join(" OR ") };
-    let failover = if major_version >= FAILOVER_SINCE { ", 'failover', failover, 'synced', synced" } else { "" };
+    // of a slot of a primary it only tells where that came from
+    let failover = match major_version >= FAILOVER_SINCE {
+        true => ", 'failover', failover, 'synced', synced AND pg_is_in_recovery()",
+        false => "",
+    };
     format!(
         "(SELECT json_agg(json_build_object('name', slot_name, 'physical', slot_type = 'physical', 'active', active,
      'active_pid', active_pid, 'restart_lsn', restart_lsn, 'database', database, 'plugin', plugin,

@@ -6,15 +6,17 @@ use pgherd_types::Lsn;
 const MAGIC: u32 = 0x0105_1CA1;
 /// Magic, checksum, version and length come first, then the slot's name.
 const NAME: std::ops::Range<usize> = 16..80;
+const DATABASE: usize = 80;
+const PERSISTENCY: usize = 84;
 const RESTART_LSN: usize = 96;
 const SHORTEST: usize = 160;
 
 /// The oldest WAL that the slot needs, if this is the state of the slot of this name.
 pub(super) fn restart_lsn(state: &[u8], name: &str) -> Result<Lsn, String> {
-    let number = |at: usize| state.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
-    let length = number(12).and_then(|length| usize::try_from(length).ok());
-    let whole =
-        number(0) == Some(MAGIC) && state.len() >= SHORTEST && length.is_some_and(|n| n + NAME.start == state.len());
+    let length = number(state, 12).and_then(|length| usize::try_from(length).ok());
+    let whole = number(state, 0) == Some(MAGIC)
+        && state.len() >= SHORTEST
+        && length.is_some_and(|n| n + NAME.start == state.len());
     let theirs = state.get(NAME).map(|field| field.split(|byte| *byte == 0).next().unwrap_or_default());
     if !whole || theirs != Some(name.as_bytes()) {
         return Err("its state file has an unknown form".to_owned());
@@ -26,11 +28,25 @@ pub(super) fn restart_lsn(state: &[u8], name: &str) -> Result<Lsn, String> {
     }
 }
 
+fn number(state: &[u8], at: usize) -> Option<u32> {
+    state.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
+}
+
+/// Is it the state of a slot that outlives its server?
+pub(super) fn is_kept(state: &[u8]) -> bool {
+    number(state, 0) == Some(MAGIC) && number(state, PERSISTENCY) == Some(0)
+}
+
+/// Does it belong to a database?
+pub(super) fn is_logical(state: &[u8]) -> bool {
+    number(state, DATABASE).is_some_and(|database| database != 0)
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn state(name: &str, restart: u64) -> Vec<u8> {
+    pub fn state(name: &str, restart: u64) -> Vec<u8> {
         let mut bytes = vec![0; 200];
         bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
         bytes[8..12].copy_from_slice(&3_u32.to_le_bytes());
