@@ -117,6 +117,7 @@ fn a_logical_consumer_misses_nothing_through_switchovers_and_a_death_and_replica
         await_safe(&cluster.nodes[node]);
     }
 
+    cluster.nodes[c].sql("CHECKPOINT"); // it ends as a primary of its new timeline
     cluster.nodes[c].kill_node();
     let next = cluster.await_primary();
     assert_ne!(next, c);
@@ -169,6 +170,7 @@ fn a_logical_consumer_misses_nothing_through_twenty_switchovers_and_five_deaths(
         consumer.await_rows(20);
         let former = leader;
         if round % 5 == 4 {
+            cluster.nodes[leader].sql("CHECKPOINT");
             cluster.nodes[leader].kill_node();
             leader = cluster.await_primary();
             assert_ne!(leader, former);

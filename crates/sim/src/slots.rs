@@ -97,6 +97,8 @@ impl World {
             }
             SlotChange::CreateLogical { .. } if !in_recovery && data.logical.confirmed.is_none() => {
                 data.logical.confirmed = Some(data.wal_end);
+                let data = data.clone();
+                self.checks.consumer.begins_anew(&data);
                 self.trace.count("happened:logical slot made");
             }
             SlotChange::CreateLogical { .. } => {}
@@ -104,6 +106,8 @@ impl World {
                 let end = data.wal_end;
                 if let Some(at) = data.logical.confirmed.as_mut().filter(|at| **at < to.0) {
                     *at = to.0.min(end);
+                    let (at, data) = (*at, data.clone());
+                    self.check_moved(n, &data, at);
                     self.trace.count("happened:logical slot moved on a standby");
                 }
             }

@@ -18,7 +18,11 @@ pub(super) fn changes(
 ) -> SlotTarget {
     let led_by_another = cluster.leader.as_ref().is_some_and(|leader| leader.name != view.me.name);
     let drops = !view.settings.pause && view.dcs_lost_since.is_none();
-    let planner = Planner { view, running, version: major_version(running), led_by_another, drops };
+    let on_leaders_branch = cluster
+        .leader_member()
+        .is_some_and(|leader| leader.doc.timeline.is_some() && leader.doc.timeline == running.timeline);
+    let version = major_version(running);
+    let planner = Planner { view, running, version, led_by_another, on_leaders_branch, drops };
     let mut target = SlotTarget::default();
     for slot in &running.slots {
         match wants.slots.get(&slot.name) {
@@ -38,6 +42,9 @@ struct Planner<'v> {
     running: &'v RunningServer,
     version: u32,
     led_by_another: bool,
+    /// What the leader says of positions is true here: not before this server has come to the same timeline, and not if
+    /// it has diverged.
+    on_leaders_branch: bool,
     /// Not in maintenance mode, and not while the DCS is lost.
     drops: bool,
 }
@@ -129,7 +136,7 @@ impl Planner<'_> {
 
     /// Logical slots of a standby follow those of the leader.
     fn logical(&self, slot: &SeenSlot, wanted: &Wanted) -> Option<SlotChange> {
-        if !self.running.in_recovery || slot.lost || slot.active || slot.failover {
+        if !self.running.in_recovery || !self.on_leaders_branch || slot.lost || slot.active || slot.failover {
             return None;
         }
         let (to, from) = (self.reachable(wanted.at)?, slot.confirmed?);

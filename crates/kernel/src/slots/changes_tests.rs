@@ -115,6 +115,13 @@ fn a_standbys_logical_slot_follows_the_leaders() {
     assert_eq!(steps(at(with_cdc(primary()), "cdc", 900), vec![cdc(800)]), NOTHING);
     let lost = SeenSlot { lost: true, ..cdc(800) };
     assert_eq!(steps(at(with_cdc(replica()), "cdc", 900), vec![lost]), NOTHING);
+    let leader_on = |timeline: Option<u32>| {
+        let timeline = timeline.map(pgherd_types::Timeline);
+        let case = replica().with_cluster(|c| c.members.get_mut(&"b".into()).unwrap().doc.timeline = timeline);
+        steps(at(with_cdc(case), "cdc", 900), vec![cdc(800)])
+    };
+    assert_eq!(leader_on(Some(2)), NOTHING, "that is a position on another branch");
+    assert_eq!(leader_on(None), NOTHING);
 }
 
 #[test]

@@ -130,9 +130,6 @@ impl SlotMemory {
         self.weigh(running, settings.wal_warning);
         self.readiness.of_server(&running.postmaster_start_time);
         self.readiness.looked(&running.slots);
-        if running.in_recovery {
-            self.unsafe_when_promoted.clear();
-        }
         self.failing.retain(|name, _| running.slots.iter().any(|slot| slot.name == *name) || !running.in_recovery);
     }
 }
@@ -142,7 +139,7 @@ impl View {
     pub(crate) fn note_unsafe_slots(&mut self, now: Instant) {
         let running = self.postgres.get().and_then(|p| p.running());
         let (Some(cluster), Some(running)) = (self.cluster.get(), running) else { return };
-        self.slots.unsafe_when_promoted = super::unsafe_slots(self, cluster, running, now);
+        self.slots.unsafe_when_promoted = super::ready::unsafe_in_promotion(self, cluster, running, now);
     }
 }
 

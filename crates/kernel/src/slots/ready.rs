@@ -178,16 +178,28 @@ fn obstacle(view: &View, running: &RunningServer, name: &str, decoding: &Decodin
     Some(why.unwrap_or_else(|| "it is not known yet whether all that it needs is here".to_owned()))
 }
 
-/// The logical slots of this standby that could not be relied upon if it were promoted now, and why.
+/// The logical slots of this standby that could not be relied upon if it were promoted, and why. One that the leader has
+/// not told of is perhaps none yet.
 pub fn unsafe_slots(view: &View, cluster: &Cluster, running: &RunningServer, now: Instant) -> BTreeMap<String, String> {
+    let there =
+        |name: &String| cluster.status.slots.contains_key(name) || running.slots.iter().any(|slot| slot.name == *name);
+    let mut all = unsafe_in_promotion(view, cluster, running, now);
+    all.retain(|name, _| there(name));
+    all
+}
+
+/// The same for a standby that is being promoted now: a leader may have made a slot and died before it told of it.
+pub(super) fn unsafe_in_promotion(
+    view: &View,
+    cluster: &Cluster,
+    running: &RunningServer,
+    now: Instant,
+) -> BTreeMap<String, String> {
     if !running.in_recovery || !view.settings.use_slots {
         return BTreeMap::new();
     }
     let wants = wanted(view, cluster, running, now);
-    let there =
-        |name: &String| cluster.status.slots.contains_key(name) || running.slots.iter().any(|slot| slot.name == *name);
     logical(&wants)
-        .filter(|(name, _)| there(name))
         .filter_map(|(name, decoding)| Some((name.clone(), obstacle(view, running, name, decoding)?)))
         .collect()
 }

@@ -151,7 +151,12 @@ fn from_17_on_the_server_itself_says_whether_its_copy_is_good() {
 fn what_is_not_safe_is_named_before_and_after_a_promotion() {
     let (mut view, now) = case(replica(), vec![slot(5)]).build();
     assert_eq!(notes(&view, now.mono)[0].state, "not-safe-yet");
+    let operation = pgherd_types::Operation::Promote { timeline: pgherd_types::Timeline(2) };
+    let id = pgherd_types::OperationId(1);
     view.note_unsafe_slots(now.mono);
+    view.operation = Some(crate::view::Running { id, operation, since: now.mono, cancelled: false });
+    looked(&mut view, at(1), |s| s.in_recovery = true);
+    view.operation = None;
     looked(&mut view, at(1), |s| (s.in_recovery, s.flushed) = (false, Lsn(1000)));
     let noted = notes(&view, at(1).mono);
     assert_eq!((noted[0].slot.as_str(), noted[0].state), ("cdc", "unsafe"), "{noted:?}");

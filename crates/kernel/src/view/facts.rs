@@ -346,6 +346,11 @@ impl View {
         let at = state.looked_at;
         self.sync.looked(state.running(), at);
         self.slots.looked(state.running(), &self.settings.slots);
+        let promoting =
+            matches!(&self.operation, Some(running) if matches!(running.operation, Operation::Promote { .. }));
+        if !promoting && state.running().is_some_and(|running| running.in_recovery) {
+            self.slots.unsafe_when_promoted.clear();
+        }
         self.postgres = Seen::At(state, at);
     }
 

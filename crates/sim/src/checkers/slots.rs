@@ -41,6 +41,13 @@ impl Consumer {
         None
     }
 
+    /// A slot is made on a primary that said that it had none that is safe: its consumer goes on there.
+    pub fn begins_anew(&mut self, data: &Data) {
+        if self.warned.contains(&data.timeline) {
+            self.saw(data, data.wal_end);
+        }
+    }
+
     /// Everything of this history up to `end` is seen, or given up.
     fn saw(&mut self, data: &Data, end: u64) {
         for (timeline, switch) in data.history.iter().map(|row| (row.timeline, row.switch_lsn.0)) {
@@ -53,6 +60,16 @@ impl Consumer {
 }
 
 impl World {
+    /// A standby moved its slot: not beyond what the consumer has seen on the history of that standby.
+    pub fn check_moved(&mut self, n: usize, data: &Data, at: u64) {
+        if let Some((timeline, seen, to)) = self.checks.consumer.missed(data, at) {
+            self.fail(format!(
+                "slots: n{} moved its slot to {at:#x}, and the consumer has seen timeline {timeline} up to {seen:#x} only, not to {to:#x}",
+                n + 1
+            ));
+        }
+    }
+
     /// The consumer read from this node from `at` to `end`.
     pub fn check_consumed(&mut self, n: usize, data: &Data, at: u64, end: u64) {
         let consumer = &self.checks.consumer;
