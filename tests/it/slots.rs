@@ -224,8 +224,15 @@ fn a_node_without_a_safe_copy_is_switched_to_only_by_a_failover_and_says_so_afte
 
     // rows that the second needs are kept no more, and its server begins anew
     cluster.nodes[1].sql("ALTER SYSTEM SET hot_standby_feedback = off");
+    // with a logical slot PostgreSQL would not start below wal_level logical
+    configure(&cluster, json!({"postgresql": {"parameters": {"wal_level": "replica"}}}));
+    let pending = || cluster.nodes[1].status()["pending_restart"].as_bool()?.then_some(());
+    eventually(PATIENCE, "the lower wal_level waits for a restart", pending);
     let (code, text) = send(&cluster.nodes[1], "POST", "/restart", &json!({}));
     assert_eq!(code, 200, "{text}");
+    cluster.nodes[1].await_log(0, "wal_level stays logical");
+    assert_eq!(cluster.nodes[1].sql("SHOW wal_level"), ["logical"]);
+    configure(&cluster, json!({"postgresql": {"parameters": {"wal_level": "logical"}}}));
     let why = await_note(&cluster.nodes[1], "cdc", "not-safe-yet");
     assert!(why.contains("not safe to be used after a failover to this node"), "{why}");
     let names = json!({"leader": "pg1", "candidate": "pg2"});
@@ -250,4 +257,12 @@ fn a_node_without_a_safe_copy_is_switched_to_only_by_a_failover_and_says_so_afte
     assert_eq!(code, 200, "{text}");
     cluster.nodes[1].await_log(0, "Logical replication slots that might be unsafe to use after promote: {'cdc'}");
     await_note(&cluster.nodes[1], "cdc", "unsafe");
+    eventually(PATIENCE, "the events tell of it before and after the promotion", || {
+        let events = cluster.nodes[1].get("/events?limit=1000&type=slot.noted")?.json()["events"].clone();
+        let told = |note: &str| {
+            let tells = |event: &Value| event["data"]["slot"] == "cdc" && event["data"]["note"] == note;
+            events.as_array()?.iter().position(tells)
+        };
+        (told("not-safe-yet")? < told("unsafe")?).then_some(())
+    });
 }

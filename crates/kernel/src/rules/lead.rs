@@ -186,6 +186,10 @@ mod tests {
     #[test]
     fn a_vanished_key_is_taken_again_and_a_foreign_one_ends_writes() {
         check(primary().unlocked(), "Acquire", "TakingVanishedKeyAgain");
+        let reserved =
+            |timeline| primary().unlocked().with_cluster(move |c| c.timeline_reserved = Some(Timeline(timeline)));
+        check(reserved(1), "Acquire", "TakingVanishedKeyAgain");
+        check(reserved(2), "Stop Immediate", "FencedWithoutLock"); // somebody else has led meanwhile
         check(primary().led_by("b", Some(LeaseId(99))), "Stop Immediate", "FencedWithoutLock");
         check(primary().led_by("nonsense", None), "Stop Immediate", "FencedWithoutLock");
     }

@@ -257,6 +257,7 @@ impl View {
         let Some(proof) = self.lease.leader.filter(|proof| read_at >= proof.known_at) else { return };
         match &cluster.leader {
             None if self.releasing.is_some() => self.key_given_up(now),
+            None if self.was_succeeded(cluster) => self.lose_lock(now),
             None => self.lease.vanished = true,
             Some(key) if key.name == self.me.name && key.lease == Some(proof.grant.lease) => {
                 self.lease.vanished = false
@@ -265,6 +266,14 @@ impl View {
             Some(key) if key.name == self.me.name && self.lease.moving.is_some() => {}
             Some(_) => self.lose_lock(now),
         }
+    }
+
+    /// The key was removed, and before this node heard of that somebody else took it, reserved a timeline and gave the key
+    /// up again: there may be commits on that timeline.
+    fn was_succeeded(&self, cluster: &Cluster) -> bool {
+        let running = self.postgres.get().and_then(|p| p.running()).filter(|running| !running.in_recovery);
+        let ours = running.and_then(|running| running.timeline);
+        self.reservation.is_none() && ours.is_some_and(|ours| cluster.timeline_reserved > Some(ours))
     }
 
     fn lease_renewed(&mut self, grant: LeaseGrant, leader_proven: bool, now: Instant) {
