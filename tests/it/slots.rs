@@ -129,7 +129,8 @@ fn a_logical_consumer_misses_nothing_through_switchovers_and_a_death_and_replica
     await_slot(&cluster, "cdc", true);
     await_safe(&cluster.nodes[c]);
     assert_eq!(times(&cluster.nodes[c], mark, "begins: starting as a secondary"), 1, "and it starts once");
-    assert_eq!(times(&cluster.nodes[next], 0, "might be unsafe to use after promote"), 0);
+    // (the other slot has no consumer: a server may keep no copy of it where it would be too old)
+    assert_eq!(times(&cluster.nodes[next], 0, "might be unsafe to use after promote: {'cdc'"), 0);
 
     writer.stop();
     let rows = cluster.nodes[next].rows().expect("rows");
