@@ -147,59 +147,6 @@ fn a_logical_consumer_misses_nothing_through_switchovers_and_a_death_and_replica
     await_slot(&cluster, "backup", true);
 }
 
-/// How often each node has begun to start as a secondary.
-fn starts(cluster: &Cluster) -> Vec<usize> {
-    cluster.nodes.iter().map(|node| times(node, 0, "begins: starting as a secondary")).collect()
-}
-
-/// By `make test-long`.
-#[test]
-#[ignore = "takes minutes"]
-fn a_logical_consumer_misses_nothing_through_twenty_switchovers_and_five_deaths() {
-    let mut cluster = started(prepared(3));
-    rewind_what_diverges(&cluster);
-    configure(&cluster, json!({"slots": {"cdc": logical()}}));
-    let mut leader = cluster.await_primary();
-    let await_copies = |cluster: &Cluster, leader: usize| {
-        cluster.others(leader).into_iter().for_each(|node| await_safe(&cluster.nodes[node]));
-    };
-    await_copies(&cluster, leader);
-    let mut expected = starts(&cluster);
-    let writer = cluster.write();
-    let consumer = Consumer::start(cluster.nodes.iter().map(|node| node.pg_port).collect(), "cdc");
-    for round in 0..25 {
-        consumer.await_rows(20);
-        let former = leader;
-        if round % 5 == 4 {
-            cluster.nodes[leader].sql("CHECKPOINT");
-            cluster.nodes[leader].kill_node();
-            leader = cluster.await_primary();
-            assert_ne!(leader, former);
-            cluster.await_acks(&writer, 20);
-            consumer.await_rows(20);
-            cluster.nodes[former].start();
-            assert_eq!(cluster.await_complete(), leader);
-        } else {
-            leader = cluster.others(leader)[round % 2];
-            switch_to(&mut cluster, former, leader);
-            cluster.await_acks(&writer, 20);
-        }
-        await_copies(&cluster, leader);
-        expected[former] += 1;
-        assert_eq!(
-            starts(&cluster),
-            expected,
-            "round {round}: nobody is restarted but the former leader, and that once"
-        );
-    }
-    writer.stop();
-    let rows = cluster.nodes[leader].rows().expect("rows");
-    consumer.await_row(*rows.last().expect("rows"));
-    let seen = consumer.stop();
-    let missed: Vec<_> = rows.iter().filter(|id| !seen.contains(id)).collect();
-    assert_eq!(missed, Vec::<&i64>::new(), "every row was seen");
-}
-
 #[test]
 fn a_node_without_a_safe_copy_is_switched_to_only_by_a_failover_and_says_so_afterwards() {
     let cluster = prepared(3);
