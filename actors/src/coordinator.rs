@@ -9,6 +9,7 @@ mod dispatch;
 mod explain;
 mod publish;
 mod requests;
+mod slot_words;
 mod sync_words;
 
 pub use config::{ConfigTree, LocalPolicy};
@@ -23,6 +24,7 @@ use pgherd_kernel::{Decision, Observation, Reason, View, decide, invariants};
 use pgherd_protocol::coordinator::*;
 use pgherd_protocol::events::Told;
 use pgherd_protocol::postgres_monitor::LookNow;
+use pgherd_protocol::postgres_operator::KeepRows;
 use pgherd_types::{Instant, NodeStatus, Now};
 use serde_json::json;
 use std::sync::Arc;
@@ -47,6 +49,8 @@ pub struct Coordinator {
     dcs_last_seen: pgherd_types::WallTime,
     done: Option<oneshot::Sender<()>>,
     leads_standbys: bool,
+    keeps_rows: Option<KeepRows>,
+    slots_told: slot_words::Told,
     sync_told: sync_words::Told,
     metrics: Metrics,
 }
@@ -90,6 +94,8 @@ impl Coordinator {
             dcs_last_seen,
             done: Some(done),
             leads_standbys: false,
+            keeps_rows: None,
+            slots_told: slot_words::Told::default(),
             sync_told: sync_words::Told::default(),
             metrics: Metrics::default(),
         }
@@ -100,13 +106,20 @@ impl Coordinator {
         let (now, turn) = (pgherd_clock::now(), Stopwatch::start());
         self.before(&fact, now);
         // what it changed shows in the next look
-        if matches!(fact, Observation::SyncAligned { .. }) {
+        if matches!(fact, Observation::SyncAligned { .. }) || self.changed_slots(&fact) {
             crate::tell::tell(&self.links.look, LookNow);
         }
         self.view.apply(fact, now);
         self.configure(ctx);
         self.act(now, ctx);
         self.metrics.turned(turn.elapsed());
+    }
+
+    /// Slots were changed, and not only asked about.
+    fn changed_slots(&self, fact: &Observation) -> bool {
+        let asked = self.view.asked.slots.as_ref().map(|(_, ask)| &ask.what);
+        let changes = asked.is_some_and(|target| !(target.changes.is_empty() && target.claim.is_empty()));
+        changes && matches!(fact, Observation::SlotsAligned { report: Some(_), .. })
     }
 
     fn before(&mut self, fact: &Observation, now: Now) {
@@ -259,7 +272,7 @@ facts! {
     PostgresObserved => |m| Observation::Postgres(m.0);
     OperationFinished => |m| Observation::OperationFinished { id: m.id, end: m.end };
     PeersProbed => |m| Observation::Peers { round: m.round, reports: m.reports };
-    SlotsAligned => |m| Observation::SlotsAligned { round: m.round, ok: m.result.is_ok() };
+    SlotsAligned => |m| Observation::SlotsAligned { round: m.round, report: m.result.ok() };
     SyncAligned => |m| Observation::SyncAligned { round: m.round, ok: m.result.is_ok() };
     LocalChanged => |m| Observation::Tags(m.tags);
     FailsafeAsked => |m| Observation::FailsafeAsked { round: m.round, asked_at: m.asked_at, refused: m.refused };

@@ -2,8 +2,8 @@
 //! decisions depend on. Whatever the text holds, usable settings come out: a key with a value of the wrong type keeps
 //! what was in force before and is reported, bad timings are corrected and reported.
 
-use pgherd_postgres::StandbySection;
-use pgherd_types::{RewindPolicy, Settings, StandbyCluster, SyncMode, SyncSettings};
+use pgherd_postgres::{SLOT_KEYS, StandbySection, slot_settings};
+use pgherd_types::{RewindPolicy, Settings, SlotSettings, StandbyCluster, SyncMode, SyncSettings};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::time::Duration;
@@ -34,9 +34,6 @@ impl std::error::Error for NotAnObject {}
 /// Longer times are mistakes; it also keeps sums of times far from overflow.
 const SECONDS_MAX: u64 = 10_000_000;
 
-/// Keys that are part of the format and that this agent does not act on yet; `off` values need no warning.
-const LATER: &[&str] = &["slots", "permanent_slots", "permanent_replication_slots", "ignore_slots"];
-
 /// Reads `text`. `all_ours` says that no member of another kind is in the cluster, so that our lower minima apply.
 pub fn read(text: &str, previous: &Settings, all_ours: bool) -> Result<Checked, NotAnObject> {
     let map = match serde_json::from_str(text) {
@@ -62,6 +59,7 @@ pub fn read(text: &str, previous: &Settings, all_ours: bool) -> Result<Checked, 
         ),
         member_slots_ttl: reader.seconds(&["member_slots_ttl"], default.member_slots_ttl, previous.member_slots_ttl),
         use_slots: reader.section_flag("use_slots", default.use_slots, previous.use_slots),
+        slots: reader.slots(&previous.slots),
         max_timelines_history: reader.history_rows(previous.max_timelines_history),
         pause: reader.flag("pause", default.pause, previous.pause),
         primary_stop_timeout: reader.seconds(
@@ -184,6 +182,13 @@ impl Reader {
         }
     }
 
+    fn slots(&mut self, previous: &SlotSettings) -> SlotSettings {
+        self.known.extend(SLOT_KEYS);
+        let (settings, warnings) = slot_settings(&self.map, previous);
+        self.warnings.extend(warnings);
+        settings
+    }
+
     /// What may be done with diverged data.
     fn rewind(&mut self, previous: RewindPolicy) -> RewindPolicy {
         let mut flag = |key, previous| self.section_flag(key, false, previous);
@@ -217,16 +222,8 @@ impl Reader {
     }
 
     fn report_the_rest(&mut self) {
-        for (key, value) in &self.map {
-            let empty = value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty);
-            let off = value.is_null() || empty || flag(value) == Some(false);
-            match LATER.contains(&key.as_str()) {
-                true if !off => self.warnings.push(format!("{key}: is not supported yet and has no effect")),
-                false if !self.known.contains(&key.as_str()) => {
-                    self.warnings.push(format!("{key}: unknown key, ignored"));
-                }
-                _ => {}
-            }
+        for key in self.map.keys().filter(|key| !self.known.contains(&key.as_str())) {
+            self.warnings.push(format!("{key}: unknown key, ignored"));
         }
     }
 }

@@ -10,6 +10,7 @@ use pgherd_protocol::coordinator::{FailsafeAsked, PeersProbed};
 use pgherd_protocol::peer_prober::ProbePeers;
 use pgherd_types::{Instant, Lsn, PeerAnswer, PeerReport, PeerSaid, PeerToAsk, Timeline};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,9 +115,16 @@ fn read_status(document: &Value, asked_at: Instant, answered_at: Instant) -> Opt
         position,
         timeline: document.get("timeline").and_then(Value::as_u64).and_then(|t| u32::try_from(t).ok()).map(Timeline),
         priority: if nofailover { 0 } else { priority },
+        safe_slots: safe_slots(document),
         watchdog_failed: document.get("watchdog_failed").and_then(Value::as_bool).unwrap_or(false),
         looked_at: age.map_or(asked_at, |ms| answered_at.minus(Duration::from_millis(ms))),
     })
+}
+
+/// One of ours says which logical slots it could go on with.
+fn safe_slots(document: &Value) -> Option<BTreeSet<String>> {
+    let names = document.get("pgherd")?.get("safe_slots")?.as_array()?;
+    Some(names.iter().filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -137,6 +145,15 @@ mod tests {
         assert_eq!(said.looked_at, Instant::from_millis(1_000), "it looked no earlier than it was asked");
         let ours = json!({"role": "replica", "xlog": {"received_location": 10}, "pgherd": {"looked_ms_ago": 900}});
         assert_eq!(read(ours).unwrap().looked_at, Instant::from_millis(500));
+    }
+
+    #[test]
+    fn one_of_ours_says_which_slots_it_has_and_the_others_do_not_say() {
+        let of = |own: Value| read(json!({"xlog": {"received_location": 1}, "pgherd": own})).unwrap();
+        let needed = ["a".to_owned(), "b".to_owned()].into();
+        assert_eq!(of(json!({"safe_slots": ["a", "x"]})).lacks(&needed), ["b"]);
+        assert_eq!(of(json!({"safe_slots": []})).lacks(&needed), ["a", "b"]);
+        assert_eq!(of(json!({})).lacks(&needed), [""; 0]);
     }
 
     #[test]

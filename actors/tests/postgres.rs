@@ -5,7 +5,7 @@ use pgherd_actors::postgres_monitor::PostgresMonitor;
 use pgherd_actors::postgres_operator::PostgresOperator;
 use pgherd_actors::slot_manager::SlotManager;
 use pgherd_actors::sync_manager::SyncManager;
-use pgherd_postgres::{OperationControl, clone_from, find_postmaster, start_primary, start_replica};
+use pgherd_postgres::{OperationControl, clone_from, find_postmaster, observe, start_primary, start_replica};
 use pgherd_protocol::coordinator::{OperationFinished, PostgresObserved, SlotsAligned, SyncAligned};
 use pgherd_protocol::postgres_monitor::LookNow;
 use pgherd_protocol::postgres_operator::{Busy, CancelOperation, ConfigChanged, ExtendFence, StartOperation};
@@ -14,8 +14,8 @@ use pgherd_protocol::sync_manager::AlignSync;
 use pgherd_testkit::eventually::eventually;
 use pgherd_testkit::postgres::{TestDir, TestPostgres, options};
 use pgherd_types::{
-    Instant, Operation, OperationEnd, OperationId, PostgresState, Server, SlotTarget, StandbyNames, StopMode,
-    SyncApply, SyncName, Timeline, Upstream,
+    Decoding, Instant, Lsn, Operation, OperationEnd, OperationId, PostgresState, Server, SlotChange, SlotTarget,
+    StandbyNames, StopMode, SyncApply, SyncName, Timeline, Upstream,
 };
 use std::process::Command;
 use std::sync::Arc;
@@ -200,25 +200,42 @@ async fn the_monitor_sees_the_end_of_the_process_at_once_and_finds_the_end_of_th
 }
 
 #[actix_rt::test]
-async fn slots_are_made_and_only_expired_unused_ones_dropped() {
+async fn slots_are_made_moved_and_dropped_as_ordered_and_each_for_itself() {
     let dir = TestDir::new();
     let it = primary(&dir).await;
     let (probe, mut heard) = Heard::new();
     let slots = SlotManager::new(it.server.clone(), probe.recipient()).start();
-    it.sql("SELECT pg_create_physical_replication_slot(n) FROM unnest(ARRAY['expired', 'foreign', 'b1']) n")
+    it.sql("SELECT pg_create_physical_replication_slot(n) FROM unnest(ARRAY['unwanted', 'foreign', 'b1']) n")
         .await
         .unwrap();
-    let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-    let target = SlotTarget { members: names(&["b1", "c1"]), reserve: true, expired: names(&["expired", "absent"]) };
+    let name = |name: &str| name.to_owned();
+    let decoding = Decoding { database: name("postgres"), plugin: name("test_decoding") };
+    let end: Lsn = it.sql("SELECT pg_current_wal_lsn()").await.unwrap()[0].parse().unwrap();
+    let target = SlotTarget {
+        claim: [name("b1")].into(),
+        changes: vec![
+            SlotChange::Drop { name: name("unwanted"), why: "test" },
+            SlotChange::Drop { name: name("absent"), why: "test" },
+            SlotChange::CreateLogical { name: name("x"), decoding, failover: false },
+            SlotChange::CreatePhysical { name: name("c1") },
+            SlotChange::CreatePhysical { name: name("b1") },
+            SlotChange::Advance { name: name("c1"), to: end, database: None },
+        ],
+        compare: None,
+    };
     let late = AlignSlots { round: 1, target: target.clone(), fence: Some(Instant::from_millis(1)) };
     slots.send(late).await.unwrap();
     slots.send(AlignSlots { round: 2, target, fence: None }).await.unwrap();
-    for (wanted_round, wanted) in [(1, false), (2, true)] {
-        let Said::Slots(SlotsAligned { round, result }) = heard.next().await else { panic!("not about slots") };
-        assert_eq!((round, result.is_ok()), (wanted_round, wanted), "{result:?}");
-    }
-    let seen = it.sql("SELECT slot_name || (restart_lsn IS NOT NULL)::text FROM pg_replication_slots ORDER BY 1").await;
-    assert_eq!(seen.unwrap(), ["b1false", "c1true", "foreignfalse"]);
+    let Said::Slots(SlotsAligned { round: 1, result: Err(_) }) = heard.next().await else {
+        panic!("too late is an error")
+    };
+    let Said::Slots(SlotsAligned { round: 2, result: Ok(report) }) = heard.next().await else { panic!("not done") };
+    assert_eq!(report.faults.keys().collect::<Vec<_>>(), ["x"], "a logical slot needs another wal_level: {report:?}");
+    let look = observe(&it.server).await.state;
+    let seen = &look.running().expect("it runs").slots;
+    let mut told: Vec<_> = seen.iter().map(|s| (s.name.as_str(), s.managed, s.restart_lsn)).collect();
+    told.sort_unstable();
+    assert_eq!(told, [("b1", true, None), ("c1", true, Some(end)), ("foreign", false, None)]);
 }
 
 #[actix_rt::test]

@@ -34,6 +34,7 @@ mod restart;
 mod rewind;
 mod settings;
 mod shutdown;
+mod slots;
 mod standby_cluster;
 mod support;
 mod switchover_api;

@@ -21,7 +21,8 @@ pub mod query;
 pub mod requests;
 pub mod routes;
 pub mod server_time;
-pub mod status;
+mod slots;
+mod status;
 pub mod synchronous;
 pub mod worker;
 

@@ -141,8 +141,8 @@ fn counts_times_slots_and_standbys() {
         name: name.into(),
         physical,
         active: physical,
-        active_pid: None,
         restart_lsn,
+        ..SeenSlot::default()
     };
     let server = server_of(&mut status);
     server.slots = vec![slot("pg2", true, Some(Lsn(0x100_0000))), slot("odd\"\\\n", false, None)];

@@ -21,8 +21,9 @@ use pgherd_protocol::coordinator::{FailsafeAnswer, RequestFailsafe, RequestWish}
 use pgherd_protocol::events::{EventFeed, Told};
 use pgherd_protocol::node::ReloadRequested;
 use pgherd_protocol::request_desk::{RequestCancelSwitchover, RequestConfig};
-use pgherd_types::{NodeStatus, Wish, WishEnd};
-use serde_json::json;
+use pgherd_types::{Lsn, NodeStatus, Wish, WishEnd};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -244,7 +245,17 @@ fn failsafe_question(body: &Body) -> Result<RequestFailsafe, Answer> {
         let text = fields.get(key).and_then(|value| value.as_str()).filter(|text| !text.is_empty());
         text.map(str::to_owned).ok_or_else(|| body::bad(&format!("{key}: must be text")))
     };
-    Ok(RequestFailsafe { name: text("name")?.as_str().into(), conn_url: text("conn_url")?, api_url: text("api_url")? })
+    let slots = match fields.get("slots") {
+        None | Some(Value::Null) => BTreeMap::new(),
+        Some(Value::Object(slots)) => {
+            let position = |(slot, at): (&String, &Value)| Some((slot.clone(), Lsn(at.as_u64()?)));
+            let read: Option<BTreeMap<_, _>> = slots.iter().map(position).collect();
+            read.ok_or_else(|| body::bad("slots: must be positions, in bytes, by the names of slots"))?
+        }
+        Some(_) => return Err(body::bad("slots: must be a map of positions by the names of slots")),
+    };
+    let (name, conn_url, api_url) = (text("name")?.as_str().into(), text("conn_url")?, text("api_url")?);
+    Ok(RequestFailsafe { name, conn_url, api_url, slots })
 }
 
 fn failsafe_answer(said: FailsafeAnswer) -> Answer {

@@ -182,6 +182,8 @@ async fn what_is_wrong_is_refused_and_nobody_is_asked() {
         ("POST /reinitialize", "[true]", 400),
         ("POST /failsafe", "{}", 400),
         ("POST /failsafe", r#"{"name":"pg2","conn_url":"x"}"#, 400),
+        ("POST /failsafe", r#"{"name":"pg2","conn_url":"x","api_url":"y","slots":{"a":"5"}}"#, 400),
+        ("POST /failsafe", r#"{"name":"pg2","conn_url":"x","api_url":"y","slots":[5]}"#, 400),
     ] {
         let (got, text) = api.send(request, body).await;
         assert_eq!(got, code, "{request} {}: {text}", &body[..body.len().min(40)]);
@@ -221,7 +223,8 @@ async fn a_peer_that_asks_for_its_life_is_answered() {
         assert_eq!(split(&answer), (code, text.to_owned()));
         assert_eq!(answer.contains("\r\nlsn:"), header.is_some(), "{answer}");
         assert!(header.is_none_or(|header| answer.contains(header)), "{answer}");
-        assert!(api.asked()[0].contains("http://b:8008/patroni"));
+        let asked = api.asked().remove(0);
+        assert!(asked.contains("http://b:8008/patroni") && asked.contains(r#"slots: {"x": Lsn(5)}"#), "{asked}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::health::{is_blind, server, standing};
 use crate::server_time::isoformat;
+use crate::slots;
 use pgherd_types::node_status::NodeStatus;
 use pgherd_types::{
     COMPATIBLE_VERSION, Instant, PRODUCT_VERSION, Role, RunningServer, ScheduledRestart, ServerPhase, millis,
@@ -145,6 +146,7 @@ fn own_part(status: &NodeStatus, now: Instant) -> Value {
     if let Some(progress) = status.postgres.as_ref().and_then(|postgres| postgres.progress) {
         own.insert("progress".to_owned(), json!(progress));
     }
+    own.extend(slots::shown(status));
     if let Some(until) = status.leader_until.filter(|until| now < *until) {
         own.insert("leader_for_ms".to_owned(), millis(now.until(until)).into());
     }

@@ -5,13 +5,13 @@ use crate::callbacks::Announce;
 use actix::fut::wrap_future;
 use actix::prelude::*;
 use pgherd_kernel::sync::duty;
-use pgherd_kernel::{Action, Decision, Lock, Me, Observation};
+use pgherd_kernel::{Action, Decision, Lock, Me, Observation, slots};
 use pgherd_protocol::dcs_watcher::{AcquireLease, ChangeTimes, ReleaseLease, RenewLease, WriteKey};
 use pgherd_protocol::events::EventSink;
 use pgherd_protocol::peer_prober::{AskFailsafe, ProbePeers};
 use pgherd_protocol::postgres_monitor::{ChangeSchedule, LookNow};
 use pgherd_protocol::postgres_operator::{
-    CancelOperation, ConfigChanged, ExtendFence, LeadStandbyCluster, StartOperation,
+    CancelOperation, ConfigChanged, ExtendFence, KeepRows, LeadStandbyCluster, StartOperation,
 };
 use pgherd_protocol::slot_manager::AlignSlots;
 use pgherd_protocol::sync_manager::AlignSync;
@@ -54,6 +54,8 @@ pub struct Links {
     pub config: Recipient<ConfigChanged>,
     /// To the PostgreSQL operator.
     pub lead_standby_cluster: Recipient<LeadStandbyCluster>,
+    /// To the PostgreSQL operator.
+    pub keep_rows: Recipient<KeepRows>,
     /// To the slot manager.
     pub slots: Recipient<AlignSlots>,
     /// To the sync manager.
@@ -96,7 +98,9 @@ impl Coordinator {
         if let Some((round, members)) = upkeep.failsafe {
             let Me { name: me, conn_url, api_url, .. } = self.view.me.clone();
             let patience = pgherd_kernel::upkeep::FAILSAFE_PATIENCE;
-            crate::tell::tell(&self.links.failsafe, AskFailsafe { round, members, me, conn_url, api_url, patience });
+            let slots = slots::told_in_failsafe(&self.view, now.mono);
+            let ask = AskFailsafe { round, members, me, conn_url, api_url, slots, patience };
+            crate::tell::tell(&self.links.failsafe, ask);
         }
         self.waiting.answer(upkeep.answers);
         self.sync_told.commits_wait(upkeep.commits_wait, &self.view);

@@ -1,9 +1,9 @@
 //! Publishing what this node says of itself. Claims carry their expiry; readers compare it with the clock.
 
 use super::Coordinator;
-use pgherd_kernel::{Decision, Lock, shown};
+use pgherd_kernel::{Decision, Lock, shown, slots};
 use pgherd_protocol::events::Told;
-use pgherd_protocol::postgres_operator::LeadStandbyCluster;
+use pgherd_protocol::postgres_operator::{KeepRows, LeadStandbyCluster};
 use pgherd_types::node_status::ReasonText;
 use pgherd_types::{NodeStatus, Now, Role, ServerPhase};
 use std::sync::Arc;
@@ -16,7 +16,19 @@ impl Coordinator {
         if std::mem::replace(&mut self.leads_standbys, leads_standbys) != leads_standbys {
             crate::tell::tell(&self.links.lead_standby_cluster, LeadStandbyCluster(leads_standbys));
         }
+        if let Some(rows) = slots::feedback(view) {
+            let copies = slots::server_may_copy(view).or(self.keeps_rows.map(|keep| keep.copies)).unwrap_or(false);
+            let keep = KeepRows { rows, copies };
+            if self.keeps_rows.replace(keep) != Some(keep) {
+                crate::tell::tell(&self.links.keep_rows, keep);
+            }
+        }
+        let (slot_notes, safe_slots) = (slots::notes(view, now.mono), slots::safe(view, now.mono));
         let postgres = view.postgres.get().cloned();
+        // while the server does not answer nothing is known of its slots
+        if postgres.as_ref().is_some_and(|postgres| postgres.running().is_some()) {
+            self.slots_told.notes(&slot_notes, &safe_slots);
+        }
         let cluster = view.cluster.get().cloned().zip(view.cluster.when());
         // only a leader that is not on its way down says so
         let leader_until = match view.lock(now.mono) {
@@ -44,6 +56,8 @@ impl Coordinator {
             scheduled_restart: view.scheduled_restart.clone(),
             failsafe_active: view.dcs_lost_since.is_some() && view.lease.agreed(now.mono),
             watchdog_failed: view.watchdog_failed,
+            slot_notes,
+            safe_slots,
             reason: ReasonText { id: decision.because.id(), text: self.words(&decision.because) },
             counts: self.metrics.counts(),
         }));

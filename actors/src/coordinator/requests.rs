@@ -80,7 +80,7 @@ impl Handler<RequestFailsafe> for Coordinator {
         if !wishes::may_promise(&self.view, now) {
             return MessageResult(FailsafeAnswer::Leading);
         }
-        self.turn(Observation::FailsafePromised { to: asked.name }, ctx);
+        self.turn(Observation::FailsafePromised { to: asked.name, slots: asked.slots }, ctx);
         MessageResult(FailsafeAnswer::Accepted { position })
     }
 }

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod node;
+mod slots;
 
 use pgherd_types::{Instant, MemberName, NodeStatus, millis};
 use serde_json::Value;
@@ -47,6 +48,9 @@ struct Phases {
     operation_at: Option<Instant>,
     /// Tenths of the copy that were told.
     tenths: u64,
+    /// What is known of slots, and which are safe.
+    slot_notes: BTreeSet<(String, &'static str)>,
+    safe_slots: BTreeSet<String>,
 }
 
 impl Changes {

@@ -142,7 +142,7 @@ fn with_server(ms: u64, change: impl FnOnce(&mut RunningServer)) -> NodeStatus {
 
 #[test]
 fn the_server_and_its_slots() {
-    let slot = SeenSlot { name: "b".into(), physical: true, active: true, active_pid: None, restart_lsn: None };
+    let slot = SeenSlot { name: "b".into(), physical: true, active: true, ..SeenSlot::default() };
     let happened = story([
         with_server(0, |_| {}),
         with_server(10, |server| server.slots.push(slot.clone())),
@@ -159,6 +159,41 @@ fn the_server_and_its_slots() {
             ("postgresql.restarted", json!({"started_at": "two"})),
             ("restart.pending", json!({"settings": ["max_connections"]})),
             ("slots.changed", json!({"added": [], "removed": ["b"]})),
+        ]
+    );
+}
+
+#[test]
+fn what_is_to_be_known_of_slots_begins_and_ends_and_a_restart_is_no_end() {
+    let noted = |ms, notes: &'static [(&'static str, &'static str)], safe: &'static [&'static str]| {
+        let mut status = with_server(ms, |_| {});
+        let note = |(slot, state): &(&'static str, &'static str)| SlotNote {
+            slot: (*slot).to_owned(),
+            state,
+            text: format!("{state} in words"),
+        };
+        status.slot_notes = notes.iter().map(note).collect();
+        status.safe_slots = safe.iter().map(|slot| (*slot).to_owned()).collect();
+        status
+    };
+    let unsafe_cdc = &[("cdc", "not-safe-yet")];
+    let happened = story([
+        noted(0, &[], &[]),
+        noted(10, unsafe_cdc, &[]),
+        usual(20),
+        noted(30, unsafe_cdc, &[]),
+        noted(40, &[("x", "holds-wal")], &["cdc"]),
+        noted(50, &[("x", "holds-wal"), ("cdc", "unsafe")], &["cdc"]),
+    ]);
+    let note = |slot: &str, note: &str| json!({"slot": slot, "note": note, "text": format!("{note} in words")});
+    assert_eq!(
+        happened,
+        [
+            ("slot.noted", note("cdc", "not-safe-yet")),
+            ("slot.noted", note("x", "holds-wal")),
+            ("slot.note_over", json!({"slot": "cdc", "note": "not-safe-yet"})),
+            ("slot.safe", json!({"slot": "cdc"})),
+            ("slot.noted", note("cdc", "unsafe")),
         ]
     );
 }

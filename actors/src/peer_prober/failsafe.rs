@@ -7,15 +7,18 @@ use futures_util::future::join_all;
 use pgherd_protocol::coordinator::FailsafeAsked;
 use pgherd_protocol::peer_prober::AskFailsafe;
 use pgherd_types::MemberName;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 impl Handler<AskFailsafe> for PeerProber {
     type Result = ();
     fn handle(&mut self, asked: AskFailsafe, ctx: &mut Self::Context) {
-        let AskFailsafe { round, members, me, conn_url, api_url, patience } = asked;
+        let AskFailsafe { round, members, me, conn_url, api_url, slots, patience } = asked;
         let asked_at = pgherd_clock::boottime();
-        let body = serde_json::json!({"name": me, "conn_url": conn_url, "api_url": api_url, "slots": {}}).to_string();
+        let slots: BTreeMap<String, u64> = slots.into_iter().map(|(slot, at)| (slot, at.0)).collect();
+        let body =
+            serde_json::json!({"name": me, "conn_url": conn_url, "api_url": api_url, "slots": slots}).to_string();
         let others = members.into_iter().filter(|(name, _)| *name != me);
         let asks: Vec<_> = others
             .map(|(name, api)| {

@@ -1,8 +1,8 @@
 //! From the name of an operation to the code that does it.
 
 use pgherd_postgres::{
-    OperationControl, Outcome, Postgres, bootstrap, clone_by_basebackup, clone_from, follow, promote, restore, rewind,
-    start_primary, start_replica, stop_fast, stop_immediately,
+    OperationControl, Outcome, Postgres, bootstrap, clone_by_basebackup, clone_from, copy_slots, follow, promote,
+    restore, rewind, start_primary, start_replica, stop_fast, stop_immediately,
 };
 use pgherd_types::{Operation, OperationEnd, StopMode};
 use std::sync::Arc;
@@ -27,6 +27,7 @@ async fn run(server: &Arc<Postgres>, operation: &Operation, control: &OperationC
         Operation::StartPrimary => start_primary(server, control),
         Operation::StartReplica { upstream } => start_replica(server, upstream.as_ref(), control),
         Operation::Follow { upstream } => follow(server, upstream.as_ref(), control).await,
+        Operation::CopySlots { from, slots } => copy_slots(server, from, slots, control).await,
         Operation::Promote { timeline } => promote(server, *timeline, control).await,
         Operation::Stop { mode: StopMode::Fast } => stop_fast(server, control).await,
         Operation::Stop { mode: StopMode::Immediate } => stop_immediately(server, control),

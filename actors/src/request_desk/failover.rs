@@ -5,11 +5,13 @@ use super::await_leader::{Awaited, outcome};
 use crate::peer_prober::ask;
 use futures_util::future::join_all;
 use pgherd_clock::boottime;
+use pgherd_kernel::slots;
 use pgherd_protocol::request_desk::{Reply, RequestFailover};
 use pgherd_types::{
     Cluster, DcsWrite, FailoverKey, Member, MemberName, PeerAnswer, PeerReport, PeerToAsk, Refused, Schedule, Settings,
     SyncMode, SyncName,
 };
+use std::collections::BTreeSet;
 
 /// How long a member may take to answer.
 const PROBE_PATIENCE_MS: u64 = 2_000;
@@ -99,15 +101,30 @@ async fn find_good_one(
         let peer = PeerToAsk { name: member.name.clone(), api_url, patience_ms: PROBE_PATIENCE_MS };
         Some(ask(desk.client.clone(), peer, request.action))
     });
-    let mut good = false;
+    // who asks for a failover answers for the slots
+    let slots = if request.leader.is_some() { slots::needed_of(settings, cluster) } else { BTreeSet::new() };
+    let (mut good, mut lacking) = (false, Vec::new());
     for report in join_all(asks).await {
+        let lacks = lacks(&report, &slots);
         match limitation(&report, cluster, settings) {
-            None => good = true,
+            None if lacks.is_empty() => good = true,
+            None => lacking.push(format!("{} has no safe copy of logical slots: {}", report.name, lacks.join(", "))),
             Some(why) => log::info!("{}: Member {} {why}", request.action, report.name),
         }
     }
-    let text = || format!("{} is not possible: no good candidates have been found", request.action);
+    lacking.iter().for_each(|why| log::info!("{}: Member {why}", request.action));
+    let hint = "/patroni of the member says why; a failover to it is done all the same";
+    let why = if lacking.is_empty() { String::new() } else { format!(": {} ({hint})", lacking.join("; ")) };
+    let text = || format!("{} is not possible: no good candidates have been found{why}", request.action);
     if good { Ok(()) } else { Err(Reply::new(412, text())) }
+}
+
+/// The logical slots that would be lost with this member as the leader.
+fn lacks(report: &PeerReport, needed: &BTreeSet<String>) -> Vec<String> {
+    match &report.answer {
+        PeerAnswer::Said(said) => said.lacks(needed).into_iter().map(str::to_owned).collect(),
+        PeerAnswer::Silent(_) => Vec::new(),
+    }
 }
 
 /// Why this member cannot take over. How far it is behind counts only while a leader lives, who would refuse for it;
@@ -217,6 +234,7 @@ mod tests {
             position: Lsn(900),
             timeline: None,
             priority: 1,
+            safe_slots: None,
             watchdog_failed: false,
             looked_at: Instant::default(),
         };

@@ -7,6 +7,8 @@ use crate::{Reason, View};
 use pgherd_types::{
     Cluster, FailoverKey, Instant, Lsn, MemberName, PeerAnswer, PeerReport, PeerSaid, PeerToAsk, Timeline,
 };
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Answers count for this long.
@@ -25,6 +27,8 @@ pub struct Wanted<'a> {
     pub at_least: Option<Lsn>,
     /// Without `at_least`: where the leader is, for the lag rule.
     pub leader_at: Lsn,
+    /// It must have safe copies of the logical slots: somebody asks for a change of leader that could as well be later.
+    pub slots: bool,
     /// Answers from before then say nothing.
     pub asked_after: Instant,
 }
@@ -33,7 +37,8 @@ impl<'a> Wanted<'a> {
     /// Whoever a manual request allows.
     pub fn by(key: Option<&'a FailoverKey>, leader_at: Lsn, asked_after: Instant) -> Self {
         let anybody = key.is_some_and(|key| key.leader.is_none());
-        Self { only: key.and_then(|key| key.candidate.as_ref()), anybody, at_least: None, leader_at, asked_after }
+        let only = key.and_then(|key| key.candidate.as_ref());
+        Self { only, anybody, at_least: None, leader_at, slots: key.is_some(), asked_after }
     }
 }
 
@@ -62,16 +67,18 @@ pub fn find(view: &View, cluster: &Cluster, wanted: &Wanted<'_>, now: Instant) -
     else {
         return Found::Asking(Box::new(probe_once(view, asked, now, Reason::LookingForSuccessor)));
     };
+    // an operator who asks for a failover answers for the slots, too
+    let slots = if wanted.anybody || !wanted.slots { BTreeSet::new() } else { crate::slots::needed(view, cluster) };
     let (mut able, mut limited) = (Vec::new(), Vec::new());
     for peer in asked {
         let answer = round.reports.iter().find(|report| report.name == peer.name).map(|report| &report.answer);
-        match limitation(view, cluster, wanted, answer) {
+        match limitation(view, cluster, wanted, &slots, answer) {
             None => able.push(peer.name),
             Some(why) => limited.push(format!("Member {} {why}", peer.name)),
         }
     }
-    let needed = ballot::votes_needed(view, cluster).filter(|_| wanted.only.is_none());
-    match needed {
+    let votes = ballot::votes_needed(view, cluster).filter(|_| wanted.only.is_none());
+    match votes {
         _ if able.is_empty() => Found::Nobody(limited.join("; ")),
         Some(needed) if able.len() <= needed as usize => {
             Found::Nobody(format!("Quorum requirement {needed} can not be reached"))
@@ -103,28 +110,33 @@ fn limitation(
     view: &View,
     cluster: &Cluster,
     wanted: &Wanted<'_>,
+    slots: &BTreeSet<String>,
     answer: Option<&PeerAnswer>,
-) -> Option<&'static str> {
+) -> Option<Cow<'static, str>> {
     let said = match answer {
         Some(PeerAnswer::Said(said)) => said,
-        Some(PeerAnswer::Silent(_)) | None => return Some("is not reachable"),
+        Some(PeerAnswer::Silent(_)) | None => return Some("is not reachable".into()),
     };
     if said.priority <= 0 {
-        return Some("is not allowed to promote");
+        return Some("is not allowed to promote".into());
     }
     if said.watchdog_failed {
-        return Some("is not watchdog capable");
+        return Some("is not watchdog capable".into());
     }
     if said.is_primary {
-        return Some("is no standby");
+        return Some("is no standby".into());
     }
     if lags(view, wanted, said) {
-        return Some("exceeds maximum replication lag");
+        return Some("exceeds maximum replication lag".into());
     }
     let latest =
         cluster.history.as_ref().map_or(Timeline(1), |rows| rows.last().map_or(Timeline(1), |row| row.timeline.next()));
     let behind = view.checks_timeline() && said.timeline.is_none_or(|timeline| timeline < latest);
-    behind.then_some("is behind the cluster's timeline")
+    if behind {
+        return Some("is behind the cluster's timeline".into());
+    }
+    let lacks = said.lacks(slots);
+    (!lacks.is_empty()).then(|| format!("has no safe copy of logical slots: {}", lacks.join(", ")).into())
 }
 
 fn lags(view: &View, wanted: &Wanted<'_>, said: &PeerSaid) -> bool {

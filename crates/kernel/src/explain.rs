@@ -133,6 +133,7 @@ fn answer_of(view: &View, member: &Member, now: Instant) -> PeerAnswer {
         priority: member.doc.tags.priority(),
         watchdog_failed: false,
         looked_at: now,
+        safe_slots: None,
     })
 }
 
@@ -145,6 +146,7 @@ fn own_answer(view: &View, now: Instant) -> PeerAnswer {
             priority: view.me.tags.priority(),
             watchdog_failed: view.watchdog_failed,
             looked_at: now,
+            safe_slots: None, // which of the two has more of them is not judged here
         }),
         None => PeerAnswer::Silent("its PostgreSQL does not answer".to_owned()),
     }

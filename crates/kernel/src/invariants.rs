@@ -72,6 +72,7 @@ pub fn check(view: &View, decision: &Decision, now: Now) -> Result<(), Breach> {
         matches!(
             w,
             DcsWrite::Status(_)
+                | DcsWrite::LegacyOptime(_)
                 | DcsWrite::History(_)
                 | DcsWrite::ReserveTimeline { .. }
                 | DcsWrite::Config(_)

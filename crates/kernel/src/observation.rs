@@ -1,9 +1,10 @@
 //! Facts: everything that can change a view.
 
 use pgherd_types::{
-    Cluster, DcsWrite, Instant, LeaseGrant, MemberName, OperationEnd, OperationId, PeerReport, PostgresState, Refused,
-    RequestId, Settings, Tags, Wish,
+    Cluster, DcsWrite, Instant, LeaseGrant, Lsn, MemberName, OperationEnd, OperationId, PeerReport, PostgresState,
+    Refused, RequestId, Settings, SlotReport, Tags, Wish,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One fact.
@@ -65,8 +66,8 @@ pub enum Observation {
     SlotsAligned {
         /// The round's number.
         round: u64,
-        /// Did it work?
-        ok: bool,
+        /// How; `None`: nothing was done.
+        report: Option<SlotReport>,
     },
     /// A step of synchronous replication was carried out by PostgreSQL, or not.
     SyncAligned {
@@ -90,6 +91,8 @@ pub enum Observation {
     FailsafePromised {
         /// Who.
         to: MemberName,
+        /// How far the consumers of its slots are.
+        slots: BTreeMap<String, Lsn>,
     },
     /// The members were asked whether this primary may go on without the DCS.
     FailsafeAsked {

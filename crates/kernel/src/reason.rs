@@ -71,6 +71,7 @@ pub enum Reason {
     AwaitingPeerPosition { peer: MemberName },
     PrimaryStillAlive { peer: MemberName },
     PeerAhead { peer: MemberName, theirs: (Option<Timeline>, Lsn), ours: (Option<Timeline>, Lsn) },
+    PeerHasSlots { peer: MemberName, slots: Vec<String> },
     PeerPreferred { peer: MemberName, theirs: i32, ours: i32 },
     CandidateGoesFirst { candidate: MemberName },
     WalStillArrives { me: MemberName },
@@ -93,6 +94,7 @@ pub enum Reason {
     // follow
     Following { me: MemberName, leader: MemberName, standby: bool },
     ChangingUpstream { leader: MemberName },
+    CopyingSlots { slots: Vec<String> },
     LeaderKeyWithoutMember { leader: MemberName },
     LeaderKeyWithoutLease { leader: MemberName },
     LeaderKeyNamesUsButIsNotOurs { me: MemberName },
@@ -282,6 +284,12 @@ impl fmt::Display for Reason {
                 at(theirs),
                 at(ours)
             ),
+            Self::PeerHasSlots { peer, slots } => write!(
+                f,
+                "following a different leader because i am not the healthiest node: {peer} has an equally tolerable WAL \
+                 position and safe logical slots that this node lacks: {}",
+                slots.join(", ")
+            ),
             Self::PeerPreferred { peer, theirs, ours } => write!(
                 f,
                 "following a different leader because i am not the healthiest node: {peer} has equally tolerable WAL position and priority {theirs}, while this node has priority {ours}"
@@ -319,6 +327,10 @@ impl fmt::Display for Reason {
             Self::Following { me, leader, standby } => {
                 let what = if *standby { "a standby leader" } else { "a leader" };
                 write!(f, "no action. I am ({me}), a secondary, and following {what} ({leader})")
+            }
+            Self::CopyingSlots { slots } => {
+                let quoted: Vec<String> = slots.iter().map(|slot| format!("'{slot}'")).collect();
+                write!(f, "Copying logical slots [{}] from the primary", quoted.join(", "))
             }
             Self::ChangingUpstream { leader } => write!(f, "changing primary_conninfo to follow {leader}"),
             Self::LeaderKeyWithoutMember { leader } => write!(

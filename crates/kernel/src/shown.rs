@@ -107,7 +107,13 @@ pub fn phase(view: &View) -> ServerPhase {
         }
         Some(Operation::StartPrimary | Operation::StartReplica { .. }) => return ServerPhase::Starting,
         Some(Operation::Stop { .. }) => return ServerPhase::Stopping,
-        Some(Operation::Promote { .. } | Operation::Follow { .. } | Operation::Rewind { .. }) | None => {}
+        Some(
+            Operation::Promote { .. }
+            | Operation::Follow { .. }
+            | Operation::Rewind { .. }
+            | Operation::CopySlots { .. },
+        )
+        | None => {}
     }
     match view.postgres.get().map(|p| &p.server) {
         Some(Server::Running(_)) => ServerPhase::Running,

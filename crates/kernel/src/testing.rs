@@ -96,6 +96,7 @@ pub fn replica() -> Case {
         history: Some(vec![]),
         config: Some(ConfigKey { mod_revision: 1, text: "{}".into(), valid: true }),
         status: StatusKey { optime: Lsn(1000), ..StatusKey::default() },
+        status_is_leaders: true,
         ..Cluster::default()
     };
     let data = DataDirectory::Present(ControlData { standby_signal: true, ..control() });
@@ -214,6 +215,7 @@ pub fn promoted_elsewhere(case: Case, switch: u64) -> Case {
 
 pub fn said(position: u64) -> PeerSaid {
     PeerSaid {
+        safe_slots: None,
         is_primary: false,
         position: Lsn(position),
         timeline: Some(Timeline(1)),

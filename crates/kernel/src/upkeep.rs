@@ -7,14 +7,16 @@ use crate::sync::{SyncStep, Waiting, duty};
 use crate::wishes;
 use crate::{Action, Reason, Upkeep, View, history, slots};
 use pgherd_types::{
-    Cluster, DcsWrite, Initialize, Instant, MemberName, Now, Operation, RunningServer, StatusKey, SyncMode, Timeline,
-    WallTime,
+    Cluster, DcsWrite, Initialize, Instant, MemberName, Now, Operation, RunningServer, SyncMode, Timeline, WallTime,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a member may take to agree that a primary goes on without the DCS.
 pub const FAILSAFE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an order about slots may take.
+const SLOTS_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is owed now, and when something will be owed next.
 pub fn owed(view: &View, now: Now, verdict: &Verdict) -> (Upkeep, Option<Instant>) {
@@ -201,7 +203,7 @@ impl Owed<'_> {
         if !running.in_recovery {
             self.failsafe_topology(cluster);
         }
-        self.status(&cluster.status, running);
+        self.status(cluster, running);
         // a standby cluster's history is that of the other cluster, until it promotes
         if let Some(rows) = history::owed(view, cluster, running).filter(|_| !running.in_recovery) {
             self.write(DcsWrite::History(rows));
@@ -275,20 +277,21 @@ impl Owed<'_> {
         }
     }
 
-    fn status(&mut self, known: &StatusKey, running: &RunningServer) {
-        let mut status = StatusKey {
-            optime: running.position(),
-            slots: Default::default(),
-            retain_slots: known.retain_slots.clone(),
-        };
-        status.slots.extend(running.slots.iter().filter_map(|s| Some((s.name.clone(), s.restart_lsn?))));
-        status.slots.insert(self.view.me.name.slot_name(), running.position());
+    /// One write for the position, the slots and those that are kept; none when nothing changed.
+    fn status(&mut self, cluster: &Cluster, running: &RunningServer) {
+        let status = slots::status(self.view, cluster, running, self.now);
         let ask = self.view.asked.writes.get("status");
         let due = ask.map_or(self.now, |ask| ask.at + self.view.settings.loop_wait);
-        if status == *known {
+        if status == cluster.status {
             return;
         }
-        if self.now < due { self.wake(due) } else { self.write(DcsWrite::Status(status)) }
+        if self.now < due {
+            return self.wake(due);
+        }
+        if let Some(optime) = slots::legacy_optime(cluster, status.optime) {
+            self.write(DcsWrite::LegacyOptime(optime));
+        }
+        self.write(DcsWrite::Status(status));
     }
 
     fn slots(&mut self) {
@@ -301,17 +304,28 @@ impl Owed<'_> {
         if view.operation.is_some() || (!running.in_recovery && !view.leads(self.now)) {
             return;
         }
-        let Some(target) = slots::plan(view, cluster, running, self.now) else { return };
-        if !slots::differs(&target, running) {
+        let Some(mut target) = slots::plan(view, cluster, running, self.now) else { return };
+        if target.is_empty() {
             return;
         }
         if let Some((_, ask)) = &view.asked.slots {
-            if let Some(until) = ask.blocked_until(self.now, Duration::from_secs(5)) {
+            if let Some(until) = ask.blocked_until(self.now, SLOTS_PATIENCE) {
                 return self.wake(until);
             }
-            if ask.granted(&target).is_some_and(|at| looked_at < at) {
-                return; // done; the next look will show it
+            // done: the next look will show it. If it does not, the same is not ordered all the time
+            if let Some((at, true)) = ask.answer {
+                let again = ask.what.changes == target.changes && ask.what.claim == target.claim;
+                let next = at + view.settings.loop_wait;
+                if again && looked_at >= at && self.now < next {
+                    self.wake(next);
+                }
+                if looked_at < at || (again && self.now < next) {
+                    (target.claim, target.changes) = Default::default();
+                }
             }
+        }
+        if target.is_empty() {
+            return;
         }
         self.upkeep.slots = Some((self.next_round(), target));
     }
@@ -421,6 +435,22 @@ mod tests {
         assert_eq!(view.lock(at(60_050).mono), Lock::Held { until: Instant::from_millis(114_010) });
         lost.apply(Observation::Cluster { cluster: theirs, read_at: at(60_045).mono }, at(60_046));
         assert_eq!(lost.lock(at(60_046).mono), Lock::No);
+    }
+
+    #[test]
+    fn slots_that_do_not_come_to_be_are_not_ordered_all_the_time() {
+        let (mut view, decision) = primary().decide();
+        assert_eq!(decision.upkeep.slots.map(|(_, target)| target.changes.len()), Some(2));
+        view.apply(
+            Observation::SlotsAligned { round: view.last_round, report: Some(SlotReport::default()) },
+            at(60_100),
+        );
+        assert!(decide(&view, at(60_101)).upkeep.slots.is_none(), "the next look will show them");
+        let mut state = view.postgres.get().unwrap().as_ref().clone();
+        state.looked_at = Instant::from_millis(60_200);
+        view.apply(Observation::Postgres(std::sync::Arc::new(state)), at(60_200));
+        assert!(decide(&view, at(60_201)).upkeep.slots.is_none(), "it does not");
+        assert!(decide(&view, at(70_100)).upkeep.slots.is_some());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod sent;
 
 use crate::asked::Asked;
 use crate::rules::handover::Handover;
+use crate::slots::SlotMemory;
 use crate::sync::SyncMemory;
 use crate::wishes::Pending;
 use crate::{LeaseView, Lock};
@@ -123,6 +124,12 @@ pub enum Memory {
     RestartBegun,
     /// The scheduled restart is not needed any more.
     ScheduleDropped,
+    /// A synchronous standby needs copies of slots, which means a restart.
+    CopyOwed,
+    /// Its turn has come: it asks to be let go.
+    LeavesForCopy,
+    /// It needs none any more.
+    CopyNotOwed,
 }
 
 /// What one node knows.
@@ -144,7 +151,7 @@ pub struct View {
     pub known_servers: BTreeMap<MemberName, ((String, u16), Option<Role>)>,
     /// This was a standby cluster, and no primary was seen since.
     pub was_standby_cluster: bool,
-    /// When each other member's slot was last wanted.
+    /// When each member's slot was last wanted: the member was there, or a leader said so.
     pub slots_wanted: BTreeMap<String, Instant>,
     /// The lease.
     pub lease: LeaseView,
@@ -189,6 +196,8 @@ pub struct View {
     pub promised: Option<(MemberName, Instant)>,
     /// The time to live before it was made shorter, and the lease that the leader key hung on then.
     pub ttl_before: Option<(Duration, Option<LeaseId>)>,
+    /// The manual request in force, by its revision, and since when it is known.
+    pub request_seen: Option<(i64, Instant)>,
     /// The key was given up then, because another node would serve better.
     pub made_way_at: Option<Instant>,
     /// The user's script refused the promotion of this node then.
@@ -213,6 +222,8 @@ pub struct View {
     pub asked: Asked,
     /// What is remembered of synchronous replication.
     pub sync: SyncMemory,
+    /// What is remembered of slots.
+    pub slots: SlotMemory,
     /// The last number given to an operation.
     pub last_operation: u64,
     /// The last number given to a round (of probes or slots).

@@ -8,8 +8,8 @@ use pgherd_types::{
     Cluster, ConfigKey, ControlData, DataDirectory, DcsWrite, FailoverKey, FenceOrder, HistoryRow, Initialize, Instant,
     LeaderKey, LeaseGrant, LeaseId, Lsn, Member, MemberDoc, MemberName, Now, OperationEnd, OperationId, PeerAnswer,
     PeerReport, PeerSaid, PostgresState, Refused, RequestId, RestartFilter, RestartWish, RewindPolicy, Role,
-    RunningServer, Schedule, ScheduledRestart, Server, Settings, StandbyCluster, StatusKey, SyncKey, SyncMode,
-    SyncName, SyncSeen, SyncSettings, SystemId, Tags, Timeline, WallTime, Wish,
+    RunningServer, Schedule, ScheduledRestart, Server, Settings, SlotReport, StandbyCluster, StatusKey, SyncKey,
+    SyncMode, SyncName, SyncSeen, SyncSettings, SystemId, Tags, Timeline, WallTime, Wish,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -141,6 +141,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
     let known = (option::of(rows()), option::of(timeline()));
     (initialize(), leader, members, lsn(), known, config, failover, sync_key()).prop_map(
         |(initialize, leader, members, optime, (history, timeline_reserved), config, failover, sync)| Cluster {
+            status_is_leaders: true,
             revision: 1,
             initialize,
             leader: leader.map(|(name, lease)| LeaderKey { name, lease: lease.map(LeaseId) }),
@@ -213,9 +214,8 @@ fn running() -> impl Strategy<Value = RunningServer> {
                 .map(|name| SeenSlot {
                     name: name.slot_name(),
                     physical: true,
-                    active: false,
-                    active_pid: None,
                     restart_lsn: Some(end),
+                    ..SeenSlot::default()
                 })
                 .collect(),
             walsenders: Vec::new(),
@@ -242,7 +242,15 @@ fn report() -> impl Strategy<Value = PeerReport> {
     let said = (any::<bool>(), lsn(), option::of(timeline()), 0..3i32, 0..3000u64).prop_map(
         |(is_primary, position, timeline, priority, ago)| {
             let looked_at = Instant::from_millis(BEGIN_MS + ago);
-            PeerAnswer::Said(PeerSaid { is_primary, position, timeline, priority, watchdog_failed: false, looked_at })
+            PeerAnswer::Said(PeerSaid {
+                is_primary,
+                position,
+                timeline,
+                priority,
+                safe_slots: None,
+                watchdog_failed: false,
+                looked_at,
+            })
         },
     );
     let answer = prop_oneof![1 => Just(PeerAnswer::Silent("x".into())), 3 => said];
@@ -341,7 +349,7 @@ fn observations(raw: Raw, view: &View, now: Now) -> Vec<Observation> {
         Raw::Slots(ok) if view.asked.sync.as_ref().is_some_and(|(round, _)| *round == view.last_round) => {
             Observation::SyncAligned { round: view.last_round, ok }
         }
-        Raw::Slots(ok) => Observation::SlotsAligned { round: view.last_round, ok },
+        Raw::Slots(ok) => Observation::SlotsAligned { round: view.last_round, report: ok.then(SlotReport::default) },
         Raw::Wished(wish) => {
             if wishes::judge(view, &wish, now.mono).is_err() {
                 return Vec::new();
@@ -371,7 +379,9 @@ fn observations(raw: Raw, view: &View, now: Now) -> Vec<Observation> {
             let refused = if agreed { Vec::new() } else { vec![(NAMES[1].into(), "no".to_owned())] };
             Observation::FailsafeAsked { round: ask.what, asked_at: ask.at, refused }
         }
-        Raw::Promised(to) => Observation::FailsafePromised { to },
+        Raw::Promised(to) => {
+            Observation::FailsafePromised { to, slots: BTreeMap::from([("cdc".to_owned(), Lsn(1000))]) }
+        }
         Raw::Watchdog(failed) => Observation::WatchdogFailed(failed),
         Raw::Shutdown => Observation::ShutdownRequested,
     }]

@@ -26,6 +26,9 @@ pub(crate) const RECOVERY_HEAD: &str = "# recovery.conf\n";
 /// The first version with `wal_keep_size`.
 const WAL_KEEP_SIZE_SINCE: u32 = 13;
 
+/// The first version that copies logical slots from its primary by itself.
+const COPIES_SLOTS_SINCE: u32 = 17;
+
 /// What writing did.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
@@ -75,6 +78,12 @@ fn write_files(
         && let Some(size) = parameters.remove("wal_keep_size")
     {
         parameters.insert("wal_keep_segments".to_owned(), wal_keep_segments(&size));
+    }
+    if server.keeps_rows(config) {
+        parameters.insert("hot_standby_feedback".to_owned(), "on".to_owned());
+        if major_version >= COPIES_SLOTS_SINCE && server.copies_slots() {
+            parameters.entry("sync_replication_slots".to_owned()).or_insert_with(|| "on".to_owned());
+        }
     }
     let mut all = server.checked_parameters(&parameters)?;
     all.extend(controlled);

@@ -14,7 +14,7 @@ use crate::timeline_files;
 use crate::units;
 use crate::wal_end;
 use pgherd_types::postgres::{ControlState, SeenSlot, WalSender};
-use pgherd_types::{ControlData, DataDirectory, Lsn, PostgresState, RunningServer, Server, SyncReport, Timeline};
+use pgherd_types::{ControlData, DataDirectory, Lsn, PostgresState, RunningServer, Server, SyncReport, Timeline, Xid};
 use serde_json::Value;
 use std::sync::{Arc, PoisonError};
 use tokio::task::{JoinError, spawn_blocking};
@@ -184,6 +184,7 @@ async fn ask(server: &Arc<Postgres>, postmaster: Postmaster) -> Result<RunningSe
     server.keep_monitoring(of, session);
     let unreadable = || SqlError::Unreachable("the monitoring query's answer could not be read".to_owned());
     let mut running = running(&row).ok_or_else(unreadable)?;
+    running.slots.iter_mut().for_each(|slot| slot.managed = server.managed_slots.has(&slot.name));
     complete_sync(server, &mut running, &row, begun);
     running.pending_restart_reason = pending_restart::reasons(&objects(row.get("settings")), &controlled);
     running.pending_restart = !running.pending_restart_reason.is_empty();
@@ -284,6 +285,16 @@ fn slot(value: &Value) -> SeenSlot {
         active: value["active"].as_bool().unwrap_or(false),
         active_pid: pid(&value["active_pid"]),
         restart_lsn: lsn_of(&value["restart_lsn"]),
+        database: value["database"].as_str().map(str::to_owned),
+        plugin: value["plugin"].as_str().map(str::to_owned),
+        confirmed: lsn_of(&value["confirmed"]),
+        xmin: pid(&value["xmin"]).map(Xid),
+        catalog_xmin: pid(&value["catalog_xmin"]).map(Xid),
+        lost: value["lost"].as_bool().unwrap_or(false),
+        failover: value["failover"].as_bool().unwrap_or(false),
+        synced: value["synced"].as_bool().unwrap_or(false),
+        held_bytes: value["held"].as_u64(),
+        managed: false,
     }
 }
 

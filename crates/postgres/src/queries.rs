@@ -1,4 +1,4 @@
-//! Every SQL text the agent sends, except the making of roles (`roles.rs`).
+//! Every SQL text the agent sends, except the making of roles (`roles.rs`) and what is about slots (`slots/sql.rs`).
 
 use crate::access_files::AccessFile;
 use crate::pending_restart;
@@ -31,9 +31,7 @@ SELECT pg_is_in_recovery() AS in_recovery,
   pg_postmaster_start_time() AS start_time,
   current_setting('server_version_num') AS version,
 {settings},
-  (SELECT json_agg(json_build_object('name', slot_name, 'physical', slot_type = 'physical', 'active', active,
-     'active_pid', active_pid, 'restart_lsn', restart_lsn))
-     FROM pg_replication_slots WHERE NOT temporary) AS slots,
+  {slots} AS slots,
   current_setting('synchronous_standby_names') AS sync_names,
   current_setting('synchronous_commit') AS sync_commit,
   current_setting('wal_receiver_status_interval') AS status_interval,
@@ -65,6 +63,7 @@ pub(crate) async fn look(
 ) -> Result<SimpleQueryRow, SqlError> {
     let text = LOOK.replace("{written}", written_column(major_version));
     let text = text.replace("{reply_time}", reply_column(major_version));
+    let text = text.replace("{slots}", &crate::slots::sql::column(major_version));
     let text = text.replace("{settings}", pending_restart::column(controlled).trim_end());
     let rows = session.rows(&text, STATEMENT_PATIENCE).await?;
     rows.into_iter().next().ok_or_else(|| SqlError::Unreachable("the monitoring query returned no row".to_owned()))
@@ -179,29 +178,6 @@ async fn pairs(session: &Session, query: &str) -> Result<Vec<(String, String)>, 
     let rows = session.rows(query, STATEMENT_PATIENCE).await?;
     let column = |r: &SimpleQueryRow, n| r.get(n).unwrap_or_default().to_owned();
     Ok(rows.iter().map(|r| (column(r, 0), column(r, 1))).collect())
-}
-
-/// The physical slots: name and whether in use.
-pub(crate) async fn physical_slots(session: &Session) -> Result<Vec<(String, bool, bool)>, SqlError> {
-    let text = "SELECT slot_name, active, restart_lsn IS NOT NULL FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary";
-    let rows = session.rows(text, STATEMENT_PATIENCE).await?;
-    let is_true = |r: &SimpleQueryRow, n| r.get(n) == Some("t");
-    Ok(rows.iter().map(|r| (r.get(0).unwrap_or_default().to_owned(), is_true(r, 1), is_true(r, 2))).collect())
-}
-
-/// Makes a physical slot.
-pub(crate) async fn create_slot(session: &Session, name: &str, reserve: bool) -> Result<(), SqlError> {
-    let text = format!("SELECT pg_create_physical_replication_slot({}, {reserve})", literal(name));
-    session.rows(&text, STATEMENT_PATIENCE).await.map(drop)
-}
-
-/// Drops a slot if it is a physical one and still unused.
-pub(crate) async fn drop_slot(session: &Session, name: &str) -> Result<(), SqlError> {
-    let text = format!(
-        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {} AND slot_type = 'physical' AND NOT active",
-        literal(name)
-    );
-    session.rows(&text, STATEMENT_PATIENCE).await.map(drop)
 }
 
 async fn first_text(session: &Session, query: &str) -> Result<Option<String>, SqlError> {

@@ -84,6 +84,7 @@ impl Answer {
 /// The source and the files that say how to reach it; they are removed with this value.
 pub(crate) struct Source<'a> {
     server: &'a Postgres,
+    purpose: &'static str,
     /// Member, host and port, for messages.
     pub name: String,
     user: String,
@@ -102,12 +103,17 @@ impl Drop for Source<'_> {
 impl<'a> Source<'a> {
     /// Writes the files.
     pub fn new(server: &'a Postgres, from: &Upstream) -> Outcome<Self> {
+        Self::for_purpose(server, from, "rewind")
+    }
+
+    /// The same for another purpose, with files of its own: it may be at the same time.
+    pub fn for_purpose(server: &'a Postgres, from: &Upstream, purpose: &'static str) -> Outcome<Self> {
         let options = server.current();
         let who = options.rewind.as_ref().unwrap_or(&options.superuser);
         let user = options.user_of(who);
-        let file = |name: &str| server.state.path().join(name);
+        let file = |kind: &str| server.state.path().join(format!("{kind}.{purpose}"));
         let name = format!("{} ({}:{})", from.member, from.host, from.port);
-        let source = Self { server, name, user, service: file("service.rewind"), pgpass: file("pgpass.rewind") };
+        let source = Self { server, purpose, name, user, service: file("service"), pgpass: file("pgpass") };
         let text = service_file(SERVICE, from, &source.user, &options.database, who, &CONNECTION);
         write_private(&source.service, &text, options.run_as)?;
         passfile::write(&source.pgpass, &from.host, from.port, &source.user, who, options.run_as)?;
@@ -175,13 +181,14 @@ impl<'a> Source<'a> {
             .ok_or_else(|| OperationError::failed(format!("the answer of {} could not be read: {output}", self.name)))
     }
 
-    fn psql(&self, text: &str, patience: Duration, control: &OperationControl) -> Outcome<String> {
+    /// The output of a query, fields separated by `|`.
+    pub fn psql(&self, text: &str, patience: Duration, control: &OperationControl) -> Outcome<String> {
         let options = &self.server.options;
         let mut command = options.command("psql");
         command.args(["--no-psqlrc", "--no-password", "--quiet", "--tuples-only", "--no-align"]);
         command.args(["--set", "ON_ERROR_STOP=1", "--dbname", &self.connection(), "--command", text]);
         self.dress(&mut command);
-        let log = self.server.state.path().join("rewind-source.log");
+        let log = self.server.state.path().join(format!("{}-source.log", self.purpose));
         let said = options.run_within(patience, "psql", command, &log, control, |_| Ok(()));
         let said = match said {
             Err(OperationError::Failed(why)) => {
@@ -193,9 +200,10 @@ impl<'a> Source<'a> {
             return Ok(said.stderr);
         }
         Err(OperationError::failed(format!(
-            "could not ask {} as role {} before the rewind: {}",
+            "could not ask {} as role {} ({}): {}",
             self.name,
             self.user,
+            self.purpose,
             said.quote()
         )))
     }

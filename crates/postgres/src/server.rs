@@ -17,6 +17,7 @@ use crate::replies::Replies;
 use crate::role_overlay::RoleClass;
 use crate::script_settings::Scripts;
 use crate::server_config::{ServerConfig, UnusableConfig};
+use crate::slots::managed::ManagedSlots;
 use crate::sql::Session;
 use crate::standby_names::{PARAMETER, StandbyNamesOwner};
 use crate::state_dir::StateDir;
@@ -42,6 +43,9 @@ pub struct Postgres {
     config: RwLock<InForce>,
     pub(crate) standby_names: StandbyNamesOwner,
     leads_standby_cluster: AtomicBool,
+    /// Must its upstream keep rows for it (`hot_standby_feedback`), and may it copy slots? As the coordinator said last.
+    keeps_rows: Mutex<Option<(bool, bool)>>,
+    pub(crate) managed_slots: ManagedSlots,
     /// Held while configuration files are written, so that there is one writer at a time.
     files: Mutex<()>,
     /// The monitoring connection and the postmaster it leads to: making one costs more than all its queries.
@@ -101,6 +105,7 @@ impl Postgres {
         let config = InForce::of(&options, &dynamic)
             .map_err(|e| OperationError::failed(format!("the dynamic configuration to begin with is unusable: {e}")))?;
         let standby_names = StandbyNamesOwner::open(&state)?;
+        let managed_slots = ManagedSlots::open(&state);
         let server = Self {
             local: ArcSwap::from_pointee(options.clone()),
             options,
@@ -108,6 +113,8 @@ impl Postgres {
             config: RwLock::new(config),
             standby_names,
             leads_standby_cluster: AtomicBool::new(false),
+            keeps_rows: Mutex::new(None),
+            managed_slots,
             files: Mutex::new(()),
             monitoring: Mutex::new(None),
             replies: Mutex::default(),
@@ -180,6 +187,25 @@ impl Postgres {
     /// Says whether this server, in recovery, leads a standby cluster; its files are written for that from now on.
     pub fn set_leads_standby_cluster(&self, leads: bool) {
         self.leads_standby_cluster.store(leads, Ordering::Relaxed);
+    }
+
+    /// Says whether logical slots here, or below this node, need rows that its upstream would remove; its files are written
+    /// for that from now on. And whether the server may begin to copy slots: it would end with an error, and rest for 10 s,
+    /// as long as one of its own is in the way.
+    pub fn set_keeps_rows(&self, rows: bool, copies: bool) {
+        *self.keeps_rows.lock().unwrap_or_else(PoisonError::into_inner) = Some((rows, copies));
+    }
+
+    /// Until that is known, the configuration tells: to switch it off for a moment would let go of the rows.
+    pub(crate) fn keeps_rows(&self, config: &ServerConfig) -> bool {
+        let said = *self.keeps_rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rows, _) = said.unzip();
+        rows.unwrap_or(config.use_slots && config.logical_slots && config.standby_cluster.is_none())
+    }
+
+    /// May the server copy logical slots? Not before that is known.
+    pub(crate) fn copies_slots(&self) -> bool {
+        self.keeps_rows.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|(rows, copies)| rows && copies)
     }
 
     pub(crate) fn leads_standby_cluster(&self) -> bool {

@@ -4,7 +4,9 @@ use crate::controlled::{controlled, is_controlled, wal_keep_size};
 use crate::options::PostgresOptions;
 use crate::role_overlay::{Overlay, RoleClass};
 use crate::script_settings::Scripts;
+use crate::slot_section::slot_settings;
 use crate::standby_section::StandbySection;
+use pgherd_types::SlotSettings;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,6 +30,8 @@ pub struct ServerConfig {
     pub standby_cluster: Option<StandbySection>,
     /// Stream through a replication slot.
     pub use_slots: bool,
+    /// There are permanent logical slots.
+    pub logical_slots: bool,
     /// How long a primary may take to start, and a `pre_promote` script to end.
     pub primary_start_timeout: Duration,
     /// In a synchronous mode: how long a primary may take to stop in order, instead of `pg_ctl_timeout`.
@@ -72,6 +76,7 @@ impl ServerConfig {
             recovery,
             overlays: overlays(options, &section)?,
             use_slots: section.use_slots()?,
+            logical_slots: has_logical_slots(&root),
             standby_cluster,
             primary_start_timeout: primary_start_timeout(&root),
             primary_stop_timeout: primary_stop_timeout(&root),
@@ -141,6 +146,11 @@ fn take_recovery_parameters(parameters: &mut Parameters, recovery: &mut Paramete
             false => log::warn!("parameter {name} in postgresql.parameters is set by the agent and ignored there"),
         }
     }
+}
+
+fn has_logical_slots(dynamic: &Value) -> bool {
+    let read = |map| slot_settings(map, &SlotSettings::default()).0.logical().next().is_some();
+    dynamic.as_object().is_some_and(read)
 }
 
 /// 300 s unless it is set, and where it is zero, which is about what to do after a crash.

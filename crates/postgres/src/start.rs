@@ -16,6 +16,7 @@ use crate::ready_wal;
 use crate::rewind_marker;
 use crate::role_overlay::RoleClass;
 use crate::server::Postgres;
+use crate::slots;
 use crate::state_dir::give_to;
 use crate::timeline_files;
 use pgherd_types::Upstream;
@@ -121,7 +122,8 @@ pub(crate) fn spawn(
     command.arg(ConfigPlace::within(server, dir).main_argument());
     let old = control_data::major_version(dir).is_some_and(|v| v < 13);
     let more = more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-    let all: BTreeMap<String, String> = parameters.clone().into_iter().chain(more).collect();
+    let mut all: BTreeMap<String, String> = parameters.clone().into_iter().chain(more).collect();
+    slots::demand::raise(dir, &mut all).iter().for_each(|told| log::warn!("{told}"));
     for (name, value) in all.iter().filter(|(name, _)| !(old && name.as_str() == "wal_keep_size")) {
         command.arg(format!("--{name}={value}"));
     }

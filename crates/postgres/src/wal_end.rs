@@ -59,7 +59,8 @@ fn first_missing_segment(options: &PostgresOptions, control: &ControlData, segme
     None
 }
 
-fn segment_bytes(options: &PostgresOptions) -> Option<u64> {
+/// The size of a WAL file.
+pub(crate) fn segment_bytes(options: &PostgresOptions) -> Option<u64> {
     let file = crate::control_data::ControlFile::read(options).ok()?;
     file.text("Bytes per WAL segment").ok()?.parse().ok().filter(|bytes| *bytes > 0)
 }

@@ -2,9 +2,10 @@
 
 use actix::Message;
 use pgherd_types::{
-    Cluster, Instant, Lsn, MemberName, OperationEnd, OperationId, PeerReport, PostgresState, Settings, Tags, Wish,
-    WishEnd,
+    Cluster, Instant, Lsn, MemberName, OperationEnd, OperationId, PeerReport, PostgresState, Settings, SlotReport,
+    Tags, Wish, WishEnd,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The cluster was read from the DCS (a linearizable read).
@@ -58,8 +59,8 @@ pub struct PeersProbed {
 pub struct SlotsAligned {
     /// The number given in the command.
     pub round: u64,
-    /// What went wrong, if anything.
-    pub result: Result<(), String>,
+    /// What was done; an error when the order was not carried out.
+    pub result: Result<SlotReport, String>,
 }
 
 /// A step of synchronous replication is in force, or is not.
@@ -107,6 +108,8 @@ pub struct RequestFailsafe {
     pub conn_url: String,
     /// Where its API is.
     pub api_url: String,
+    /// How far the consumers of its slots are.
+    pub slots: BTreeMap<String, Lsn>,
 }
 
 /// What is said to it.

@@ -1,7 +1,7 @@
 //! Commands for the peer prober.
 
 use actix::Message;
-use pgherd_types::{MemberName, PeerToAsk};
+use pgherd_types::{Lsn, MemberName, PeerToAsk};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub struct AskFailsafe {
     pub conn_url: String,
     /// Where its API is.
     pub api_url: String,
+    /// How far the consumers of its slots are.
+    pub slots: BTreeMap<String, Lsn>,
     /// How long to wait for an answer.
     pub patience: Duration,
 }

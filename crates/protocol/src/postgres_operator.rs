@@ -40,6 +40,17 @@ pub struct ConfigChanged(pub String);
 #[rtype(result = "()")]
 pub struct LeadStandbyCluster(pub bool);
 
+/// Logical slots of this node, or of members that it feeds, need rows that its upstream would remove, or do not any more
+/// (`hot_standby_feedback`).
+#[derive(Message, Clone, Copy, PartialEq, Eq, Debug)]
+#[rtype(result = "()")]
+pub struct KeepRows {
+    /// They do.
+    pub rows: bool,
+    /// Nothing here keeps the server from copying logical slots of its primary (PostgreSQL 17 and later).
+    pub copies: bool,
+}
+
 /// The local configuration or its files may have changed (SIGHUP, `POST /reload`): files are written and PostgreSQL is
 /// reloaded in any case.
 #[derive(Message, Clone, Copy, Debug)]

@@ -5,7 +5,6 @@ use crate::dcs::Kind;
 use crate::mutants::Planted;
 use crate::network::End;
 use crate::node::{Agent, Op, Round};
-use crate::postgres::Proc;
 use crate::world::{Ev, World};
 use pgherd_kernel::{Action, Decision, LeaseView, Observation, decide, invariants, lease_view};
 use pgherd_types::{
@@ -374,6 +373,7 @@ impl World {
             position: running.map(|r| r.position()).unwrap_or_default(),
             timeline: running.and_then(|r| r.timeline),
             priority: agent.view.me.tags.priority(),
+            safe_slots: self.has_logical_slot().then(|| pgherd_kernel::slots::safe(&agent.view, self.local(peer))),
             watchdog_failed: false,
             looked_at: Instant::default(),
         };
@@ -397,18 +397,6 @@ impl World {
         }
         let Some(done) = agent.round.take() else { return };
         self.turn(n, Some(Observation::Peers { round, reports: done.reports }));
-    }
-
-    /// The slot manager.
-    pub fn slots(&mut self, n: usize, round: u64, target: &pgherd_types::SlotTarget) {
-        let pg = &mut self.nodes[n].pg;
-        let works = pg.proc == Proc::Running && pg.stalled_until <= self.now;
-        if let (true, Some(data)) = (works, pg.data.as_mut()) {
-            data.slots.extend(target.members.iter().cloned());
-            data.slots.retain(|slot| !target.expired.contains(slot));
-            self.look(n);
-        }
-        self.turn(n, Some(Observation::SlotsAligned { round, ok: works }));
     }
 
     /// Does this operation make PostgreSQL writable?

@@ -2,6 +2,7 @@
 //! carried out late, or be carried out with the reply lost. Ambiguous writes are read back.
 
 use crate::etcd::{Etcd, Reply, Request};
+use crate::mutants::Planted;
 use crate::network::End;
 use crate::world::{Ev, World};
 use pgherd_kernel::Observation;
@@ -463,6 +464,7 @@ impl World {
                 let for_leaders = matches!(
                     **write,
                     DcsWrite::Status(_)
+                        | DcsWrite::LegacyOptime(_)
                         | DcsWrite::History(_)
                         | DcsWrite::ReserveTimeline { .. }
                         | DcsWrite::Config(_)
@@ -509,7 +511,12 @@ impl World {
     /// The answer becomes a fact.
     fn call_answered(&mut self, n: usize, kind: Kind, began: Instant, result: Result<Answer, Refused>) {
         let fact = match (kind, result) {
-            (Kind::Read, Ok(Answer::Cluster(cluster))) => Observation::Cluster { cluster, read_at: began },
+            (Kind::Read, Ok(Answer::Cluster(mut cluster))) => {
+                if self.setup.planted == Some(Planted::TrustsFormerLeader) {
+                    Arc::make_mut(&mut cluster).status_is_leaders = true;
+                }
+                Observation::Cluster { cluster, read_at: began }
+            }
             (Kind::Read, _) => Observation::DcsLost { since: began },
             (Kind::Renew(_) | Kind::Move(..), Ok(Answer::Renewed(grant, leader_proven))) => {
                 Observation::LeaseRenewed { grant, leader_proven }

@@ -147,6 +147,7 @@ impl Etcd {
                     return Reply::LeaseGone;
                 }
                 self.cluster.leader = Some(LeaderKey { name: name.clone(), lease: Some(*lease) });
+                self.cluster.status_is_leaders = false;
                 self.touch();
                 self.leader_changed_at = self.cluster.revision;
                 Reply::Yes
@@ -221,8 +222,10 @@ impl Etcd {
             }
             DcsWrite::Status(status) if ours => {
                 cluster.status = status.clone();
+                cluster.status_is_leaders = true;
                 true
             }
+            DcsWrite::LegacyOptime(_) if ours => true, // nobody in the model reads it
             DcsWrite::History(rows) if ours => {
                 cluster.history = Some(rows.clone());
                 true
@@ -269,6 +272,7 @@ impl Etcd {
                 true
             }
             DcsWrite::Status(_)
+            | DcsWrite::LegacyOptime(_)
             | DcsWrite::History(_)
             | DcsWrite::ReserveTimeline { .. }
             | DcsWrite::Config(_)
@@ -297,6 +301,7 @@ impl Etcd {
 
     /// The leader key goes.
     pub fn drop_leader(&mut self) {
+        self.cluster.status_is_leaders = false;
         if self.cluster.leader.take().is_some() {
             self.leader_gone = true;
             self.touch();
@@ -341,6 +346,7 @@ impl Etcd {
             DcsWrite::DropInitialize => cluster.initialize.is_none(),
             DcsWrite::Member(doc) => cluster.members.get(name).is_some_and(|m| m.lease == lease && m.doc == **doc),
             DcsWrite::Status(status) => cluster.status == *status,
+            DcsWrite::LegacyOptime(_) => true,
             DcsWrite::History(rows) => cluster.history.as_ref() == Some(rows),
             DcsWrite::ReserveTimeline { timeline, .. } => cluster.timeline_reserved == Some(*timeline),
             DcsWrite::Config(_) => cluster.config.as_ref().is_some_and(|c| c.valid),

@@ -113,7 +113,7 @@ pub fn explore_on_all_cores(
 
 /// What must have happened in a run of many seeds, beside every fault: a simulation in which nothing happens proves
 /// nothing.
-const MUST_HAPPEN: [&str; 83] = [
+const MUST_HAPPEN: [&str; 89] = [
     "answer:done",
     "answer:not done",
     "fault:reply lost after effect",
@@ -126,6 +126,7 @@ const MUST_HAPPEN: [&str; 83] = [
     "happened:all members agreed",
     "happened:an operator mended the sync key",
     "happened:clone",
+    "happened:consumer went on after a promotion",
     "happened:diverged for good",
     "happened:fence fired",
     "happened:fence killed",
@@ -137,6 +138,9 @@ const MUST_HAPPEN: [&str; 83] = [
     "happened:leader key released while archiving",
     "happened:leader key released",
     "happened:lease lapsed",
+    "happened:logical slot copied",
+    "happened:logical slot made",
+    "happened:logical slot moved on a standby",
     "happened:names set",
     "happened:operation cancelled",
     "happened:pause seen",
@@ -163,6 +167,7 @@ const MUST_HAPPEN: [&str; 83] = [
     "reason:AcquireRefused",
     "reason:AwaitingSyncRelease",
     "reason:CandidateGoesFirst",
+    "reason:CopyingSlots",
     "reason:DemotedEarly",
     "reason:DemotingToStandbyCluster",
     "reason:Diverged",
@@ -183,6 +188,7 @@ const MUST_HAPPEN: [&str; 83] = [
     "reason:OrphanedBackends",
     "reason:Paused",
     "reason:PeerAhead",
+    "reason:PeerHasSlots",
     "reason:PreparingSynchronous",
     "reason:PrimaryStillAlive",
     "reason:PromotedToStandbyLeader",

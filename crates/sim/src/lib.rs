@@ -21,6 +21,7 @@ pub mod requests;
 pub mod rng;
 pub mod scenario;
 pub mod server;
+pub mod slots;
 pub mod story;
 pub mod sync_manager;
 pub mod sync_rep;

@@ -15,10 +15,14 @@ pub enum Planted {
     BlindToWal,
     /// Whoever may race does so as if there were no `sync` key.
     BlindToSyncKey,
+    /// Slots follow what a former leader published, too.
+    TrustsFormerLeader,
+    /// The leader says of every copy of its slot that nothing is missing.
+    CopiesCountAsSafe,
 }
 
 /// Every planted bug, by name.
-pub const ALL: [(&str, Planted); 7] = [
+pub const ALL: [(&str, Planted); 9] = [
     ("NoMargin", Planted::Kernel(Mutant::NoMargin)),
     ("PromoteWithoutLock", Planted::Kernel(Mutant::PromoteWithoutLock)),
     ("LateCommandNotDropped", Planted::Kernel(Mutant::LateCommandNotDropped)),
@@ -26,6 +30,8 @@ pub const ALL: [(&str, Planted); 7] = [
     ("BlindToWal", Planted::BlindToWal),
     ("NamesBeforeKey", Planted::Kernel(Mutant::NamesBeforeKey)),
     ("BlindToSyncKey", Planted::BlindToSyncKey),
+    ("TrustsFormerLeader", Planted::TrustsFormerLeader),
+    ("CopiesCountAsSafe", Planted::CopiesCountAsSafe),
 ];
 
 impl Planted {
@@ -42,6 +48,9 @@ impl Planted {
             ],
             Self::Kernel(Mutant::PromoteWithoutLock | Mutant::KeepaliveWithoutTtl | Mutant::NamesBeforeKey)
             | Self::BlindToWal => &crate::faults::ALL,
+            Self::TrustsFormerLeader | Self::CopiesCountAsSafe => {
+                &[Fault::NodeDeath, Fault::Isolation, Fault::PeerCut, Fault::Switchover, Fault::SlowLink]
+            }
             Self::BlindToSyncKey => {
                 &[Fault::NodeDeath, Fault::Isolation, Fault::PeerCut, Fault::SlowLink, Fault::EtcdFreeze]
             }
@@ -52,7 +61,7 @@ impl Planted {
     pub fn setup(self, seed: u64) -> Setup {
         let mutant = match self {
             Self::Kernel(mutant) => Some(mutant),
-            Self::BlindToWal | Self::BlindToSyncKey => None,
+            Self::BlindToWal | Self::BlindToSyncKey | Self::TrustsFormerLeader | Self::CopiesCountAsSafe => None,
         };
         Setup { planted: Some(self), mutant, ..self.healthy(seed) }
     }
@@ -62,6 +71,7 @@ impl Planted {
         let setup = Setup::focused(seed, None, self.faults());
         match self {
             Self::Kernel(Mutant::NamesBeforeKey) | Self::BlindToSyncKey => setup.synchronous(&[SyncMode::On]),
+            Self::TrustsFormerLeader | Self::CopiesCountAsSafe => setup.with_slot(),
             Self::Kernel(_) | Self::BlindToWal => setup,
         }
     }

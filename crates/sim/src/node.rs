@@ -150,6 +150,8 @@ pub struct Node {
     pub recorded_pause: bool,
     /// A promotion was ordered and its end was not seen, by the record beside the data directory.
     pub recorded_promotion: bool,
+    /// The position of the logical slot that is being copied.
+    pub slot_on_its_way: Option<u64>,
     /// The order in force at the fence thread and at the guard process, which outlives the agent.
     pub fence: FenceOrder,
     /// When the first of them looks next (true time).
@@ -188,6 +190,7 @@ impl Node {
             recorded: None,
             recorded_pause: false,
             recorded_promotion: false,
+            slot_on_its_way: None,
             fence: FenceOrder::Disarmed,
             fence_at: u64::MAX,
             fence_stopped: None,

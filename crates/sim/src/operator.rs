@@ -4,6 +4,7 @@ use crate::network::End;
 use crate::node::Op;
 use crate::postgres::{Data, Proc};
 use crate::remote::{self, REMOTE};
+use crate::slots::Slots;
 use crate::world::{Ev, World};
 use pgherd_kernel::Observation;
 use pgherd_kernel::view::Mutant;
@@ -30,7 +31,7 @@ impl World {
     }
 
     /// The operation ends; the coordinator is told after a look.
-    fn op_ends(&mut self, n: usize, end: OperationEnd) {
+    pub fn op_ends(&mut self, n: usize, end: OperationEnd) {
         let (now, inc) = (self.now, self.nodes[n].inc);
         let Some(op) = self.nodes[n].agent.as_mut().and_then(|a| a.op.take()) else { return };
         self.nodes[n].recorded_promotion = false;
@@ -89,6 +90,7 @@ impl World {
                 self.op_start(n, false);
             }
             Operation::Follow { upstream } => self.op_follow(n, id, upstream),
+            Operation::CopySlots { from, .. } => self.op_copy_slots(n, &from),
             Operation::Promote { timeline } => self.op_promote(n, timeline),
             Operation::Stop { mode } => self.op_stop(n, id, mode),
         }
@@ -185,7 +187,10 @@ impl World {
             Operation::Stop { .. } => {
                 self.op_ends(n, OperationEnd::Failed("PostgreSQL did not stop in time".to_owned()))
             }
-            Operation::StartPrimary | Operation::StartReplica { .. } | Operation::Promote { .. } => {}
+            Operation::StartPrimary
+            | Operation::StartReplica { .. }
+            | Operation::Promote { .. }
+            | Operation::CopySlots { .. } => {}
         }
     }
 
@@ -216,6 +221,7 @@ impl World {
             min_recovery: end,
             checkpoint: end,
             slots: Default::default(),
+            logical: Slots { vacuumed: copy.logical.vacuumed, ..Slots::default() },
             names: None,
             ..copy
         });
@@ -244,6 +250,7 @@ impl World {
                 checkpoint: end,
                 state: ControlState::InArchiveRecovery,
                 slots: Default::default(),
+                logical: Slots { vacuumed: theirs.logical.vacuumed, ..Slots::default() },
                 wal_end_found: false,
                 names: None,
                 ..theirs
@@ -273,7 +280,7 @@ impl World {
                 let inc = self.nodes[n].inc;
                 self.push(self.now + 100, Ev::OpStep { n, inc, id });
             }
-            Operation::Follow { .. } => {}
+            Operation::Follow { .. } | Operation::CopySlots { .. } => {}
         }
     }
 
@@ -291,6 +298,10 @@ impl World {
     pub fn op_notice(&mut self, n: usize, notice: Notice) {
         let inc = self.nodes[n].inc;
         let op = self.nodes[n].agent.as_ref().and_then(|a| a.op.as_ref()).filter(|op| op.begun);
+        let copies = op.is_some_and(|op| matches!(op.operation, Operation::CopySlots { .. }));
+        if copies && notice == Notice::Dead && self.nodes[n].slot_on_its_way.is_some() {
+            return self.op_slots_copied(n);
+        }
         let end = op.and_then(|op| match (&op.operation, notice) {
             (Operation::StartPrimary | Operation::StartReplica { .. }, Notice::Ready) if !op.cancelled => {
                 Some(OperationEnd::Done)
@@ -340,6 +351,7 @@ fn describe(operation: &Operation) -> String {
         Operation::StartPrimary => "start as primary".to_owned(),
         Operation::StartReplica { upstream } => format!("start as standby of {}", whom(upstream.as_ref())),
         Operation::Follow { upstream } => format!("following {}", whom(upstream.as_ref())),
+        Operation::CopySlots { from, .. } => format!("copy of logical slots of {}", from.member),
         Operation::Promote { timeline } => format!("promotion to timeline {timeline}"),
         Operation::Stop { mode: StopMode::Fast } => "fast stop".to_owned(),
         Operation::Stop { mode: StopMode::Immediate } => "immediate stop".to_owned(),

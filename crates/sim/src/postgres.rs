@@ -1,6 +1,7 @@
 //! A model of one PostgreSQL server: data directory, control file, process, timeline and WAL position. WAL is not kept:
 //! timeline numbers are unique, so a position on a timeline, with the history of switches, says what a directory holds.
 
+use crate::slots::Slots;
 use crate::sync_rep::SyncRep;
 use pgherd_types::postgres::{ControlState, SeenSlot};
 use pgherd_types::{
@@ -38,6 +39,8 @@ pub struct Data {
     pub upstream: Option<(String, u16)>,
     /// Replication slots.
     pub slots: BTreeSet<String>,
+    /// The logical slot, and what else is kept and removed of the catalog.
+    pub logical: Slots,
     /// The end of the WAL was looked for since the server stopped.
     pub wal_end_found: bool,
     /// `synchronous_standby_names` as an agent wrote it; `None`: the user's, who waits for nobody.
@@ -58,6 +61,7 @@ impl Data {
             min_recovery: (Timeline(0), 0),
             upstream: None,
             slots: BTreeSet::new(),
+            logical: Slots::default(),
             wal_end_found: false,
             names: None,
         }
@@ -212,7 +216,7 @@ impl Postgres {
             restore_command: false,
             upstream: data.upstream.clone(),
             forked_at: None,
-            slots: data.slots.iter().map(|name| seen_slot(name)).collect(),
+            slots: data.slots.iter().map(|name| seen_slot(name, end)).chain(data.logical.seen_logical()).collect(),
             walsenders: Vec::new(),
             sync: Default::default(),
             postmaster_start_time: String::new(),
@@ -223,6 +227,7 @@ impl Postgres {
     }
 }
 
-fn seen_slot(name: &str) -> SeenSlot {
-    SeenSlot { name: name.to_owned(), physical: true, active: false, active_pid: None, restart_lsn: None }
+/// Whose owner is never behind: the model keeps no WAL.
+fn seen_slot(name: &str, end: Lsn) -> SeenSlot {
+    SeenSlot { name: name.to_owned(), physical: true, managed: true, restart_lsn: Some(end), ..SeenSlot::default() }
 }

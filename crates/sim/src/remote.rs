@@ -106,7 +106,7 @@ impl World {
             if self.nodes[n].pg.receiver.is_some_and(|receiver| receiver.upstream == REMOTE) {
                 let (pid, attempt) = (self.nodes[n].pg.pid, self.nodes[n].pg.attempts);
                 let at = self.now + self.rng.range(1, 20);
-                self.push(at, Ev::Wal { n, pid, attempt, timeline, end, history: Arc::clone(&history) });
+                self.push(at, Ev::Wal { n, pid, attempt, timeline, end, history: Arc::clone(&history), vacuumed: 0 });
             }
         }
     }

@@ -5,9 +5,12 @@ use crate::network::End;
 use crate::remote;
 use crate::sync_settings;
 use crate::world::{Ev, World};
-use pgherd_kernel::{Observation, upkeep, wishes};
-use pgherd_types::{ConfigKey, FailoverKey, Instant, MemberName, RequestId, RestartWish, Settings, SyncSettings, Wish};
+use pgherd_kernel::{Observation, slots, upkeep, wishes};
+use pgherd_types::{
+    ConfigKey, FailoverKey, Instant, Lsn, MemberName, RequestId, RestartWish, Settings, SyncSettings, Wish,
+};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Members being asked for their agreement.
@@ -132,31 +135,44 @@ impl World {
             let (awaited, refused) = (others.clone(), Vec::new());
             agent.agreement = Some(AgreementRound { round, asked_at, awaited, refused });
         }
+        let told = self.nodes[n].agent.as_ref().map(|agent| slots::told_in_failsafe(&agent.view, asked_at));
+        let told = Arc::new(told.unwrap_or_default());
         for name in others {
             let peer = self.nodes.iter().position(|node| node.me.name == name);
             let delay = peer.and_then(|peer| self.net.delay(&mut self.rng, End::Node(n), End::Node(peer)));
             if let (Some(peer), Some(delay)) = (peer, delay) {
-                self.push(now + delay, Ev::AgreementAsked { n, inc, round, peer, until: now + patience });
+                self.push(
+                    now + delay,
+                    Ev::AgreementAsked { n, inc, round, peer, until: now + patience, slots: told.clone() },
+                );
             }
         }
         self.push(now + patience, Ev::AgreementEnd { n, inc, round });
     }
 
     /// The question reaches a member.
-    pub fn agreement_asked(&mut self, n: usize, inc: u32, round: u64, peer: usize, until: u64) {
+    pub fn agreement_asked(
+        &mut self,
+        n: usize,
+        inc: u32,
+        round: u64,
+        peer: usize,
+        until: u64,
+        slots: Arc<BTreeMap<String, Lsn>>,
+    ) {
         let node = &self.nodes[peer];
         if !node.up || node.agent.is_none() {
             return;
         }
         if node.paused_until > self.now {
             let at = node.paused_until;
-            return self.push(at, Ev::AgreementAsked { n, inc, round, peer, until });
+            return self.push(at, Ev::AgreementAsked { n, inc, round, peer, until, slots });
         }
         let to = self.nodes[n].me.name.clone();
         let local = self.local(peer);
         let agrees = self.nodes[peer].agent.as_ref().is_some_and(|agent| wishes::may_promise(&agent.view, local));
         if agrees {
-            self.turn(peer, Some(Observation::FailsafePromised { to }));
+            self.turn(peer, Some(Observation::FailsafePromised { to, slots: slots.as_ref().clone() }));
         }
         let delay = self.net.delay(&mut self.rng, End::Node(peer), End::Node(n)).filter(|d| self.now + d < until);
         if let Some(delay) = delay {

@@ -56,7 +56,29 @@ pub fn calm(settings: &Settings) -> u64 {
 impl Setup {
     /// The run of this seed, with any fault.
     pub fn draw(seed: u64) -> Self {
+        Self::without_slots(seed).maybe_with_slot()
+    }
+
+    /// The same without a logical slot.
+    pub fn without_slots(seed: u64) -> Self {
         Self::asynchronous(seed).maybe_synchronous()
+    }
+
+    /// A third of all runs have a logical slot, where it can be; the others are as they would be without this. (A standby
+    /// cluster has none: its end would be the end of the slot.)
+    fn maybe_with_slot(self) -> Self {
+        let standby_cluster = self.faults.iter().any(|planned| planned.fault == Fault::StandbyCluster);
+        if Rng::new(self.seed ^ 0x0005_1075).permille(400) && self.settings.use_slots && !standby_cluster {
+            return self.with_slot();
+        }
+        self
+    }
+
+    /// The run with a logical slot.
+    pub fn with_slot(mut self) -> Self {
+        self.settings.use_slots = true;
+        self.settings.slots.permanent.insert(crate::slots::SLOT.to_owned(), crate::slots::setting());
+        self
     }
 
     /// The same without synchronous replication.

@@ -94,6 +94,7 @@ impl World {
         self.trace.tell(self.now, || format!("n{}    promoted to timeline {timeline}", n + 1));
         self.trace.count("happened:promotion");
         self.note_promotion();
+        self.note_slot_promise(n, timeline);
         self.timeline_made(n, before, timeline);
         self.became_writable(n);
         self.ship(n);
@@ -278,6 +279,7 @@ impl World {
     pub fn ship(&mut self, n: usize) {
         let Some(data) = self.nodes[n].pg.data.as_ref() else { return };
         let sent = (data.timeline, data.wal_end, Arc::clone(&data.history));
+        let vacuumed = data.logical.vacuumed;
         for s in 0..self.nodes.len() {
             if !self.nodes[s].pg.receiver.is_some_and(|r| r.upstream == n && r.upstream_pid == self.nodes[n].pg.pid) {
                 continue;
@@ -286,7 +288,7 @@ impl World {
             match self.net.delay(&mut self.rng, End::Node(n), End::Node(s)) {
                 Some(delay) => {
                     let (timeline, end, history) = sent.clone();
-                    self.push(self.now + delay, Ev::Wal { n: s, pid, attempt, timeline, end, history });
+                    self.push(self.now + delay, Ev::Wal { n: s, pid, attempt, timeline, end, history, vacuumed });
                 }
                 None => {
                     self.nodes[s].pg.receiver = None;
@@ -297,7 +299,7 @@ impl World {
     }
 
     /// WAL arrives at a standby.
-    pub fn wal(&mut self, n: usize, timeline: Timeline, end: u64, history: Arc<Vec<HistoryRow>>) {
+    pub fn wal(&mut self, n: usize, timeline: Timeline, end: u64, history: Arc<Vec<HistoryRow>>, vacuumed: u64) {
         let restartpoint = self.rng.permille(30);
         let flush = self.rng.permille(100);
         let pg = &mut self.nodes[n].pg;
@@ -305,12 +307,20 @@ impl World {
         if (timeline, end) > (data.timeline, data.wal_end) {
             (data.timeline, data.wal_end, data.history) = (timeline, end, history);
         }
+        data.logical.vacuumed = data.logical.vacuumed.max(vacuumed);
+        let upstream = pg.receiver.map(|receiver| receiver.upstream);
         pg.received = true;
         if flush || restartpoint {
             data.min_recovery = (data.timeline, data.wal_end);
         }
         if restartpoint {
             data.checkpoint = (data.timeline, data.wal_end);
+        }
+        if self.has_logical_slot()
+            && self.slot_rng.permille(500)
+            && let Some(upstream) = upstream
+        {
+            self.feedback(n, upstream);
         }
         self.reply(n);
         if self.standbys_of(n).next().is_some() {

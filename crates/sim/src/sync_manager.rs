@@ -3,6 +3,7 @@
 use crate::postgres::Proc;
 use crate::walsenders::READ_WITHIN_MS;
 use crate::world::{Ev, World};
+use pgherd_kernel::sync::duty::STEP_PATIENCE;
 use pgherd_kernel::{Lock, Observation};
 use pgherd_types::{Instant, SyncApply};
 
@@ -46,6 +47,8 @@ impl World {
             _ if !self.setup.mishaps || now >= self.setup.heal_at => Course::Well,
             0 => Course::Fails,
             1 => Course::DoneUntold,
+            // the wait for its answer is part of the fault
+            2 if now + STEP_PATIENCE.as_millis() as u64 >= self.setup.heal_at => Course::DoneUntold,
             2 => Course::Unanswered,
             3 => Course::Late,
             _ => Course::Well,

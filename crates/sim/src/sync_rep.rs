@@ -140,9 +140,11 @@ impl Postgres {
             physical: true,
             active: active_pid.is_some(),
             active_pid,
-            restart_lsn: None,
+            managed: true,
+            restart_lsn: self.data.as_ref().map(|data| Lsn(data.wal_end)),
+            ..SeenSlot::default()
         });
-        seen.collect()
+        seen.chain(self.data.iter().filter_map(|data| data.logical.seen_logical())).collect()
     }
 }
 

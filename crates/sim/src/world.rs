@@ -16,9 +16,9 @@ use crate::server::Death;
 use crate::sync_manager::Order;
 use crate::trace::Trace;
 use pgherd_kernel::Observation;
-use pgherd_types::{HistoryRow, Instant, OperationEnd, PeerSaid, SlotTarget, SyncSettings, Timeline};
+use pgherd_types::{HistoryRow, Instant, Lsn, OperationEnd, PeerSaid, SlotTarget, SyncSettings, Timeline};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ pub enum Ev {
     Asked { n: usize, inc: u32, round: u64, slot: usize, peer: usize, until: u64 },
     PeerSaid { n: usize, inc: u32, round: u64, slot: usize, said: Option<Box<(PeerSaid, u64)>> },
     ProbeEnd { n: usize, inc: u32, round: u64, slot: usize },
-    AgreementAsked { n: usize, inc: u32, round: u64, peer: usize, until: u64 },
+    AgreementAsked { n: usize, inc: u32, round: u64, peer: usize, until: u64, slots: Arc<BTreeMap<String, Lsn>> },
     AgreementSaid { n: usize, inc: u32, round: u64, peer: usize, agrees: bool },
     AgreementEnd { n: usize, inc: u32, round: u64 },
     PgReady { n: usize, pid: u64 },
@@ -72,7 +72,7 @@ pub enum Ev {
     PgFlushed { n: usize, pid: u64 },
     PgDead { n: usize, pid: u64, death: Death },
     Receive { n: usize, pid: u64, attempt: u64 },
-    Wal { n: usize, pid: u64, attempt: u64, timeline: Timeline, end: u64, history: Arc<Vec<HistoryRow>> },
+    Wal { n: usize, pid: u64, attempt: u64, timeline: Timeline, end: u64, history: Arc<Vec<HistoryRow>>, vacuumed: u64 },
 }
 
 struct Queued {
@@ -108,6 +108,8 @@ pub struct World {
     pub rng: Rng,
     /// One of its own for synchronous replication, so that runs without it are the same with and without this model.
     pub sync_rng: Rng,
+    /// Another one for slots.
+    pub slot_rng: Rng,
     /// How this run is set up.
     pub setup: Setup,
     /// The store.
@@ -154,6 +156,7 @@ impl World {
             heap: BinaryHeap::new(),
             rng,
             sync_rng: Rng::new(!setup.seed),
+            slot_rng: Rng::new(setup.seed ^ 0x0510_7000),
             checks: Checks::new(nodes.len()),
             sync: setup.settings.sync,
             setup,
@@ -290,7 +293,9 @@ impl World {
                 self.etcd_request(n, inc, id, attempt, lost_at, request);
             }
             Ev::Asked { n, inc, round, slot, peer, until } => self.asked(n, inc, round, slot, peer, until),
-            Ev::AgreementAsked { n, inc, round, peer, until } => self.agreement_asked(n, inc, round, peer, until),
+            Ev::AgreementAsked { n, inc, round, peer, until, slots } => {
+                self.agreement_asked(n, inc, round, peer, until, slots);
+            }
             Ev::AgentStart { n } => self.agent_start(n),
             Ev::AgentGo { n, inc } if self.nodes[n].inc == inc && self.nodes[n].agent.is_none() && self.nodes[n].up => {
                 self.agent_go(n);
@@ -392,8 +397,8 @@ impl World {
             Ev::Reload { .. } => self.reload(n),
             Ev::NamesRead { who, .. } => self.names_read(n, who),
             Ev::Receive { attempt, .. } if attempt == attempts => self.receive(n),
-            Ev::Wal { attempt, timeline, end, history, .. } if attempt == attempts => {
-                self.wal(n, timeline, end, history)
+            Ev::Wal { attempt, timeline, end, history, vacuumed, .. } if attempt == attempts => {
+                self.wal(n, timeline, end, history, vacuumed)
             }
             _ => {}
         }
@@ -403,6 +408,7 @@ impl World {
         self.push(self.now + self.setup.write_every, Ev::Client);
         self.remote_ticks();
         self.status_replies();
+        self.consume();
         for n in 0..self.nodes.len() {
             let waits = self.clients_wait(n);
             let pg = &mut self.nodes[n].pg;

@@ -25,7 +25,8 @@ fn seeds_that_once_failed_pass() {
         let seed = words[0].parse().unwrap();
         let setup = match words[1] {
             "like" => mutants::ALL.iter().find(|(name, _)| *name == words[2]).unwrap().1.healthy(seed),
-            "sync" => Setup::draw(seed),
+            "sync" => Setup::without_slots(seed),
+            "slots" => Setup::draw(seed),
             _ => Setup::asynchronous(seed),
         };
         assert_eq!(run(setup, false).failure, None, "{line}");

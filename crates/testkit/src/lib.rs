@@ -13,4 +13,5 @@ pub mod node;
 pub mod ports;
 pub mod postgres;
 pub mod proxy;
+pub mod slot_consumer;
 pub mod writer;

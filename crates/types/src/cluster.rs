@@ -61,6 +61,8 @@ pub struct Cluster {
     pub members: BTreeMap<MemberName, Member>,
     /// `status`.
     pub status: StatusKey,
+    /// `status` was written since the present leader has the key: by it, and not by its predecessor.
+    pub status_is_leaders: bool,
     /// `history`: `None` when absent or garbage.
     pub history: Option<Vec<HistoryRow>>,
     /// `timeline`, our own key: the highest number any leader of ours ever reserved for a promotion.

@@ -41,7 +41,10 @@ pub use postgres::{
     ControlData, DataDirectory, PostgresState, RunningServer, Server, ServerPhase, SyncReport, SystemId, WalSender,
 };
 pub use settings::{RewindPolicy, Settings};
-pub use slot::SlotTarget;
+pub use slot::{
+    Decoding, LeaderSlots, PermanentSlot, SeenSlot, SlotChange, SlotComparison, SlotFault, SlotKind, SlotMatcher,
+    SlotNote, SlotReport, SlotSettings, SlotTarget, Xid,
+};
 pub use standby_cluster::StandbyCluster;
 pub use sync::{StandbyNames, SyncApply, SyncKey, SyncKind, SyncMode, SyncName, SyncNames, SyncSeen, SyncSettings};
 pub use tags::Tags;

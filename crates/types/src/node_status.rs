@@ -2,10 +2,11 @@
 //! compare them with its own reading of the boot-time clock.
 
 use crate::{
-    Cluster, Counts, Instant, MemberName, PostgresState, Role, ScheduledRestart, ServerPhase, Settings, SystemId, Tags,
-    Timeline, WallTime,
+    Cluster, Counts, Instant, MemberName, PostgresState, Role, ScheduledRestart, ServerPhase, Settings, SlotNote,
+    SystemId, Tags, Timeline, WallTime,
 };
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The reason of the present decision.
@@ -56,6 +57,10 @@ pub struct NodeStatus {
     pub failsafe_active: bool,
     /// The watchdog is required and cannot be used.
     pub watchdog_failed: bool,
+    /// What an operator should know of slots.
+    pub slot_notes: Vec<SlotNote>,
+    /// Logical slots that are safe to be used once this node leads.
+    pub safe_slots: BTreeSet<String>,
     /// Why it does what it does.
     pub reason: ReasonText,
     /// What it has counted.

@@ -1,7 +1,8 @@
 //! What may be done to PostgreSQL, one at a time.
 
-use crate::{MemberName, Timeline};
+use crate::{Decoding, MemberName, Timeline};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// A running or finished operation's number; grows.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -62,6 +63,14 @@ pub enum Operation {
         /// Whom to follow.
         upstream: Option<Upstream>,
     },
+    /// Put copies of these logical slots of the leader in place. A running standby is stopped for that, but only if there is
+    /// something to put in place; ends with PostgreSQL stopped, or fails before the stop.
+    CopySlots {
+        /// The leader.
+        from: Upstream,
+        /// Which.
+        slots: BTreeMap<String, Decoding>,
+    },
     /// Leave recovery on exactly this timeline; smaller unused numbers are skipped. Needs the leader lock.
     Promote {
         /// The reserved number.
@@ -89,6 +98,7 @@ impl Operation {
             Self::StartPrimary => "starting primary",
             Self::StartReplica { .. } => "starting as a secondary",
             Self::Follow { .. } => "changing primary_conninfo",
+            Self::CopySlots { .. } => "copying logical slots from",
             Self::Promote { .. } => "promote",
             Self::Stop { .. } => "stop",
         }

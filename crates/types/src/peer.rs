@@ -1,6 +1,7 @@
 //! What a peer said when it was asked before a leader race.
 
 use crate::{Instant, Lsn, MemberName, Timeline};
+use std::collections::BTreeSet;
 
 /// One peer to ask.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,11 +34,21 @@ pub struct PeerSaid {
     pub timeline: Option<Timeline>,
     /// `failover_priority`, 0 with `nofailover`.
     pub priority: i32,
+    /// Logical slots that are safe to be used once it leads; `None` when it does not say.
+    pub safe_slots: Option<BTreeSet<String>>,
     /// It says that its watchdog is unusable.
     pub watchdog_failed: bool,
     /// When it looked at its PostgreSQL, on OUR clock: answer time minus the age it stated, or the time of the
     /// request for a peer that looks while it answers (Patroni).
     pub looked_at: Instant,
+}
+
+impl PeerSaid {
+    /// Which of these logical slots it has no safe copy of; none if it does not say.
+    pub fn lacks<'a>(&self, needed: &'a BTreeSet<String>) -> Vec<&'a str> {
+        let safe = |name: &String| self.safe_slots.as_ref().is_none_or(|slots| slots.contains(name));
+        needed.iter().filter(|name| !safe(name)).map(String::as_str).collect()
+    }
 }
 
 /// One peer's report.

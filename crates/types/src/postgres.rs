@@ -1,5 +1,6 @@
 //! What one look at this node's PostgreSQL found.
 
+pub use crate::slot::SeenSlot;
 use crate::{HistoryRow, Instant, Lsn, Progress, Timeline, WallTime};
 use serde::Serialize;
 use std::fmt;
@@ -123,21 +124,6 @@ pub struct SyncReport {
     pub status_interval_ms: u64,
     /// Backends whose commit waits for standbys: process and begin of the statement, a few of them.
     pub waiting: Vec<(u32, String)>,
-}
-
-/// A replication slot as seen.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SeenSlot {
-    /// Its name.
-    pub name: String,
-    /// `physical` (true) or `logical`.
-    pub physical: bool,
-    /// A consumer is connected.
-    pub active: bool,
-    /// Its process.
-    pub active_pid: Option<u32>,
-    /// Oldest WAL kept for it.
-    pub restart_lsn: Option<Lsn>,
 }
 
 /// A server that answers SQL.

@@ -1,6 +1,6 @@
 //! The typed part of the dynamic configuration that decisions depend on.
 
-use crate::{StandbyCluster, SyncMode, SyncSettings};
+use crate::{SlotSettings, StandbyCluster, SyncMode, SyncSettings};
 use std::time::Duration;
 
 /// Cluster-wide settings, already checked and corrected.
@@ -20,6 +20,8 @@ pub struct Settings {
     pub member_slots_ttl: Duration,
     /// `postgresql.use_slots`.
     pub use_slots: bool,
+    /// Permanent slots, and what is done with unknown ones.
+    pub slots: SlotSettings,
     /// Rows kept in `history`; 0 keeps all.
     pub max_timelines_history: usize,
     /// Maintenance mode.
@@ -59,6 +61,7 @@ impl Default for Settings {
             primary_start_timeout: Duration::from_secs(300),
             member_slots_ttl: Duration::from_secs(1800),
             use_slots: true,
+            slots: SlotSettings::default(),
             max_timelines_history: 0,
             pause: false,
             primary_stop_timeout: Duration::ZERO,

@@ -1,6 +1,6 @@
 //! The writes a node asks of the DCS, each with its guard named. `docs/dcs-layout.md` has the keys.
 
-use crate::{FailoverKey, HistoryRow, MemberDoc, MemberName, StatusKey, SyncNames, SystemId, Timeline};
+use crate::{FailoverKey, HistoryRow, Lsn, MemberDoc, MemberName, StatusKey, SyncNames, SystemId, Timeline};
 use std::collections::BTreeMap;
 
 /// One guarded write. "Own lease" means: in the same transaction LEASE(`leader`) is compared with our lease.
@@ -18,6 +18,8 @@ pub enum DcsWrite {
     Member(Box<MemberDoc>),
     /// `status`; own lease.
     Status(StatusKey),
+    /// `optime/leader`: the same position for members that are too old to know `status`; own lease.
+    LegacyOptime(Lsn),
     /// `history`; own lease.
     History(Vec<HistoryRow>),
     /// `timeline`; own lease, and the key unchanged since the view that chose the number (`None`: absent).
@@ -68,6 +70,7 @@ impl DcsWrite {
             }
             Self::Member(_) => "members",
             Self::Status(_) => "status",
+            Self::LegacyOptime(_) => "optime/leader",
             Self::History(_) => "history",
             Self::ReserveTimeline { .. } => "timeline",
             Self::Config(_) | Self::ReplaceConfig { .. } => "config",

@@ -1,9 +1,8 @@
 //! What happened to this node.
 
-use super::{Happening, Phases, ms};
+use super::{Happening, Phases, ms, slots};
 use pgherd_types::{NodeStatus, Role, RunningServer, millis};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 
 /// Adds what changed.
 pub fn changes(last: &NodeStatus, status: &NodeStatus, phases: &mut Phases, happened: &mut Vec<Happening>) {
@@ -17,7 +16,9 @@ pub fn changes(last: &NodeStatus, status: &NodeStatus, phases: &mut Phases, happ
     operation(last, status, phases, happened);
     if let (Some(before), Some(after)) = (server(last), server(status)) {
         servers(before, after, happened);
+        slots::changes(before, after, happened);
     }
+    slots::notes(status, phases, happened);
     switches(last, status, happened);
 }
 
@@ -104,13 +105,6 @@ fn servers(before: &RunningServer, after: &RunningServer, happened: &mut Vec<Hap
     if !before.pending_restart && after.pending_restart {
         let names: Vec<&str> = after.pending_restart_reason.iter().map(|(name, _, _)| name.as_str()).collect();
         happened.push(Happening::new("restart.pending", json!({"settings": names})));
-    }
-    let names = |server: &RunningServer| server.slots.iter().map(|slot| slot.name.clone()).collect::<BTreeSet<_>>();
-    let (was, is) = (names(before), names(after));
-    if was != is {
-        let added: Vec<_> = is.difference(&was).collect();
-        let removed: Vec<_> = was.difference(&is).collect();
-        happened.push(Happening::new("slots.changed", json!({"added": added, "removed": removed})));
     }
 }
 

@@ -24,12 +24,19 @@ pub fn cluster(layout: &Layout, revision: i64, keys: &[KeyValue]) -> (Cluster, V
     let mut cluster = Cluster { revision, ..Cluster::default() };
     let mut complaints = Vec::new();
     let mut legacy_optime = None;
+    let (mut status_at, mut leader_since) = (0, i64::MAX);
     for kv in keys {
         let mut faults = Faults::default();
         match kv.key.strip_prefix(layout.prefix().as_bytes()).unwrap_or_default() {
             b"initialize" => cluster.initialize = Some(scalars::initialize(&kv.value, kv.lease, &mut faults)),
-            b"leader" => cluster.leader = Some(leader(kv, &mut faults)),
-            b"status" => cluster.status = scalars::status(&kv.value, &mut faults),
+            b"leader" => {
+                cluster.leader = Some(leader(kv, &mut faults));
+                leader_since = kv.create_revision;
+            }
+            b"status" => {
+                cluster.status = scalars::status(&kv.value, &mut faults);
+                status_at = kv.mod_revision;
+            }
             b"optime/leader" => legacy_optime = Some(kv),
             b"history" => cluster.history = scalars::history(&kv.value, &mut faults),
             b"timeline" => cluster.timeline_reserved = timeline(kv, &mut faults),
@@ -52,6 +59,7 @@ pub fn cluster(layout: &Layout, revision: i64, keys: &[KeyValue]) -> (Cluster, V
         }
         complaints.extend(faults.into_text().map(|what| complaint(kv, what)));
     }
+    cluster.status_is_leaders = status_at > leader_since;
     if let Some(kv) = legacy_optime.filter(|_| cluster.status.optime.is_zero()) {
         cluster.status.optime = legacy_position(kv);
     }

@@ -137,6 +137,16 @@ fn status_to_the_byte_and_back() {
 }
 
 #[test]
+fn whose_word_the_status_is_shows_by_revisions() {
+    let status = |mod_revision| KeyValue { mod_revision, ..kv("status", r#"{"optime":5}"#) };
+    let leader = KeyValue { create_revision: 7, mod_revision: 9, ..kv("leader", "a") };
+    for (written, expected) in [(6, false), (8, true)] {
+        assert_eq!(read(&[leader.clone(), status(written)]).0.status_is_leaders, expected, "{written}");
+    }
+    assert!(!read(&[status(8)]).0.status_is_leaders, "nobody leads");
+}
+
+#[test]
 fn status_wins_over_the_key_of_old_versions() {
     assert_eq!(clean("optime/leader", "67").status.optime, Lsn(67));
     let (cluster, _) = read(&[kv("optime/leader", "67"), kv("status", r#"{"optime":99}"#)]);

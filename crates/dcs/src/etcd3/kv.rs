@@ -140,6 +140,9 @@ impl Etcd3 {
             DcsWrite::Status(status) => {
                 self.put_as_leader(lease, "status", &codec::encode_status(&status), deadline).await
             }
+            DcsWrite::LegacyOptime(at) => {
+                self.put_as_leader(lease, "optime/leader", at.0.to_string().as_bytes(), deadline).await
+            }
             DcsWrite::History(rows) => {
                 self.put_as_leader(lease, "history", &codec::encode_history(&rows), deadline).await
             }

@@ -1,13 +1,14 @@
 //! The race in a synchronous mode (spec/sync-and-quorum.md 9): only a node that is certain to have every acknowledged
 //! commit may lead. Who that can be is said by the `sync` key.
 
-use crate::eligibility::{Rank, counts};
+use crate::eligibility::{Rank, Slots, counts};
 use crate::sync::{Ballot, Peer, RaceRule, may_race, votes};
 use crate::{Reason, View};
 use pgherd_types::{
     Cluster, FailoverKey, Instant, MemberName, PeerAnswer, PeerReport, PeerSaid, RunningServer, SyncKey, SyncMode,
     SyncName,
 };
+use std::cmp::Ordering;
 
 /// The rule for this node; `Err`: why it may not race.
 pub fn rule(view: &View, cluster: &Cluster, manual: Option<&FailoverKey>) -> Result<Option<Ballot>, Reason> {
@@ -39,6 +40,7 @@ pub fn rank(
     ballot: &Ballot,
     reports: &[PeerReport],
     (lost_at, stale_before): (Instant, Instant),
+    now: Instant,
 ) -> Rank {
     let said = |report: &'_ PeerReport| match &report.answer {
         PeerAnswer::Said(said) => Some((report.name.clone(), said.clone())),
@@ -60,7 +62,7 @@ pub fn rank(
     let old = |(_, said): &&(MemberName, PeerSaid)| counts(said) && said.looked_at < lost_at;
     match (count.wins(), answers.iter().find(old)) {
         (true, Some((peer, said))) if said.looked_at < stale_before => Rank::Undecided(peer.clone()),
-        (true, _) => preferred(view, ballot, ours, &answers).map_or(Rank::First, Rank::NotFirst),
+        (true, _) => preferred(view, ballot, ours, &answers, now).map_or(Rank::First, Rank::NotFirst),
         (false, Some((peer, _))) => Rank::Undecided(peer.clone()),
         (false, None) => Rank::NotFirst(Reason::QuorumNotReached {
             votes: count.votes,
@@ -83,14 +85,27 @@ fn peer((name, said): &(MemberName, PeerSaid)) -> Peer {
 type Position = (Option<pgherd_types::Timeline>, pgherd_types::Lsn);
 
 /// An equal that is preferred; the former leader is not, whatever its priority.
-fn preferred(view: &View, ballot: &Ballot, ours: Position, answers: &[(MemberName, PeerSaid)]) -> Option<Reason> {
+fn preferred(
+    view: &View,
+    ballot: &Ballot,
+    ours: Position,
+    answers: &[(MemberName, PeerSaid)],
+    now: Instant,
+) -> Option<Reason> {
+    let slots = Slots::of(view, now);
     let mine = view.me.tags.priority();
     let preferred = |(name, said): &&(MemberName, PeerSaid)| {
-        let equal = (said.timeline, said.position) == ours && said.priority > mine && counts(said);
+        let better = slots.compare(said).then(said.priority.cmp(&mine)) == Ordering::Greater;
+        let equal = (said.timeline, said.position) == ours && better && counts(said);
         equal && ballot.key.has_member(&SyncName::from(name)) && ballot.key.leader.as_ref() != Some(name)
     };
     let (peer, said) = answers.iter().find(preferred)?;
-    Some(Reason::PeerPreferred { peer: peer.clone(), theirs: said.priority, ours: mine })
+    Some(match slots.compare(said) {
+        Ordering::Greater => Reason::PeerHasSlots { peer: peer.clone(), slots: slots.lacking(said) },
+        Ordering::Equal | Ordering::Less => {
+            Reason::PeerPreferred { peer: peer.clone(), theirs: said.priority, ours: mine }
+        }
+    })
 }
 
 /// Members of the key that gave no answer: one of them has to come back.

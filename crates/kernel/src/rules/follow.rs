@@ -4,8 +4,11 @@ use crate::decide::Verdict;
 use crate::divergence::{Standing, of_running};
 use crate::rules::bootstrap::upstream_of;
 use crate::rules::{standby_cluster, start_unless_failing};
-use crate::{Reason, View};
+use crate::slots::copy::Turn;
+use crate::view::Memory;
+use crate::{Reason, View, slots};
 use pgherd_types::{Cluster, Instant, Member, Operation, RunningServer, StopMode, Upstream};
+use std::time::Duration;
 
 /// Follow whom we should.
 pub fn follow(view: &View, cluster: &Cluster, running: &RunningServer, now: Instant) -> Verdict {
@@ -35,10 +38,38 @@ pub fn follow(view: &View, cluster: &Cluster, running: &RunningServer, now: Inst
             start_unless_failing(view, now, Operation::Follow { upstream: Some(wanted) }, because)
         }
         _ => {
+            if let Some(copy) =
+                upstream_of(member).and_then(|from| slots::copy::owed(view, cluster, running, &from, now))
+            {
+                return copying_in_turn(view, cluster, copy, now);
+            }
+            let not_owed = view.slots.copies.owed_since.map(|_| Memory::CopyNotOwed);
             let standby = view.settings.standby_cluster.is_some();
-            Verdict::hold(Reason::Following { me: view.me.name.clone(), leader, standby })
+            let following = Verdict::hold(Reason::Following { me: view.me.name.clone(), leader, standby });
+            Verdict { remember: not_owed, ..following }
         }
     }
+}
+
+/// Commits may wait for this standby: it is not stopped at once.
+fn copying_in_turn(view: &View, cluster: &Cluster, copy: Operation, now: Instant) -> Verdict {
+    match slots::copy::turn(view, cluster, now) {
+        Turn::Now => copying(view, copy, now),
+        Turn::Wait(until) => Verdict::hold_until(Reason::AwaitingSyncRelease, until),
+        Turn::Note(memory) => {
+            let soon = Verdict::hold_until(Reason::AwaitingSyncRelease, now + Duration::from_millis(1));
+            Verdict { remember: Some(memory), ..soon }
+        }
+    }
+}
+
+/// Logical slots of the leader are put in place.
+pub(crate) fn copying(view: &View, copy: Operation, now: Instant) -> Verdict {
+    let slots = match &copy {
+        Operation::CopySlots { slots, .. } => slots.keys().cloned().collect(),
+        _ => Vec::new(),
+    };
+    Verdict::start(view, now, copy, Reason::CopyingSlots { slots })
 }
 
 /// Whom this standby should follow; `None` while that is not known, or nobody.

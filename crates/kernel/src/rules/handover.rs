@@ -45,7 +45,9 @@ pub fn requested(view: &View, cluster: &Cluster, running: &RunningServer, now: N
     if let Some(why) = mistaken(view, key) {
         return Some(clear(view, key, why, at));
     }
-    match find(view, cluster, &Wanted::by(Some(key), running.position(), Instant::default()), at) {
+    // what was said before the request is too old for it: this node's position is one of now
+    let asked_after = view.request_seen.map_or(Instant::default(), |(_, seen_at)| seen_at);
+    match find(view, cluster, &Wanted::by(Some(key), running.position(), asked_after), at) {
         Found::Asking(step) => Some(*step),
         Found::Nobody(why) => Some(clear(view, key, format!("no healthy members found: {why}"), at)),
         Found::Able(_) if running.in_recovery => {
@@ -146,7 +148,8 @@ pub(crate) struct Search<'a> {
 impl<'a> Search<'a> {
     fn wanted(&self, control: &ControlData, asked_after: Instant) -> Wanted<'a> {
         let at = control.checkpoint_lsn;
-        Wanted { only: self.only, anybody: self.anybody, at_least: Some(at), leader_at: at, asked_after }
+        // whoever was able before the stop will do now
+        Wanted { only: self.only, anybody: self.anybody, at_least: Some(at), leader_at: at, slots: false, asked_after }
     }
     fn lately(&self, now: Instant) -> Instant {
         self.since.max(now.minus(self.every))
@@ -236,6 +239,20 @@ mod tests {
             .peers(vec![("b", answered(1_050_000)), ("c", answered(1000))]);
         check(lagging, "Write ClearFailover", "ManualRequestCleared");
         check(able(asked(primary(), Some("a"), Some("z"), None)), "Write ClearFailover", "ManualRequestCleared");
+    }
+
+    #[test]
+    fn answers_to_an_earlier_request_do_not_count() {
+        let (mut view, now) = asked(primary(), Some("a"), Some("c"), None)
+            .with_server(|s| s.flushed = Lsn(1000 + 1_048_577))
+            .peers(vec![("b", answered(1000)), ("c", answered(1000))])
+            .build();
+        assert_eq!(name_of(&decide(&view, now).role), "Write ClearFailover");
+        let key = FailoverKey { mod_revision: 6, candidate: Some("c".into()), ..FailoverKey::default() };
+        let again = Cluster { failover: Some(key), ..view.cluster.get().unwrap().as_ref().clone() };
+        let now = Now { mono: now.mono + Duration::from_millis(500), ..now };
+        view.apply(crate::Observation::Cluster { cluster: std::sync::Arc::new(again), read_at: now.mono }, now);
+        assert_eq!(name_of(&decide(&view, now).role), "Probe");
     }
 
     #[test]

@@ -191,6 +191,19 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_somebody_else_had_meanwhile_is_not_taken_again() {
+        let reserved = |timeline| {
+            let (mut view, now) = primary().build();
+            let (leader, timeline_reserved) = (None, Some(Timeline(timeline)));
+            let cluster = Cluster { leader, timeline_reserved, ..view.cluster.get().unwrap().as_ref().clone() };
+            let now = Now { mono: now.mono + Duration::from_millis(1), ..now };
+            view.apply(Observation::Cluster { cluster: std::sync::Arc::new(cluster), read_at: now.mono }, now);
+            name_of(&decide(&view, now).role)
+        };
+        assert_eq!((reserved(1).as_str(), reserved(2).as_str()), ("Acquire", "Stop Immediate"));
+    }
+
+    #[test]
     fn without_the_dcs_it_goes_on_until_the_deadline_and_not_longer() {
         let lost = |case: Case| {
             let (mut view, now) = case.build();
@@ -301,7 +314,11 @@ mod tests {
         assert!(decision.upkeep.repair_config);
         assert!(decision.upkeep.writes.iter().any(|w| matches!(w, DcsWrite::Status(s) if s.optime == Lsn(1000))));
         assert_eq!(
-            decision.upkeep.slots.map(|(_, t)| t.members.into_iter().collect::<Vec<_>>()),
+            decision.upkeep.slots.map(|(_, t)| t
+                .changes
+                .iter()
+                .map(|change| change.slot().to_owned())
+                .collect::<Vec<_>>()),
             Some(vec!["b".into(), "c".into()])
         );
     }

@@ -206,9 +206,16 @@ mod tests {
             v.slots_wanted.insert("old".into(), Instant::default());
             v.settings.member_slots_ttl = std::time::Duration::from_secs(1);
         };
-        let decision = check(paused(primary().with_view(gone)), "Hold", "LeaderWithLock");
+        let old = SeenSlot { name: "old".into(), physical: true, managed: true, ..SeenSlot::default() };
+        let case = || primary().with_view(gone).with_server(|s| s.slots = vec![old.clone()]);
+        let drops = |decision: &crate::Decision| {
+            let (_, target) = decision.upkeep.slots.as_ref().expect("slots of members are made");
+            target.changes.iter().any(|change| matches!(change, SlotChange::Drop { .. }))
+        };
+        assert!(drops(&case().decide().1));
+        let decision = check(paused(case()), "Hold", "LeaderWithLock");
         assert!(decision.upkeep.writes.iter().any(|w| matches!(w, DcsWrite::Member(doc) if doc.pause)));
-        assert!(decision.upkeep.slots.unwrap().1.expired.is_empty());
+        assert!(!drops(&decision));
     }
 
     #[test]

@@ -75,14 +75,14 @@ pub fn race(view: &View, cluster: &Cluster, running: &RunningServer, at: Now) ->
         return Verdict::hold_until(because, (answers.asked_at + probe_lasts()).min(until));
     }
     let place = match &ballot {
-        None => rank(view, running, &answers.reports, stale_before),
-        Some(ballot) => ballot::rank(view, running, ballot, &answers.reports, (lost_at, stale_before)),
+        None => rank(view, running, &answers.reports, stale_before, now),
+        Some(ballot) => ballot::rank(view, running, ballot, &answers.reports, (lost_at, stale_before), now),
     };
     match place {
         Rank::First => acquire_once(view, now, Reason::Acquiring),
         // the candidate of a switchover comes before its equals, and not before those who have more: its leader may have
         // died before it could hand over. And an equal that was preferred for a ttl and did not lead may be barred
-        Rank::NotFirst(Reason::PeerPreferred { .. }) if named || now >= open_at => {
+        Rank::NotFirst(Reason::PeerPreferred { .. } | Reason::PeerHasSlots { .. }) if named || now >= open_at => {
             acquire_once(view, now, Reason::Acquiring)
         }
         Rank::Undecided(peer) if now < answers.asked_at + ASK_AGAIN => {

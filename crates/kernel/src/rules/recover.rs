@@ -5,8 +5,9 @@ use crate::decide::Verdict;
 use crate::divergence::{Standing, of_stopped};
 use crate::rules::bootstrap::upstream_of;
 use crate::rules::diverged::{diverged, half_rewound};
+use crate::rules::follow::copying;
 use crate::rules::{acquire_once, failed, handover, release_once, standby_cluster, start_unless_failing, take_again};
-use crate::{Lock, Reason, View};
+use crate::{Lock, Reason, View, slots};
 use pgherd_types::postgres::ControlState;
 use pgherd_types::{Cluster, ControlData, Initialize, Instant, LeaderKey, Operation, OperationEnd};
 use std::time::Duration;
@@ -129,6 +130,10 @@ fn behind(view: &View, cluster: &Cluster, leader: &LeaderKey, control: &ControlD
             .unwrap_or_else(|| Verdict::hold(Reason::DivergenceUnknown { why })),
         Standing::Unknown(_) | Standing::OnHistory => {
             let upstream = upstream_of(member);
+            let copy = upstream.as_ref().and_then(|from| slots::copy::before_start(view, cluster, control, from));
+            if let Some(copy) = copy {
+                return copying(view, copy, now);
+            }
             start_unless_failing(view, now, Operation::StartReplica { upstream }, Reason::StartingAsSecondary)
         }
     }

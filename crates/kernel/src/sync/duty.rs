@@ -114,26 +114,30 @@ pub fn borrowed(view: &View, now: Instant) -> SyncNames {
 pub fn gives_up(view: &View) -> bool {
     let restarts = matches!(view.pending, Some(crate::wishes::Pending::Restart { failed: None, .. }));
     let replaced = matches!(view.pending, Some(crate::wishes::Pending::Reinitialize { .. }));
+    let copies = view.slots.copies.leaves_since.is_some();
     let standby = !view.key_is_ours();
-    view.settings.sync_mode() != SyncMode::Off && standby && (view.shutdown.is_some() || restarts || replaced)
+    view.settings.sync_mode() != SyncMode::Off && standby && (view.shutdown.is_some() || restarts || replaced || copies)
 }
 
 /// So long a standby waits to be let go, at least: each step of the primary takes a moment, whatever `loop_wait`.
 const LET_GO: Duration = Duration::from_secs(10);
 
-/// Until when it waits to be let go, at most: while the present leader's key still lists it, or (one of ours says so)
-/// its PostgreSQL still waits for it.
+/// Until when it waits to be let go, at most.
 pub fn waits_to_be_let_go(view: &View, since: Instant, now: Instant) -> Option<Instant> {
-    let cluster = view.cluster.get()?;
-    let running = view.postgres.get()?.running()?;
-    let leader = cluster.leader.as_ref().filter(|leader| leader.name != view.me.name)?;
-    let key = cluster.sync.active().filter(|key| key.leader.as_ref() == Some(&leader.name))?;
+    let until = since + LET_GO.max(2 * view.settings.loop_wait);
+    (gives_up(view) && is_waited_for(view) && now < until).then_some(until)
+}
+
+/// May commits wait for this standby? The present leader's key lists it, or (one of ours says so) its PostgreSQL names it.
+pub fn is_waited_for(view: &View) -> bool {
+    let standby = view.postgres.get().and_then(|p| p.running()).is_some_and(|running| running.in_recovery);
+    let Some(cluster) = view.cluster.get().filter(|_| standby && view.dcs_lost_since.is_none()) else { return false };
+    let leader = cluster.leader.as_ref().map(|leader| &leader.name).filter(|leader| **leader != view.me.name);
+    let key = cluster.sync.active().filter(|key| leader.is_some() && key.leader.as_ref() == leader);
     let me = SyncName::from(&view.me.name);
     let names = cluster.leader_member().and_then(|member| member.doc.sync_names.as_deref()).map(StandbyNames::read);
-    let listed = key.standbys.contains(&me) || names.is_some_and(|names| names.names.contains(&me));
-    let until = since + LET_GO.max(2 * view.settings.loop_wait);
-    let waits = gives_up(view) && listed && running.in_recovery && view.dcs_lost_since.is_none() && now < until;
-    waits.then_some(until)
+    let named = || names.is_some_and(|names| names.names.contains(&me));
+    key.is_some_and(|key| key.standbys.contains(&me) || named())
 }
 
 #[cfg(test)]
@@ -197,7 +201,7 @@ mod tests {
                 physical: true,
                 active: true,
                 active_pid: Some(7),
-                restart_lsn: None,
+                ..SeenSlot::default()
             }];
         });
         let (mut view, now) = case.build();

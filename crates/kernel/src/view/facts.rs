@@ -3,11 +3,12 @@
 use super::{Ended, PeerRound, Seen, View};
 use crate::asked::Ask;
 use crate::lease_view::Agreement;
+use crate::slots::Told;
 use crate::wishes::Pending;
 use crate::{Lock, Observation};
 use pgherd_types::{
     Cluster, DcsWrite, Instant, LeaseGrant, Now, Operation, OperationEnd, OperationId, PRE_PROMOTE, PeerReport,
-    PostgresState, Refused, Server, Settings, SyncApply, SyncName, SyncWrite, millis,
+    PostgresState, Refused, Server, Settings, SlotReport, SyncApply, SyncName, SyncWrite, millis,
 };
 use std::sync::Arc;
 
@@ -97,11 +98,7 @@ impl View {
             Observation::Postgres(state) => self.postgres_looked_at(state),
             Observation::Peers { round, reports } => self.peers_answered(round, reports, now),
             Observation::OperationFinished { id, end } => self.operation_finished(id, end, now),
-            Observation::SlotsAligned { round, ok } => {
-                if let Some((_, ask)) = self.asked.slots.as_mut().filter(|(r, _)| *r == round) {
-                    ask.answered(now, ok);
-                }
-            }
+            Observation::SlotsAligned { round, report } => self.slots_aligned(round, report, now),
             Observation::SyncAligned { round, ok } => {
                 if let Some((_, ask)) = self.asked.sync.as_mut().filter(|(r, _)| *r == round) {
                     ask.answered(now, ok);
@@ -113,7 +110,14 @@ impl View {
             Observation::Settings(settings) => self.take_settings(settings),
             Observation::Tags(tags) => self.me.tags = tags,
             Observation::Wished { id, wish } => self.wished(id, wish, now),
-            Observation::FailsafePromised { to } => self.promised = Some((to, now)),
+            Observation::FailsafePromised { to, slots } => {
+                self.slots.told = self.postgres.get().and_then(|p| p.running()).map(|running| Told {
+                    leader: to.clone(),
+                    timeline: running.timeline,
+                    slots,
+                });
+                self.promised = Some((to, now));
+            }
             Observation::FailsafeAsked { round, asked_at, refused } => {
                 self.failsafe_asked(round, asked_at, refused.is_empty(), now);
             }
@@ -177,6 +181,7 @@ impl View {
             return; // an older reading that was overtaken
         }
         self.dcs_lost_since = None;
+        self.slots.told = None; // the key says it, too
         self.judge_lock_by(&cluster, read_at, now);
         match cluster.leader {
             None => self.leaderless_since = Some(self.leaderless_since.unwrap_or(now)),
@@ -204,8 +209,47 @@ impl View {
                 self.slots_wanted.insert(name.slot_name(), now);
             }
         }
+        self.retain_slots(&cluster, now);
+        let request = cluster.failover.as_ref().map(|key| key.mod_revision);
+        if request != self.request_seen.map(|(revision, _)| revision) {
+            self.request_seen = request.map(|revision| (revision, now));
+        }
+        // our own lead changes nothing: what was safe under the last leader is what this node is promoted with
+        if let Some(leader) = cluster.leader.as_ref().filter(|leader| leader.name != self.me.name) {
+            self.slots.readiness.led_by(&leader.name);
+        }
         self.sync.key_read(&cluster.sync, self.settings.sync_mode());
         self.cluster = Seen::At(cluster, read_at);
+    }
+
+    /// How long the slot of an absent member is kept is the leader's affair. A new leader, and one whose agent was started
+    /// again, begin with what was published.
+    fn retain_slots(&mut self, cluster: &Cluster, now: Instant) {
+        let published = &cluster.status.retain_slots;
+        let leads_on = self.leads(now) && self.cluster.get().is_some();
+        if leads_on || published.is_empty() {
+            return;
+        }
+        let present = |slot: &String| {
+            cluster
+                .members
+                .values()
+                .any(|m| m.name != self.me.name && !m.doc.tags.nostream && m.name.slot_name() == *slot)
+        };
+        self.slots_wanted.retain(|slot, _| published.contains(slot) || present(slot));
+        let own = self.me.name.slot_name();
+        self.slots_wanted.extend(published.iter().filter(|slot| **slot != own).map(|slot| (slot.clone(), now)));
+    }
+
+    fn slots_aligned(&mut self, round: u64, report: Option<SlotReport>, now: Instant) {
+        let Some((_, ask)) = self.asked.slots.as_mut().filter(|(r, _)| *r == round) else { return };
+        ask.answered(now, report.is_some());
+        let Some(report) = report else { return };
+        self.slots.aligned(&ask.what, &report, now);
+        let running = self.postgres.get().and_then(|p| p.running());
+        if let (Some(said), Some(asked), Some(running)) = (&report.leader, &ask.what.compare, running) {
+            self.slots.readiness.answered(said, &asked.through, &running.slots);
+        }
     }
 
     /// A reading that began after our last proof was complete is newer than the proof.
@@ -213,6 +257,7 @@ impl View {
         let Some(proof) = self.lease.leader.filter(|proof| read_at >= proof.known_at) else { return };
         match &cluster.leader {
             None if self.releasing.is_some() => self.key_given_up(now),
+            None if self.was_succeeded(cluster) => self.lose_lock(now),
             None => self.lease.vanished = true,
             Some(key) if key.name == self.me.name && key.lease == Some(proof.grant.lease) => {
                 self.lease.vanished = false
@@ -221,6 +266,14 @@ impl View {
             Some(key) if key.name == self.me.name && self.lease.moving.is_some() => {}
             Some(_) => self.lose_lock(now),
         }
+    }
+
+    /// The key was removed, and before this node heard of that somebody else took it, reserved a timeline and gave the key
+    /// up again: there may be commits on that timeline.
+    fn was_succeeded(&self, cluster: &Cluster) -> bool {
+        let running = self.postgres.get().and_then(|p| p.running()).filter(|running| !running.in_recovery);
+        let ours = running.and_then(|running| running.timeline);
+        self.reservation.is_none() && ours.is_some_and(|ours| cluster.timeline_reserved > Some(ours))
     }
 
     fn lease_renewed(&mut self, grant: LeaseGrant, leader_proven: bool, now: Instant) {
@@ -301,6 +354,12 @@ impl View {
         };
         let at = state.looked_at;
         self.sync.looked(state.running(), at);
+        self.slots.looked(state.running(), &self.settings.slots);
+        let promoting =
+            matches!(&self.operation, Some(running) if matches!(running.operation, Operation::Promote { .. }));
+        if !promoting && state.running().is_some_and(|running| running.in_recovery) {
+            self.slots.unsafe_when_promoted.clear();
+        }
         self.postgres = Seen::At(state, at);
     }
 
@@ -322,6 +381,12 @@ impl View {
         if end == OperationEnd::Done && matches!(running.operation, Operation::Rewind { .. } | Operation::Clone { .. })
         {
             self.diverged = None;
+        }
+        if let Operation::CopySlots { .. } = &running.operation {
+            self.slots.copies.over();
+            if let OperationEnd::Failed(why) = &end {
+                self.slots.copies.failed = Some(why.clone());
+            }
         }
         if let (Operation::Promote { .. }, OperationEnd::Failed(why)) = (&running.operation, &end)
             && why.starts_with(PRE_PROMOTE)

@@ -4,7 +4,7 @@ use super::{Memory, Running, View};
 use crate::asked::Ask;
 use crate::sync::duty;
 use crate::{Action, Decision, Reason, wishes};
-use pgherd_types::{DcsWrite, Instant, Now};
+use pgherd_types::{DcsWrite, Instant, Now, Operation};
 
 impl View {
     /// Note what a decision asked for, before it is sent.
@@ -25,6 +25,11 @@ impl View {
                 }
             }
             Action::Start { id, operation, .. } => {
+                match operation {
+                    Operation::CopySlots { .. } => self.slots.copy_begins(now),
+                    Operation::Promote { .. } => self.note_unsafe_slots(now),
+                    _ => {}
+                }
                 self.last_operation = id.0;
                 self.makes_room &= !operation.needs_lock();
                 self.operation = Some(Running { id: *id, operation: operation.clone(), since: now, cancelled: false });
@@ -61,6 +66,9 @@ impl View {
                 }
             }
             Some(Memory::ScheduleDropped) => self.scheduled_restart = None,
+            Some(Memory::CopyOwed) => self.slots.copies.owed_since = Some(now),
+            Some(Memory::LeavesForCopy) => self.slots.copies.leaves_since = Some(now),
+            Some(Memory::CopyNotOwed) => self.slots.copies.over(),
         }
     }
 
@@ -97,6 +105,9 @@ impl View {
         }
         if let Some((round, target)) = &upkeep.slots {
             self.last_round = self.last_round.max(*round);
+            if target.compare.is_some() {
+                self.slots.readiness.asked(now);
+            }
             self.asked.slots = Some((*round, Ask::new(target.clone(), now)));
         }
     }

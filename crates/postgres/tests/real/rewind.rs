@@ -1,5 +1,6 @@
 //! A former primary whose data have parted from the leader's becomes its standby, or stays as it was.
 
+use crate::scene::{End, PATIENCE, Scene, free, upstream_at};
 use pgherd_postgres::{
     Alive, Credentials, OperationControl, PidFd, PostgresOptions, alive, find_postmaster, promote, rewind,
     server_processes, start_replica, stop_fast,
@@ -9,7 +10,6 @@ use pgherd_testkit::postgres::{PASSWORD, TestDir, TestPostgres, options, run_as}
 use pgherd_types::postgres::ControlState;
 use pgherd_types::{Server, Timeline};
 use rustix::process::Signal;
-use crate::scene::{End, PATIENCE, Scene, free, upstream_at};
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;

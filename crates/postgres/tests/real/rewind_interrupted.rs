@@ -1,12 +1,12 @@
 //! pg_rewind that does not come to its end: the data are either proven to be as they were, or not started any more.
 
+use crate::scene::{self, End, PATIENCE, Scene, free, upstream_at};
 use pgherd_postgres::{
     OperationControl, OperationError, PidFd, Postgres, PostgresOptions, clone_from, observe, rewind, state_dir,
 };
 use pgherd_testkit::eventually::{eventually, eventually_blocking};
 use pgherd_testkit::postgres::TestPostgres;
 use pgherd_types::postgres::ControlState;
-use crate::scene::{self, End, PATIENCE, Scene, free, upstream_at};
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};

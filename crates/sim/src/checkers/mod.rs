@@ -3,6 +3,7 @@
 pub mod durability;
 pub mod liveness;
 pub mod safety;
+pub mod slots;
 pub mod sync;
 
 use crate::postgres::Data;
@@ -24,6 +25,8 @@ pub struct Checks {
     pub serving_since: Option<u64>,
     /// Everybody has been in place since then (true time).
     pub settled_since: Option<u64>,
+    /// What the consumer of the logical slot has seen.
+    pub consumer: slots::Consumer,
     /// S3 and S5.
     pub promise: sync::Promise,
     /// The longest that the cluster was without a primary after the heal, in milliseconds.
@@ -40,6 +43,7 @@ impl Checks {
             timelines: vec![None; nodes],
             serving_since: None,
             settled_since: None,
+            consumer: slots::Consumer::default(),
             promise: sync::Promise::default(),
             healed_after: None,
         }

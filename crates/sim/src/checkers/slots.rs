@@ -1,0 +1,98 @@
+//! A consumer of a logical slot sees everything, in order: it never passes over a part of the WAL, and never decodes WAL
+//! whose catalog rows are gone. The one exception is a primary whose agent said, before its promotion, that the slot is
+//! not safe there.
+
+use crate::postgres::Data;
+use crate::world::World;
+use pgherd_types::Timeline;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the consumer has seen.
+#[derive(Debug, Default)]
+pub struct Consumer {
+    /// Timeline to the end of what was seen on it.
+    seen: BTreeMap<Timeline, u64>,
+    /// Timelines that began with a warning.
+    warned: BTreeSet<Timeline>,
+}
+
+impl Consumer {
+    /// A timeline begins.
+    pub fn promoted(&mut self, timeline: Timeline, warned: bool, there: bool) {
+        // before there is a slot anywhere nobody can lose its place
+        if warned || (self.seen.is_empty() && !there) {
+            self.warned.insert(timeline);
+        }
+    }
+
+    /// The first part of this history before `at` that was not seen.
+    fn missed(&self, data: &Data, at: u64) -> Option<(Timeline, u64, u64)> {
+        let ends = data.history.iter().map(|row| (row.timeline, row.switch_lsn.0)).chain([(data.timeline, u64::MAX)]);
+        let first = *self.seen.keys().next()?;
+        let mut begin = 0;
+        for (timeline, end) in ends {
+            let (from, to) = (begin, end.min(at));
+            begin = end;
+            let seen = self.seen.get(&timeline).copied().unwrap_or(from);
+            if timeline >= first && from < to && seen < to {
+                return Some((timeline, seen, to));
+            }
+        }
+        None
+    }
+
+    /// A slot is made on a primary that said that it had none that is safe: its consumer goes on there.
+    pub fn begins_anew(&mut self, data: &Data) {
+        if self.warned.contains(&data.timeline) {
+            self.saw(data, data.wal_end);
+        }
+    }
+
+    /// Everything of this history up to `end` is seen, or given up.
+    fn saw(&mut self, data: &Data, end: u64) {
+        for (timeline, switch) in data.history.iter().map(|row| (row.timeline, row.switch_lsn.0)) {
+            let seen = self.seen.entry(timeline).or_default();
+            *seen = switch.min(end).max(*seen);
+        }
+        let seen = self.seen.entry(data.timeline).or_default();
+        *seen = end.max(*seen);
+    }
+}
+
+impl World {
+    /// A standby moved its slot: not beyond what the consumer has seen on the history of that standby.
+    pub fn check_moved(&mut self, n: usize, data: &Data, at: u64) {
+        if let Some((timeline, seen, to)) = self.checks.consumer.missed(data, at) {
+            self.fail(format!(
+                "slots: n{} moved its slot to {at:#x}, and the consumer has seen timeline {timeline} up to {seen:#x} only, not to {to:#x}",
+                n + 1
+            ));
+        }
+    }
+
+    /// The consumer read from this node from `at` to `end`.
+    pub fn check_consumed(&mut self, n: usize, data: &Data, at: u64, end: u64) {
+        let consumer = &self.checks.consumer;
+        let missed = consumer.missed(data, at);
+        let decodes_blindly = at < data.logical.vacuumed;
+        let warned = consumer.warned.contains(&data.timeline);
+        if let Some((timeline, seen, to)) = missed.filter(|_| !warned) {
+            return self.fail(format!(
+                "slots: the consumer goes on at {at:#x} on n{}, and has seen timeline {timeline} up to {seen:#x} only, not to {to:#x}",
+                n + 1
+            ));
+        }
+        if decodes_blindly && !warned {
+            let gone = data.logical.vacuumed;
+            return self.fail(format!("slots: n{} decodes from {at:#x} and has catalog rows from {gone:#x} on", n + 1));
+        }
+        if missed.is_some() || decodes_blindly {
+            self.trace.count("happened:consumer lost its place on a node that warned");
+        }
+        if data.timeline > Timeline(1) {
+            self.trace.count("happened:consumer went on after a promotion");
+        }
+        // it is told once: from here on its place is known again
+        self.checks.consumer.saw(data, end);
+    }
+}
