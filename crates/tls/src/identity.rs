@@ -62,9 +62,9 @@ impl Identity {
 
     /// Certificate and key, which belong together.
     pub fn certified(&self) -> Result<Arc<CertifiedKey>, TlsError> {
-        let certificates = self.certificate.certificates()?;
         let file = self.key.as_ref().unwrap_or(&self.certificate);
         let key = private_key(file, self.password.as_ref())?;
+        let certificates = self.certificate.certificates()?;
         let certified = CertifiedKey::from_der(certificates, key, &provider()).map_err(|e| match e {
             rustls::Error::InconsistentKeys(_) => file.error(format!(
                 "this key does not belong to the certificate in {}; are both of them new?",

@@ -64,9 +64,12 @@ gMybwNPCvI8n3QIhAKlY+pJwncupQO56s0JwM49+spdbKffQ3qP82IoMnRAX
 -----END CERTIFICATE-----
 ";
 
-/// The beginning of OpenSSL's old form.
+/// OpenSSL's old form.
 pub const TRADITIONAL: &str = "\
 -----BEGIN EC PRIVATE KEY-----
 Proc-Type: 4,ENCRYPTED
 DEK-Info: AES-128-CBC,860295415F12E0AAA3FECFC723B5D852
+
+smfexRRhUyzQ3evUjwCy37eBt4CbnoWRHIshu68yTt8IVzzB2I0TKetW1OinZPAR
+-----END EC PRIVATE KEY-----
 ";
