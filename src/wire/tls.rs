@@ -57,12 +57,18 @@ impl Certificates {
 
 /// What is allowed and will hardly work.
 pub fn warn(settings: &NodeSettings) {
-    let required = settings.restapi.tls.as_ref().is_some_and(|tls| tls.verify_client == VerifyClient::Required);
-    if required && settings.ctl.tls.as_ref().is_none_or(|tls| tls.identity.is_none()) {
-        log::warn!(
+    let asked = settings.restapi.tls.as_ref().map_or(VerifyClient::None, |tls| tls.verify_client);
+    let nameless = settings.ctl.tls.as_ref().is_none_or(|tls| tls.identity.is_none());
+    match asked {
+        VerifyClient::Required if nameless => log::warn!(
             "restapi.verify_client is required and ctl names no certfile: if other members have it like this, none can ask \
              another, and no failover can take place"
-        );
+        ),
+        VerifyClient::Optional if nameless => log::warn!(
+            "restapi.verify_client is optional and ctl names no certfile: if other members have it like this, they refuse \
+             each other's question in failsafe_mode"
+        ),
+        VerifyClient::None | VerifyClient::Optional | VerifyClient::Required => {}
     }
     if settings.ctl.tls.as_ref().is_some_and(|tls| tls.insecure) {
         log::warn!("ctl.insecure is set: other members are believed without looking at their certificates");

@@ -7,6 +7,7 @@ use pgherd_testkit::http::{Stream, Tls, open, request, request_over};
 use pgherd_testkit::node::Node;
 use rustix::process::Signal;
 use serde_json::json;
+use std::path::Path;
 use std::time::Duration;
 
 const QUICK: Duration = Duration::from_secs(5);
@@ -28,8 +29,20 @@ fn code_over(stream: &mut dyn Stream, path: &str) -> String {
     String::from_utf8_lossy(&head).split(' ').nth(1).expect("a status").to_owned()
 }
 
+/// The first node tells what happens to its own API, which takes nothing of the kind: once trusting it, once not.
 fn cluster_with_tls(nodes: usize) -> Cluster {
-    Cluster::start(nodes, ClusterOptions { https: true, ..options() })
+    let mut cluster = Cluster::prepare(nodes, ClusterOptions { https: true, ..options() });
+    let node = &cluster.nodes[0];
+    let stranger = node.write_file("stranger.crt", &Authority::new().pem());
+    let hook = |path: &str, cacert: &Path| {
+        let url = format!("https://127.0.0.1:{}/{path}", node.rest_port);
+        format!("\n    - {{url: '{url}', cacert: {}}}", cacert.display())
+    };
+    let hooks = hook("trusted", &node.config().with_file_name("ca.crt")) + &hook("doubted", &stranger);
+    node.add_section(&format!("events:\n  webhooks:{hooks}"));
+    cluster.nodes.iter_mut().for_each(Node::start);
+    cluster.await_complete();
+    cluster
 }
 
 #[test]
@@ -39,6 +52,10 @@ fn members_commands_and_clients_speak_tls_while_certificates_change() {
     let primary = cluster.await_complete();
     let standby = cluster.others(primary)[0];
     let name = |cluster: &Cluster, n: usize| cluster.nodes[n].name.clone();
+
+    let told = |path: &str| cluster.nodes[0].await_log(0, &format!("/{path}: event")).1;
+    assert!(told("trusted").contains("it answered 501"), "{}", told("trusted"));
+    assert!(told("doubted").contains("UnknownIssuer"), "{}", told("doubted"));
 
     // who speaks plain HTTP gets nothing, who has no certificate may read, who has one may change something
     let node = &cluster.nodes[primary];
