@@ -2,7 +2,7 @@
 CARGO ?= cargo
 SEEDS ?= 20000
 
-.PHONY: all build deps test test-long test-net test-watchdog test-versions explore demo bench bench-handover compat lint clean
+.PHONY: all build deps test test-long test-net test-watchdog test-versions test-api test-ui explore demo bench bench-handover compat lint clean
 
 all: build
 
@@ -32,6 +32,14 @@ test-watchdog: deps build
 # The tests of whole nodes with PostgreSQL 16, 17 and 18 (`VERSIONS`), which it fetches; root for 17.
 test-versions: deps
 	CARGO="$(CARGO)" sh scripts/test-versions
+
+# The REST API, called as its own description says, with schemathesis from PyPI; about five minutes.
+test-api: deps build
+	sh tests/api/run
+
+# The page in Debian's Chromium, headless: a failover is watched on it; about two minutes. Root, unless Chromium is there.
+test-ui: deps build
+	sh tests/ui/run
 
 # The simulator over many seeds; prints what happened and fails if something never did.
 explore:

@@ -3,28 +3,31 @@
 
 mod options;
 mod settings_owner;
+mod tls;
 
 use crate::settings::{NodeSettings, Source};
 use crate::{reaper, service_manager};
 use actix::{Actor, Recipient};
-use arc_swap::{ArcSwap, ArcSwapOption};
-use pgherd_actors::events::tell_webhook;
+use arc_swap::ArcSwap;
+use pgherd_actors::events::{Webhook, tell_webhook};
 use pgherd_actors::fence_keeper::Watch;
 use pgherd_actors::start_up;
-use pgherd_actors::wiring::{self, NodeParts, NodeRequests, RunningNode, SharedLogin};
+use pgherd_actors::wiring::{self, NodeParts, NodeRequests, RunningNode, SharedPeers};
 use pgherd_postgres::{Postgres, PostgresOptions, ServerConfig, cached_dynamic};
 use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
 use pgherd_protocol::events::{EventFeed, EventSink};
 use pgherd_protocol::node::ReloadRequested;
+use pgherd_tls::ClientConfig;
 use pgherd_types::NodeStatus;
 use pgherd_watchdog::Watchdog;
 use pgherd_web::{ApiServer, Requests, SharedRequests, StopServing};
-use settings_owner::SettingsOwner;
+use settings_owner::{ApiWays, SettingsOwner};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use tls::Certificates;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The guard process is the same program, even if its file was replaced meanwhile.
@@ -48,6 +51,12 @@ pub fn run(source: Source, settings: NodeSettings) -> ExitCode {
 
 fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), String> {
     let etcd = options::etcd(&settings)?;
+    // what cannot work is found before anything is touched
+    let certificates = Certificates::read(&settings)?;
+    tls::warn(&settings);
+    let webhooks =
+        settings.webhooks.iter().map(|webhook| Ok((webhook.clone(), webhook.tls().map_err(|e| e.to_string())?)));
+    let webhooks = webhooks.collect::<Result<Vec<_>, String>>().map_err(|e| format!("events.webhooks: {e}"))?;
     let postgres = with_cached_dynamic(options::postgres(&settings));
     let bootstrap_dcs = postgres.bootstrap_dcs.clone();
     let server = Postgres::open(postgres).map_err(|e| e.to_string())?;
@@ -58,7 +67,7 @@ fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), Strin
     let (events, feed) =
         pgherd_actors::events::start(server.state_dir().path(), &settings.scope, settings.name.as_str())
             .map_err(|e| format!("cannot start the thread that records events: {e}"))?;
-    let peer_login = SharedLogin::from(ArcSwapOption::from(options::peer_login(&settings).map(Arc::new)));
+    let peers = SharedPeers::from(ArcSwap::from_pointee(certificates.peers(&settings)));
     let parts = NodeParts {
         me: options::me(&settings),
         scope: settings.scope.clone(),
@@ -67,12 +76,12 @@ fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), Strin
         inherited,
         bootstrap_dcs,
         policy: settings.postgresql.policy,
-        peer_login: peer_login.clone(),
+        peers: peers.clone(),
         status: status.clone(),
         events,
     };
-    let api = Api { status, feed };
-    actix::System::new().block_on(serve(parts, source, settings, api, peer_login))?;
+    let api = Api { status, feed, peers, certificates, webhooks };
+    actix::System::new().block_on(serve(parts, source, settings, api))?;
     if !fence.wait_for_guard(GUARD_PATIENCE) {
         log::warn!("the guard process has not gone yet; it ends by itself when nothing is left to guard");
     }
@@ -80,28 +89,31 @@ fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), Strin
     Ok(())
 }
 
-/// What the API shows.
+/// What the API shows, and how it is spoken.
 struct Api {
     status: pgherd_web::PublishedStatus,
     feed: EventFeed,
+    peers: SharedPeers,
+    certificates: Certificates,
+    webhooks: Vec<(Webhook, Option<Arc<ClientConfig>>)>,
 }
 
 async fn serve(
     parts: NodeParts,
     source: Source,
     settings: NodeSettings,
-    Api { status, feed }: Api,
-    peer_login: SharedLogin,
+    Api { status, feed, peers, certificates, webhooks }: Api,
 ) -> Result<(), String> {
     let failed = |e: std::io::Error| format!("cannot listen for signals: {e}");
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
     let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     let (published, ways, recorded) = (status.clone(), SharedRequests::default(), parts.events.clone());
-    for webhook in &settings.webhooks {
-        actix_rt::spawn(tell_webhook(webhook.clone(), feed.clone()));
+    let state_dir = parts.postgres.state_dir().path().to_owned();
+    for (webhook, tls) in webhooks {
+        actix_rt::spawn(tell_webhook(webhook, tls, feed.clone(), state_dir.clone()));
     }
-    let api = options::api(&settings);
+    let api = options::api(&settings, certificates.listener());
     let api = ApiServer::bind(&api, status, feed, ways.clone()).map_err(|e| e.to_string())?.start();
     if reaper::is_needed() {
         actix_rt::spawn(reaper::run());
@@ -110,8 +122,8 @@ async fn serve(
     let RunningNode { shutdown, mut done, reload_config, requests, finish_callbacks, threads, local } =
         wiring::start(parts);
     let reload_config = reload_config.await.map_err(|_| "the actors of the node did not start".to_owned())?;
-    let owner = SettingsOwner::new(source, settings, postgres, reload_config, Some(local)).with_peers(peer_login);
-    let owner = owner.with_api(api.clone().recipient(), api.clone().recipient()).start();
+    let owner = SettingsOwner::new(source, (settings, certificates), postgres, reload_config, Some(local));
+    let owner = owner.with_peers(peers).with_api(ApiWays::to(&api)).start();
     let _ = ways.set(ways_to(requests, owner.clone().recipient(), recorded));
     let informed = actix_rt::spawn(service_manager::keep_informed(published));
     let reloading = async {

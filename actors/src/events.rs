@@ -3,6 +3,7 @@
 //! (`pgherd_protocol::events`). What is derived from states cannot be lost by a refused message: the next state shows it.
 
 mod changes;
+mod position;
 mod store;
 mod webhooks;
 

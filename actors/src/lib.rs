@@ -8,7 +8,7 @@
 //! - `postgres_operator` does one long operation on PostgreSQL at a time and writes its configuration files.
 //! - `slot_manager` makes slots equal their target; `sync_manager` carries out steps of synchronous replication.
 //! - `callbacks` calls the user's scripts for what the coordinator publishes.
-//! - `peer_prober` asks other members before a race.
+//! - `peer_prober` asks other members before a race; `peer_client` is how they are spoken to.
 //! - `request_desk` handles operators' requests about the whole cluster: switchover, failover, dynamic configuration.
 //! - `events` is the record of what happened: a thread that derives it from what is published and writes it down.
 //! - `metrics` is what the coordinator counts.
@@ -21,6 +21,7 @@ pub mod dynamic_settings;
 pub mod events;
 pub mod fence_keeper;
 mod metrics;
+pub mod peer_client;
 pub mod peer_prober;
 pub mod postgres_monitor;
 pub mod postgres_operator;

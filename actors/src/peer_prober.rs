@@ -2,53 +2,33 @@
 
 mod failsafe;
 
+use crate::peer_client::{PeerClient, SharedPeers};
 use actix::fut::wrap_future;
 use actix::prelude::*;
-use arc_swap::ArcSwapOption;
 use futures_util::future::join_all;
 use pgherd_protocol::coordinator::{FailsafeAsked, PeersProbed};
 use pgherd_protocol::peer_prober::ProbePeers;
 use pgherd_types::{Instant, Lsn, PeerAnswer, PeerReport, PeerSaid, PeerToAsk, Timeline};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A status document is a few kilobytes; this is generous.
 const BODY_LIMIT: usize = 1 << 20;
 
-/// How members log in at each other's API; never shown.
-#[derive(Clone)]
-pub struct PeerLogin {
-    /// The name.
-    pub username: String,
-    /// The password.
-    pub password: String,
-}
-
-/// The login in force; the owner of the settings changes it.
-pub type SharedLogin = Arc<ArcSwapOption<PeerLogin>>;
-
 /// See the module.
 pub struct PeerProber {
     coordinator: Recipient<PeersProbed>,
     agreed: Recipient<FailsafeAsked>,
-    login: SharedLogin,
-    client: awc::Client,
+    client: Rc<PeerClient>,
 }
 
 impl PeerProber {
     /// A prober that reports there. Make it on the thread it runs on.
-    pub fn new(coordinator: Recipient<PeersProbed>, agreed: Recipient<FailsafeAsked>, login: SharedLogin) -> Self {
-        Self { coordinator, agreed, login, client: client() }
+    pub fn new(coordinator: Recipient<PeersProbed>, agreed: Recipient<FailsafeAsked>, peers: SharedPeers) -> Self {
+        Self { coordinator, agreed, client: Rc::new(PeerClient::new(peers)) }
     }
-}
-
-/// For questions to other members; it belongs to the thread that makes it.
-pub(crate) fn client() -> awc::Client {
-    // one connection per question: a pooled one may lead into the void after a partition
-    let connector = awc::Connector::new().conn_keep_alive(Duration::ZERO);
-    awc::Client::builder().connector(connector).disable_redirects().finish()
 }
 
 impl Actor for PeerProber {
@@ -69,7 +49,7 @@ impl Handler<ProbePeers> for PeerProber {
 }
 
 /// Ask one for its status, and say for what when it has no usable answer.
-pub(crate) async fn ask(client: awc::Client, peer: PeerToAsk, purpose: &str) -> PeerReport {
+pub(crate) async fn ask(client: Rc<PeerClient>, peer: PeerToAsk, purpose: &str) -> PeerReport {
     let asked_at = pgherd_clock::boottime();
     let patience = Duration::from_millis(peer.patience_ms);
     let answer = match tokio::time::timeout(patience, fetch(&client, &with_look(&peer.api_url))).await {
@@ -91,8 +71,8 @@ fn with_look(api_url: &str) -> String {
     format!("{api_url}{}look=now", if api_url.contains('?') { '&' } else { '?' })
 }
 
-async fn fetch(client: &awc::Client, url: &str) -> Result<Value, String> {
-    let mut response = client.get(url).send().await.map_err(|e| e.to_string())?;
+async fn fetch(client: &PeerClient, url: &str) -> Result<Value, String> {
+    let mut response = client.reaching(url)?.get(url).send().await.map_err(|e| e.to_string())?;
     let body = response.body().limit(BODY_LIMIT).await.map_err(|e| e.to_string())?;
     serde_json::from_slice(&body).map_err(|e| format!("not a status document: {e}"))
 }

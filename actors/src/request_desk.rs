@@ -7,6 +7,7 @@ mod config;
 mod failover;
 mod merge;
 
+use crate::peer_client::{PeerClient, SharedPeers};
 use crate::tell::MAILBOX_CAPACITY;
 use actix::prelude::*;
 use arc_swap::ArcSwap;
@@ -37,9 +38,9 @@ pub struct RequestDesk {
 
 impl RequestDesk {
     /// A desk that sees that status. Make it on the thread it runs on.
-    pub fn new(status: Arc<ArcSwap<NodeStatus>>, writer: SharedWriter) -> Self {
+    pub fn new(status: Arc<ArcSwap<NodeStatus>>, writer: SharedWriter, peers: SharedPeers) -> Self {
         let places = Semaphore::new(AT_ONCE_MAX);
-        Self { desk: Rc::new(Desk { status, writer, client: crate::peer_prober::client(), places }) }
+        Self { desk: Rc::new(Desk { status, writer, client: Rc::new(PeerClient::new(peers)), places }) }
     }
 }
 
@@ -78,7 +79,7 @@ impl Handler<RequestConfig> for RequestDesk {
 struct Desk {
     status: Arc<ArcSwap<NodeStatus>>,
     writer: SharedWriter,
-    client: awc::Client,
+    client: Rc<PeerClient>,
     places: Semaphore,
 }
 

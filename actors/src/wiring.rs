@@ -4,8 +4,8 @@ use crate::callbacks::{Announce, Callbacks};
 pub use crate::coordinator::LocalPolicy;
 use crate::coordinator::{ConfigTree, Coordinator, CoordinatorParts, Links};
 use crate::dcs_watcher::{Adopted, DcsWatcher, WatcherOptions};
+pub use crate::peer_client::{PeerAccess, PeerLogin, SharedPeers};
 use crate::peer_prober::PeerProber;
-pub use crate::peer_prober::{PeerLogin, SharedLogin};
 use crate::postgres_monitor::PostgresMonitor;
 use crate::postgres_operator::PostgresOperator;
 use crate::request_desk::{RequestDesk, SharedWriter};
@@ -46,8 +46,8 @@ pub struct NodeParts {
     pub bootstrap_dcs: String,
     /// What the local settings say of diverged data.
     pub policy: LocalPolicy,
-    /// How members log in at each other's API.
-    pub peer_login: SharedLogin,
+    /// How members speak to each other's API.
+    pub peers: SharedPeers,
     /// Where the status is published.
     pub status: Arc<ArcSwap<NodeStatus>>,
     /// Where what happens is recorded.
@@ -98,7 +98,8 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let (operator_known, reload_config) = oneshot::channel();
     let (writer, status) = (SharedWriter::default(), parts.status.clone());
     let desk_writer = writer.clone();
-    let desk = RequestDesk::start_in_arbiter(&dcs_thread, move |_| RequestDesk::new(status, desk_writer));
+    let peers = parts.peers.clone();
+    let desk = RequestDesk::start_in_arbiter(&dcs_thread, move |_| RequestDesk::new(status, desk_writer, peers));
     let server = parts.postgres.clone();
     let callbacks = Callbacks::start_in_arbiter(&postgres_thread, move |_| Callbacks::new(server));
     let finish_callbacks = callbacks.clone().recipient();
@@ -162,8 +163,8 @@ fn links(
     let (observed, lost) = (coordinator.clone().recipient(), coordinator.clone().recipient());
     let (probed, agreed) = (coordinator.clone().recipient(), coordinator.clone().recipient());
     let watcher = DcsWatcher::start_in_arbiter(dcs_thread, move |_| DcsWatcher::new(&options, observed, lost));
-    let login = parts.peer_login.clone();
-    let prober = PeerProber::start_in_arbiter(dcs_thread, move |_| PeerProber::new(probed, agreed, login));
+    let peers = parts.peers.clone();
+    let prober = PeerProber::start_in_arbiter(dcs_thread, move |_| PeerProber::new(probed, agreed, peers));
 
     let server = || parts.postgres.clone();
     let (looked, looked_after) = (coordinator.clone().recipient(), coordinator.clone().recipient());

@@ -2,6 +2,7 @@
 
 use actix::prelude::*;
 use arc_swap::ArcSwap;
+use pgherd_actors::peer_client::SharedPeers;
 use pgherd_actors::request_desk::{RequestDesk, SharedWriter};
 use pgherd_clock::boottime;
 use pgherd_protocol::dcs_watcher::WriteKey;
@@ -110,7 +111,7 @@ impl Store {
     fn desk(&self) -> Addr<RequestDesk> {
         let writer = SharedWriter::default();
         assert!(writer.set(Watcher(self.clone()).start().recipient()).is_ok());
-        RequestDesk::new(self.status.clone(), writer).start()
+        RequestDesk::new(self.status.clone(), writer, SharedPeers::default()).start()
     }
 }
 
@@ -298,7 +299,8 @@ async fn a_store_that_does_not_answer_is_told() {
     assert_eq!(desk.send(RequestCancelSwitchover).await.unwrap().code, 503);
     assert_eq!(desk.send(put(json!({"ttl": 20}))).await.unwrap().code, 503);
     assert_eq!(store.writes(), []);
-    let starting = RequestDesk::new(Store::new(cluster(&[])).status, SharedWriter::default()).start();
+    let starting =
+        RequestDesk::new(Store::new(cluster(&[])).status, SharedWriter::default(), SharedPeers::default()).start();
     assert_eq!(starting.send(put(json!({"ttl": 20}))).await.unwrap().code, 502);
 }
 

@@ -3,12 +3,16 @@
 use super::console::Stop;
 use super::event_stream;
 use super::events::Followed;
+use crate::settings::ctl::Ctl;
 use crate::settings::restapi::Login;
 use awc::error::{ConnectError, SendRequestError};
 use awc::http::{Method, Uri};
+use pgherd_tls::{ClientConfig, ClientFiles};
 use pgherd_types::Member;
 use serde_json::Value;
+use std::cell::OnceCell;
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,16 +75,29 @@ pub struct Request<'a> {
 /// The client. Make it on the thread that uses it.
 pub struct Rest {
     http: awc::Client,
+    /// Made when a member is reached over https for the first time: only then its files are needed.
+    https: OnceCell<Result<awc::Client, String>>,
+    files: ClientFiles,
     login: Option<Login>,
 }
 
 impl Rest {
-    /// Every request names `login`.
-    pub fn new(login: Option<Login>) -> Self {
-        let agent = ("User-Agent", format!("pgherd/{}", pgherd_types::PRODUCT_VERSION));
-        let connector = awc::Connector::new().timeout(CONNECT_TIMEOUT);
-        let http = awc::Client::builder().disable_timeout().disable_redirects().add_default_header(agent);
-        Self { http: http.connector(connector).finish(), login }
+    /// As the settings say.
+    pub fn new(ctl: Ctl) -> Self {
+        let (http, https) = (client(None), OnceCell::new());
+        Self { http, https, files: ctl.tls.unwrap_or_default(), login: ctl.login }
+    }
+
+    /// The client for this URL.
+    fn reaching(&self, url: &str) -> Result<&awc::Client, NoAnswer> {
+        if !url.starts_with("https:") {
+            return Ok(&self.http);
+        }
+        let make = || {
+            let config = self.files.read().and_then(|material| material.config());
+            config.map(|config| client(Some(config))).map_err(|e| format!("ctl: {e}"))
+        };
+        self.https.get_or_init(make).as_ref().map_err(|why| NoAnswer::Unsent(why.clone()))
     }
 
     /// Sends it to a member once.
@@ -100,7 +117,8 @@ impl Rest {
     ) -> Result<(), Followed> {
         let lost = |why: String| Followed::Lost(NoAnswer::Unknown(why));
         let url = url(member, path).map_err(lost)?;
-        let mut sent = self.http.get(&url).insert_header(("Accept", "text/event-stream"));
+        let client = self.reaching(&url).map_err(Followed::Lost)?;
+        let mut sent = client.get(&url).insert_header(("Accept", "text/event-stream"));
         if let Some(login) = &self.login {
             sent = sent.basic_auth(&login.username, login.password.expose());
         }
@@ -115,7 +133,7 @@ impl Rest {
     }
 
     async fn send(&self, url: &str, request: Request<'_>) -> Result<Answer, NoAnswer> {
-        let mut sent = self.http.request(request.method, url);
+        let mut sent = self.reaching(url)?.request(request.method, url);
         if let Some(login) = &self.login {
             sent = sent.basic_auth(&login.username, login.password.expose());
         }
@@ -130,14 +148,25 @@ impl Rest {
     }
 }
 
+fn client(tls: Option<Arc<ClientConfig>>) -> awc::Client {
+    let agent = ("User-Agent", format!("pgherd/{}", pgherd_types::PRODUCT_VERSION));
+    let connector = awc::Connector::new().timeout(CONNECT_TIMEOUT).handshake_timeout(CONNECT_TIMEOUT);
+    let connector = match tls {
+        Some(config) => connector.rustls_0_23(config),
+        None => connector,
+    };
+    let builder = awc::Client::builder().disable_timeout().disable_redirects().add_default_header(agent);
+    builder.connector(connector).finish()
+}
+
 /// The member's own address with another path.
 fn url(member: &Member, path: &str) -> Result<String, String> {
     let name = &member.name;
     let api = member.doc.api_url.as_deref().ok_or_else(|| format!("member {name} names no api_url"))?;
     let uri: Uri = api.parse().map_err(|e| format!("the api_url {api} of member {name} is no URL: {e}"))?;
     match (uri.scheme_str(), uri.authority()) {
-        (Some("http"), Some(authority)) => Ok(format!("http://{authority}{path}")),
-        _ => Err(format!("the api_url {api} of member {name} is not http://host:port")),
+        (Some(scheme @ ("http" | "https")), Some(authority)) => Ok(format!("{scheme}://{authority}{path}")),
+        _ => Err(format!("the api_url {api} of member {name} is not http[s]://host:port")),
     }
 }
 
@@ -170,6 +199,7 @@ mod tests {
         };
         assert_eq!(of(Some("http://10.0.0.1:8008/patroni")).as_deref(), Ok("http://10.0.0.1:8008/restart"));
         assert_eq!(of(Some("http://[::1]:8008/patroni")).as_deref(), Ok("http://[::1]:8008/restart"));
+        assert_eq!(of(Some("https://db1:8008/patroni")).as_deref(), Ok("https://db1:8008/restart"));
         for bad in [None, Some("x y"), Some("10.0.0.1:8008"), Some("ftp://h:1/"), Some("/patroni")] {
             assert!(of(bad).unwrap_err().contains("member a"), "{bad:?}");
         }

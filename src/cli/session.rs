@@ -56,8 +56,8 @@ pub struct Connection {
     /// The DCS, `[etcd3://][host][:port][/namespace]`, instead of what the file says. Without it DCS_URL.
     #[arg(short = 'd', long = "dcs-url", alias = "dcs", value_name = "URL")]
     dcs_url: Option<String>,
-    /// Do not check the certificates of servers. Accepted for scripts that say so: no connection uses TLS.
-    #[arg(short = 'k', long, hide = true)]
+    /// Do not check the certificates of members.
+    #[arg(short = 'k', long)]
     insecure: bool,
 }
 
@@ -106,7 +106,11 @@ impl<'a> Session<'a> {
         let over = url.map(|url| settings::OtherDcs { host: url.host, namespace: url.namespace });
         let settings = settings::load_client(file.as_deref(), variables.clone(), over);
         let settings = settings.map_err(|e| Stop::Error(e.to_string()))?;
-        let rest = Rest::new(settings.login.clone());
+        let mut ctl = settings.ctl.clone();
+        if connection.insecure {
+            ctl.tls.get_or_insert_default().insecure = true;
+        }
+        let rest = Rest::new(ctl);
         Ok(Self { console, variables, rest, called_as, settings })
     }
 

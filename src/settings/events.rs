@@ -2,6 +2,7 @@
 
 use super::error::SettingsError;
 use super::section::{Section, items};
+use super::tls;
 use pgherd_actors::events::Webhook;
 use pgherd_protocol::events::Kinds;
 
@@ -20,16 +21,15 @@ pub fn read(section: Section) -> Result<Vec<Webhook>, SettingsError> {
 
 fn webhook(item: Section) -> Result<Webhook, SettingsError> {
     let url = item.required_text("url")?;
-    let rest = url.strip_prefix("http://").filter(|rest| !rest.is_empty() && !rest.starts_with('/'));
+    let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    let rest = rest.filter(|rest| !rest.is_empty() && !rest.starts_with('/'));
     if rest.is_none_or(|rest| rest.split('/').next().is_some_and(|authority| authority.contains('@'))) {
-        return Err(item.error(
-            "url",
-            "must be http://host:port/path; https is not supported yet, and a name or password has no place in it",
-        ));
+        return Err(item.error("url", "must be http[s]://host:port/path; a user name or password has no place in it"));
     }
+    let cacert = tls::path(&item, "cacert")?;
     let types = item.texts("types")?.unwrap_or_default();
     let kinds = Kinds::read(types.iter().map(String::as_str)).map_err(|what| item.error("types", what))?;
     let secret = item.text("secret")?.filter(|secret| !secret.is_empty());
     item.finish();
-    Ok(Webhook { url, kinds, secret })
+    Ok(Webhook { url, kinds, secret, cacert })
 }

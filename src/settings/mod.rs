@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod bootstrap;
+pub mod ctl;
 pub mod environment;
 pub mod environment_table;
 pub mod error;
@@ -22,6 +23,7 @@ pub mod secret;
 pub mod section;
 pub mod server_files;
 pub mod tags;
+pub mod tls;
 pub mod watchdog;
 pub mod yaml;
 

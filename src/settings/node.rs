@@ -1,11 +1,12 @@
 //! Everything a node needs to know to run, as plain data.
 
 use super::bootstrap::{self, Bootstrap};
+use super::ctl::{self, Ctl};
 use super::error::SettingsError;
 use super::etcd3::{self, Etcd3};
 use super::log::{self, Log};
 use super::postgresql::{self, Postgresql};
-use super::restapi::{self, Login, RestApi};
+use super::restapi::{self, RestApi};
 use super::section::{Reading, Section};
 use super::{events, tags, watchdog};
 use pgherd_actors::events::Webhook;
@@ -24,6 +25,8 @@ pub struct NodeSettings {
     pub namespace: String,
     /// The API server.
     pub restapi: RestApi,
+    /// How other members' API servers are spoken to.
+    pub ctl: Ctl,
     /// The DCS.
     pub etcd3: Etcd3,
     /// How a new cluster is made.
@@ -57,6 +60,7 @@ pub fn read(reading: &Reading, map: &Map<String, Value>) -> Result<NodeSettings,
         name: MemberName(name),
         namespace: namespace(&root)?,
         restapi: restapi::read(root.section("restapi")?)?,
+        ctl: ctl(&root)?,
         etcd3: etcd3::read(root.section("etcd3")?)?,
         bootstrap: bootstrap::read(root.section("bootstrap")?)?,
         postgresql: postgresql::read(root.section("postgresql")?)?,
@@ -65,7 +69,6 @@ pub fn read(reading: &Reading, map: &Map<String, Value>) -> Result<NodeSettings,
         watchdog: watchdog::read(root.section("watchdog")?)?,
         webhooks: events::read(root.section("events")?)?,
     };
-    ctl(root.section("ctl")?);
     root.without_effect_yet(&["thread_pool_size", "thread_stack_size", "citus"]);
     root.finish();
     Ok(settings)
@@ -81,7 +84,7 @@ pub struct ClientSettings {
     /// The DCS, if one is named.
     pub etcd3: Option<Etcd3>,
     /// For the members' REST APIs.
-    pub login: Option<Login>,
+    pub ctl: Ctl,
 }
 
 /// Reads only what such a command needs.
@@ -90,9 +93,8 @@ pub fn read_client(reading: &Reading, map: &Map<String, Value>) -> Result<Client
     stores(&root)?;
     let etcd3 = root.section("etcd3")?;
     let etcd3 = etcd3.exists().then(|| etcd3::read(etcd3)).transpose()?;
-    let own = restapi::authentication(&root.section("ctl")?)?;
-    let login = own.map_or_else(|| restapi::authentication(&root.section("restapi")?), |login| Ok(Some(login)))?;
-    Ok(ClientSettings { scope: root.text("scope")?, namespace: namespace(&root)?, etcd3, login })
+    let ctl = ctl::read(&root.section("ctl")?, &root.section("restapi")?)?;
+    Ok(ClientSettings { scope: root.text("scope")?, namespace: namespace(&root)?, etcd3, ctl })
 }
 
 /// A name that becomes one part of a DCS key.
@@ -126,10 +128,9 @@ fn stores(root: &Section) -> Result<(), SettingsError> {
     Ok(())
 }
 
-/// The section of the command-line client: its keys are no mistakes in an agent's file.
-fn ctl(section: Section) {
-    for key in ["authentication", "insecure", "cacert", "certfile", "keyfile", "keyfile_password"] {
-        section.raw(key);
-    }
+fn ctl(root: &Section) -> Result<Ctl, SettingsError> {
+    let section = root.section("ctl")?;
+    let ctl = ctl::read(&section, &root.section("restapi")?)?;
     section.finish();
+    Ok(ctl)
 }

@@ -4,7 +4,9 @@ use super::address::{HostPort, host_port, is_wildcard};
 use super::error::SettingsError;
 use super::secret::Secret;
 use super::section::Section;
-use pgherd_web::{ExtraHeaders, ServerTokens};
+use super::tls;
+use pgherd_tls::ServerFiles;
+use pgherd_web::{AllHeaders, ExtraHeaders, ServerTokens};
 
 /// A user name and its password.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,6 +16,9 @@ pub struct Login {
     /// The password.
     pub password: Secret,
 }
+
+/// Longer queues no system makes.
+const QUEUE_MAX: u32 = 4096;
 
 /// The API server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,13 +34,18 @@ pub struct RestApi {
     /// Changes may be asked for by the members of the cluster.
     pub allowlist_include_members: bool,
     /// What every answer has beside its own.
-    pub headers: ExtraHeaders,
+    pub headers: AllHeaders,
+    /// With which certificates; without them over plain HTTP.
+    pub tls: Option<ServerFiles>,
+    /// So many connections may wait to be taken, if it is said.
+    pub request_queue_size: Option<u32>,
 }
 
 impl RestApi {
     /// What the member key says.
     pub fn api_url(&self) -> String {
-        format!("http://{}/patroni", self.connect_address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/patroni", self.connect_address)
     }
 }
 
@@ -45,19 +55,37 @@ pub fn read(section: Section) -> Result<RestApi, SettingsError> {
     let listen = host_port(&listen, None).map_err(|what| section.error("listen", what))?;
     let connect_address = connect_address(&section, &listen, None)?;
     let authentication = authentication(&section)?;
-    if section.raw("certfile").is_some() {
-        return Err(section.error("certfile", "TLS is not supported yet; remove it to serve plain HTTP"));
-    }
     let allowlist = section.texts("allowlist")?.unwrap_or_default();
     let allowlist_include_members = section.flag("allowlist_include_members")?.unwrap_or(false);
-    section.without_effect_yet(&["keyfile", "keyfile_password", "cafile", "ciphers", "verify_client"]);
     let headers = headers(&section)?;
-    section.without_effect_yet(&["https_extra_headers", "request_queue_size", "thread_pool_size"]);
+    let tls = tls::server(&section)?;
+    if tls.is_some() && connect_address.host.contains(':') {
+        section.warn("connect_address", "is an IPv6 address, which other members cannot reach over https; use a name");
+    }
+    let request_queue_size = request_queue_size(&section)?;
+    // known, and without effect: nothing here waits for a thread (docs/rest-api.md)
+    section.integer("thread_pool_size")?;
     section.finish();
-    Ok(RestApi { listen, connect_address, authentication, allowlist, allowlist_include_members, headers })
+    Ok(RestApi {
+        listen,
+        connect_address,
+        authentication,
+        allowlist,
+        allowlist_include_members,
+        headers,
+        tls,
+        request_queue_size,
+    })
 }
 
-fn headers(section: &Section) -> Result<ExtraHeaders, SettingsError> {
+fn request_queue_size(section: &Section) -> Result<Option<u32>, SettingsError> {
+    let size = section.integer("request_queue_size")?;
+    let of_range = |size: i64| u32::try_from(size).ok().filter(|size| *size <= QUEUE_MAX);
+    let wrong = || section.error("request_queue_size", format!("must be between 0 and {QUEUE_MAX}"));
+    size.map(|size| of_range(size).ok_or_else(wrong)).transpose()
+}
+
+fn headers(section: &Section) -> Result<AllHeaders, SettingsError> {
     let tokens = match section.text("server_tokens")?.map(|text| text.to_ascii_lowercase()).as_deref() {
         None | Some("original") => ServerTokens::Original,
         Some("minimal") => ServerTokens::Minimal,
@@ -67,8 +95,13 @@ fn headers(section: &Section) -> Result<ExtraHeaders, SettingsError> {
             ServerTokens::Original
         }
     };
-    let pairs = section.parameters("http_extra_headers")?;
-    ExtraHeaders::new(&pairs, tokens).map_err(|what| section.error("http_extra_headers", what))
+    let of = |key: &str, tokens| {
+        ExtraHeaders::new(&section.parameters(key)?, tokens).map_err(|what| section.error(key, what))
+    };
+    Ok(AllHeaders {
+        every: of("http_extra_headers", tokens)?,
+        encrypted: of("https_extra_headers", ServerTokens::Original)?,
+    })
 }
 
 /// `connect_address`, by default the (first) address listened on; "every address" is nothing others can connect to.

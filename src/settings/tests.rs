@@ -341,7 +341,9 @@ fn webhooks_and_headers_are_read() {
     assert!(webhooks[0].kinds.include("pgherd.leader.lost") && !webhooks[0].kinds.include("pgherd.sync.changed"));
     assert!(webhooks[1].kinds.include("pgherd.sync.changed") && webhooks[1].secret.is_none());
     for (bad, key) in [
-        ("{url: 'https://x/'}", "events.webhooks[0].url"),
+        ("{url: 'ftp://x/'}", "events.webhooks[0].url"),
+        ("{url: 'https:///x'}", "events.webhooks[0].url"),
+        ("{url: 'https://x/', cacert: [a]}", "events.webhooks[0].cacert"),
         ("{url: 'http://user:pw@x/'}", "events.webhooks[0].url"),
         ("{types: [leader]}", "events.webhooks[0].url"),
         ("{url: 'http://x/', types: [Leader]}", "events.webhooks[0].types"),
@@ -364,7 +366,7 @@ fn webhooks_and_headers_are_read() {
         .restapi
         .headers;
     let pair = ("X-Frame-Options".to_owned(), "DENY".to_owned());
-    assert_eq!(Ok(headers), pgherd_web::ExtraHeaders::new(&[pair], pgherd_web::ServerTokens::Minimal));
+    assert_eq!(Ok(headers.every), pgherd_web::ExtraHeaders::new(&[pair], pgherd_web::ServerTokens::Minimal));
     let error = restapi("http_extra_headers: {Content-Length: 7}").unwrap_err().to_string();
     assert!(error.contains("restapi.http_extra_headers") && error.contains("Content-Length"), "{error}");
 }
@@ -394,5 +396,41 @@ fn names_and_places_of_the_servers_files_and_what_depends_on_the_role() {
     ] {
         let text = GOOD.replacen("data_dir: /data", &format!("{bad}\n  data_dir: /data"), 1);
         assert!(error_of(&text).contains(error), "{}", error_of(&text));
+    }
+}
+
+#[test]
+fn certificates_are_named_and_what_contradicts_itself_is_refused() {
+    let load = |restapi: &str, ctl: &str| {
+        let address = "connect_address: \"10.0.0.1:8008\"";
+        load_text(&format!("{}\nctl: {{{ctl}}}\n", GOOD.replacen(address, &format!("{address}, {restapi}"), 1)))
+    };
+    let settings = load("certfile: /c.crt, keyfile: /c.key, cafile: /ca.crt, verify_client: Optional", "").unwrap();
+    assert_eq!(settings.warnings.len(), load_text(GOOD).unwrap().warnings.len(), "{:?}", settings.warnings);
+    let settings = settings.settings;
+    assert_eq!(settings.restapi.api_url(), "https://10.0.0.1:8008/patroni");
+    let tls = settings.restapi.tls.unwrap();
+    assert_eq!((tls.identity.key, tls.authorities), (Some("/c.key".into()), Some("/ca.crt".into())));
+    assert_eq!(tls.verify_client, pgherd_tls::VerifyClient::Optional);
+    assert_eq!(settings.ctl.tls.map(|tls| (tls.authorities, tls.insecure)), Some((Some("/ca.crt".into()), false)));
+    let of = |restapi: &str, ctl: &str| load(restapi, ctl).unwrap().settings;
+    let ctl = of("cafile: /ca.crt, auth: 'a:b'", "cacert: /other.crt, certfile: /mine.pem, insecure: true").ctl;
+    let (tls, login) = (ctl.tls.unwrap(), ctl.login.unwrap());
+    assert_eq!((tls.authorities, tls.insecure), (Some("/other.crt".into()), true));
+    assert_eq!(
+        (tls.identity.map(|identity| identity.certificate), login.username),
+        (Some("/mine.pem".into()), "a".into())
+    );
+    assert!(of("request_queue_size: 5, thread_pool_size: 9", "").ctl.tls.is_none());
+    assert_eq!(of("request_queue_size: 5", "").restapi.request_queue_size, Some(5));
+    for (bad, error) in [
+        ("certfile: /c, verify_client: optional", "restapi.verify_client: needs a cafile"),
+        ("verify_client: required", "restapi.verify_client: needs a certfile"),
+        ("certfile: /c, verify_client: sometimes", "restapi.verify_client: must be none, optional or required"),
+        ("certfile: [/c]", "restapi.certfile: must be text"),
+        ("request_queue_size: 4097", "restapi.request_queue_size: must be between 0 and 4096"),
+        ("https_extra_headers: {Content-Length: 7}", "restapi.https_extra_headers: Content-Length"),
+    ] {
+        assert!(load(bad, "").unwrap_err().to_string().contains(error), "{bad}");
     }
 }

@@ -1,10 +1,11 @@
 //! One node's settings as the options of each package.
 
 use crate::settings::{DatabaseLogin, NodeSettings};
-use pgherd_actors::wiring::{Me, PeerLogin};
+use pgherd_actors::wiring::Me;
 use pgherd_dcs::EtcdOptions;
 use pgherd_postgres::{Credentials, PostgresOptions};
-use pgherd_web::{AccessOptions, ApiOptions, BasicLogin};
+use pgherd_tls::VerifyClient;
+use pgherd_web::{AccessOptions, ApiOptions, BasicLogin, ListenerTls};
 
 /// For the coordinator.
 pub fn me(settings: &NodeSettings) -> Me {
@@ -33,15 +34,18 @@ pub fn etcd(settings: &NodeSettings) -> Result<EtcdOptions, String> {
 }
 
 /// For the API server.
-pub fn api(settings: &NodeSettings) -> ApiOptions {
+pub fn api(settings: &NodeSettings, tls: Option<ListenerTls>) -> ApiOptions {
     let listen = &settings.restapi.listen;
     let headers = settings.restapi.headers.clone();
+    let defaults = ApiOptions::default();
     ApiOptions {
         host: listen.host.clone(),
         port: listen.port,
         access: access(settings),
         headers,
-        ..ApiOptions::default()
+        tls,
+        backlog: settings.restapi.request_queue_size.unwrap_or(defaults.backlog),
+        ..defaults
     }
 }
 
@@ -53,13 +57,8 @@ pub fn access(settings: &NodeSettings) -> AccessOptions {
         login: login.map(|login| BasicLogin::new(&login.username, login.password.expose())),
         allowlist: restapi.allowlist.clone(),
         allowlist_include_members: restapi.allowlist_include_members,
+        certificate: restapi.tls.as_ref().is_some_and(|tls| tls.verify_client != VerifyClient::None),
     }
-}
-
-/// How members log in at each other's API: all have the same login.
-pub fn peer_login(settings: &NodeSettings) -> Option<PeerLogin> {
-    let login = settings.restapi.authentication.as_ref()?;
-    Some(PeerLogin { username: login.username.clone(), password: login.password.expose().to_owned() })
 }
 
 /// For everything that touches PostgreSQL.

@@ -2,15 +2,16 @@
 //! while the node runs, and says what cannot. A file with a mistake changes nothing.
 
 use super::options;
+use super::tls::{self, Certificates};
 use crate::logging;
 use crate::settings::{self, NodeSettings, Source};
 use actix::prelude::*;
-use pgherd_actors::wiring::SharedLogin;
+use pgherd_actors::wiring::SharedPeers;
 use pgherd_postgres::Postgres;
 use pgherd_protocol::coordinator::LocalChanged;
 use pgherd_protocol::node::ReloadRequested;
 use pgherd_protocol::postgres_operator::ReloadConfig;
-use pgherd_web::{ChangeAccess, ChangeHeaders};
+use pgherd_web::{ApiServer, ChangeAccess, ChangeHeaders, ChangeTls};
 use std::sync::Arc;
 
 /// See the module.
@@ -21,40 +22,59 @@ pub struct SettingsOwner {
     postgres: Arc<Postgres>,
     reload_config: Recipient<ReloadConfig>,
     tags: Option<Recipient<LocalChanged>>,
-    api: Option<(Recipient<ChangeAccess>, Recipient<ChangeHeaders>)>,
-    peer_login: Option<SharedLogin>,
+    certificates: Certificates,
+    api: Option<ApiWays>,
+    peers: Option<SharedPeers>,
 }
+
+/// To the API server.
+pub struct ApiWays {
+    access: Recipient<ChangeAccess>,
+    headers: Recipient<ChangeHeaders>,
+    tls: Recipient<ChangeTls>,
+}
+
+impl ApiWays {
+    /// This one.
+    pub fn to(api: &Addr<ApiServer>) -> Self {
+        let (access, headers, tls) = (api.clone().recipient(), api.clone().recipient(), api.clone().recipient());
+        Self { access, headers, tls }
+    }
+}
+
+/// Settings, and the certificates they name.
+type Read = (settings::Loaded, Certificates);
 
 impl SettingsOwner {
     /// An owner of what was read from there. PostgreSQL's part goes to its operator, the tags to the coordinator.
     pub fn new(
         source: Source,
-        opened: NodeSettings,
+        (opened, certificates): (NodeSettings, Certificates),
         postgres: Arc<Postgres>,
         reload_config: Recipient<ReloadConfig>,
         tags: Option<Recipient<LocalChanged>>,
     ) -> Self {
-        Self { source, opened, postgres, reload_config, tags, api: None, peer_login: None }
+        Self { source, opened, postgres, reload_config, tags, certificates, api: None, peers: None }
     }
 
-    /// The rules who may change something go there, and the headers of answers.
-    pub fn with_api(self, access: Recipient<ChangeAccess>, headers: Recipient<ChangeHeaders>) -> Self {
-        Self { api: Some((access, headers)), ..self }
+    /// The rules who may change something go there, the headers of answers and the certificates.
+    pub fn with_api(self, api: ApiWays) -> Self {
+        Self { api: Some(api), ..self }
     }
 
-    /// The login at other members' APIs is kept there.
-    pub fn with_peers(self, login: SharedLogin) -> Self {
-        Self { peer_login: Some(login), ..self }
+    /// How other members' APIs are spoken to is kept there.
+    pub fn with_peers(self, peers: SharedPeers) -> Self {
+        Self { peers: Some(peers), ..self }
     }
 
     /// True if they are in force.
-    fn take(&mut self, loaded: Result<settings::Loaded, String>) -> bool {
-        let taken = loaded.and_then(|loaded| {
+    fn take(&mut self, read: Result<Read, String>) -> bool {
+        let taken = read.and_then(|(loaded, certificates)| {
             loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
             let waiting = self.postgres.take_local(options::postgres(&loaded.settings));
-            Ok((waiting.map_err(|e| e.to_string())?, loaded.settings))
+            Ok((waiting.map_err(|e| e.to_string())?, loaded.settings, certificates))
         });
-        let (mut waiting, new) = match taken {
+        let (mut waiting, new, certificates) = match taken {
             Ok(taken) => taken,
             Err(why) => {
                 log::error!("the settings were read again and cannot be used, those in force stay: {why}");
@@ -66,19 +86,32 @@ impl SettingsOwner {
             log::warn!("{key} was changed in the settings and needs a restart of the agent");
         }
         logging::set_level(new.log.level);
-        if let Some((access, headers)) = &self.api {
-            access.do_send(ChangeAccess(options::access(&new)));
-            headers.do_send(ChangeHeaders(new.restapi.headers.clone()));
+        if let Some(api) = &self.api {
+            api.access.do_send(ChangeAccess(options::access(&new)));
+            api.headers.do_send(ChangeHeaders(new.restapi.headers.clone()));
         }
-        if let Some(login) = &self.peer_login {
-            login.store(options::peer_login(&new).map(Arc::new));
-        }
+        self.take_certificates(certificates, &new);
         if let Some(coordinator) = &self.tags {
             coordinator.do_send(LocalChanged { tags: new.tags });
         }
         self.reload_config.do_send(ReloadConfig);
         log::info!("the settings were read again");
         true
+    }
+
+    /// New connections go by them; those that are open stay.
+    fn take_certificates(&mut self, certificates: Certificates, new: &NodeSettings) {
+        if let (Some(api), Some(tls)) = (&self.api, certificates.listener())
+            && certificates.server_differs(&self.certificates)
+        {
+            api.tls.do_send(ChangeTls(tls));
+            log::info!("REST API: new connections are served with the certificates as they are now");
+        }
+        tls::warn(new);
+        if let Some(peers) = &self.peers {
+            peers.store(Arc::new(certificates.peers(new)));
+        }
+        self.certificates = certificates;
     }
 
     /// What changed and is not PostgreSQL's.
@@ -89,6 +122,8 @@ impl SettingsOwner {
             ("namespace", old.namespace != new.namespace),
             ("restapi.listen", old.restapi.listen != new.restapi.listen),
             ("restapi.connect_address", old.restapi.connect_address != new.restapi.connect_address),
+            ("restapi.certfile", old.restapi.tls.is_some() != new.restapi.tls.is_some()),
+            ("restapi.request_queue_size", old.restapi.request_queue_size != new.restapi.request_queue_size),
             ("etcd3", old.etcd3 != new.etcd3),
             ("watchdog", old.watchdog != new.watchdog),
             ("events", old.webhooks != new.webhooks),
@@ -110,7 +145,11 @@ impl Handler<ReloadRequested> for SettingsOwner {
     type Result = AtomicResponse<Self, bool>;
     fn handle(&mut self, _: ReloadRequested, _: &mut Self::Context) -> Self::Result {
         let source = self.source.clone();
-        let load = move || source.load().map_err(|e| e.to_string());
+        let load = move || {
+            let loaded = source.load().map_err(|e| e.to_string())?;
+            let certificates = Certificates::read(&loaded.settings)?;
+            Ok((loaded, certificates))
+        };
         let work = async move { tokio::task::spawn_blocking(load).await.unwrap_or_else(|e| Err(e.to_string())) };
         AtomicResponse::new(Box::pin(work.into_actor(self).map(|loaded, owner, _| owner.take(loaded))))
     }

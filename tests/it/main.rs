@@ -21,6 +21,7 @@ mod guard;
 mod handover;
 mod haproxy;
 mod hooks;
+mod https;
 mod metrics;
 mod node_death;
 mod partition;

@@ -151,4 +151,11 @@ fn operations_nobody_waits_for_are_told_of_until_they_end() {
     assert_eq!(ask(node, "/switchover", serde_json::json!({})).status, 400, "what is wrong is said at once");
     assert_eq!(node.get("/operations").expect("an answer").json()["operations"].as_array().map(Vec::len), Some(2));
     assert_eq!(node.check("/operations/1-1"), Some(404));
+
+    // the next life of the agent knows them by the record of what happened
+    let href = format!("/operations/{}", switched["id"].as_str().expect("an id"));
+    cluster.nodes[primary].kill_agent();
+    cluster.nodes[primary].start();
+    let remembered = end(&cluster.nodes[primary], &href);
+    assert_eq!((&remembered["state"], &remembered["text"]), (&switched["state"], &switched["text"]), "{remembered}");
 }

@@ -83,8 +83,7 @@ const ANSWER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 /// A request to a node's REST API; status and body as text.
 pub fn send(node: &Node, method: &str, path: &str, body: &serde_json::Value) -> (u16, String) {
     let body = if body.is_null() { String::new() } else { body.to_string() };
-    let answer =
-        pgherd_testkit::http::request(node.rest_port, method, path, &body, ANSWER_PATIENCE).expect("an answer");
+    let answer = node.request(method, path, &body, ANSWER_PATIENCE).expect("an answer");
     (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
 }
 

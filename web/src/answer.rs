@@ -29,6 +29,8 @@ enum Kind {
     Json,
     /// Series.
     Metrics,
+    /// For people.
+    Page,
 }
 
 impl Answer {
@@ -51,6 +53,10 @@ impl Answer {
     /// Series in Prometheus's text format.
     pub fn metrics(text: String) -> Self {
         Self { code: StatusCode::OK, body: Some(text), kind: Kind::Metrics, headers: Vec::new() }
+    }
+    /// The page.
+    pub fn page(text: &str) -> Self {
+        Self { code: StatusCode::OK, body: Some(text.to_owned()), kind: Kind::Page, headers: Vec::new() }
     }
     /// One of the texts that clients know.
     pub fn text(code: StatusCode, text: impl Into<String>) -> Self {
@@ -93,6 +99,7 @@ impl Answer {
         };
         let (media, body) = match self.kind {
             Kind::Json => (JSON, body),
+            Kind::Page => ("text/html; charset=utf-8", body),
             Kind::Metrics => (prometheus::TEXT_FORMAT, body),
             Kind::Text if json => (JSON, wrapped(self.code, &body)),
             Kind::Text => (TEXT, body),

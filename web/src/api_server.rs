@@ -1,7 +1,9 @@
 //! The actor that owns the listening sockets and the HTTP worker threads.
 
 use crate::auth::{Access, AccessOptions, SharedAccess};
-use crate::headers::{ExtraHeaders, SharedHeaders};
+use crate::connection::{self, ListenerTls, SharedTls};
+use crate::headers::{AllHeaders, SharedHeaders};
+use crate::listener::bind_sockets;
 use crate::operations::State;
 use crate::operations::background::Background;
 use crate::requests::SharedRequests;
@@ -10,17 +12,20 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle,
     WrapFuture,
 };
-use actix_web::dev::{Server, ServerHandle};
-use actix_web::{App, HttpServer, web};
-use arc_swap::ArcSwap;
+use actix_http::HttpService;
+use actix_server::{Server, ServerBuilder, ServerHandle};
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::AppConfig;
+use actix_web::{App, web};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use pgherd_protocol::events::EventFeed;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Where to listen, and the limits.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct ApiOptions {
     /// Name or address; empty or `*` means every address.
     pub host: String,
@@ -34,12 +39,16 @@ pub struct ApiOptions {
     pub client_request_timeout: Duration,
     /// Connections for each worker; more must wait.
     pub max_connections: usize,
+    /// Connections that may wait to be taken.
+    pub backlog: u32,
+    /// Without it the API is served over plain HTTP.
+    pub tls: Option<ListenerTls>,
     /// How long an orderly stop waits for requests that are being answered.
     pub stop_timeout_s: u64,
     /// Who may change something.
     pub access: AccessOptions,
     /// What every answer has beside its own.
-    pub headers: ExtraHeaders,
+    pub headers: AllHeaders,
 }
 
 impl Default for ApiOptions {
@@ -51,10 +60,13 @@ impl Default for ApiOptions {
             workers: 1,
             keep_alive: Duration::from_secs(30),
             client_request_timeout: Duration::from_secs(5),
-            max_connections: 1000,
+            // more than may follow the events (1200): they must not keep health checks out
+            max_connections: 2000,
+            backlog: 1024,
+            tls: None,
             stop_timeout_s: 2,
             access: AccessOptions::default(),
-            headers: ExtraHeaders::default(),
+            headers: AllHeaders::default(),
         }
     }
 }
@@ -66,6 +78,7 @@ pub struct ApiServer {
     handle: ServerHandle,
     access: SharedAccess,
     headers: SharedHeaders,
+    tls: SharedTls,
     feed: EventFeed,
     access_wanted: AccessOptions,
     names_looked_up: Option<SpawnHandle>,
@@ -79,7 +92,13 @@ pub struct ChangeAccess(pub AccessOptions);
 /// Other headers are added from now on.
 #[derive(Message, Clone, Debug)]
 #[rtype(result = "()")]
-pub struct ChangeHeaders(pub ExtraHeaders);
+pub struct ChangeHeaders(pub AllHeaders);
+
+/// New connections are served with these certificates from now on; those that are open stay as they are. The listener was
+/// opened with TLS: it is neither turned on nor off.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct ChangeTls(pub ListenerTls);
 
 /// Stop listening, finish what is being answered, close the connections.
 #[derive(Message, Clone, Copy, Debug)]
@@ -107,34 +126,29 @@ impl ApiServer {
         (access, headers, feed): (SharedAccess, SharedHeaders, EventFeed),
         app: impl Fn(&mut web::ServiceConfig) + Send + Clone + 'static,
     ) -> io::Result<Self> {
-        let server = HttpServer::new(move || {
-            worker::mark_http_worker();
-            App::new().configure(app.clone())
-        })
-        .workers(options.workers)
-        .max_connections(options.max_connections)
-        .keep_alive(options.keep_alive)
-        .client_request_timeout(options.client_request_timeout)
-        .client_disconnect_timeout(Duration::from_secs(1))
-        .shutdown_timeout(options.stop_timeout_s)
-        .disable_signals();
-
+        let tls = SharedTls::from(ArcSwapOption::from_pointee(options.tls.clone()));
+        let server = Server::build()
+            .workers(options.workers)
+            .max_concurrent_connections(options.max_connections)
+            .shutdown_timeout(options.stop_timeout_s)
+            .disable_signals();
         let explain = |e: io::Error| {
             io::Error::new(
                 e.kind(),
                 format!("cannot listen on {}:{} for the REST API: {e}", options.host, options.port),
             )
         };
-        let listeners = bind_sockets(&options.host, options.port).map_err(explain)?;
-        let server = listeners.into_iter().try_fold(server, HttpServer::listen).map_err(explain)?;
-        let addresses = server.addrs();
-        let server = server.run();
+        let listeners = bind_sockets(&options.host, options.port, options.backlog).map_err(explain)?;
+        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>().map_err(explain)?;
+        let serve = |server, listener| serve_on(server, listener, (options, tls.clone()), app.clone());
+        let server = listeners.into_iter().try_fold(server, serve).map_err(explain)?.run();
         Ok(Self {
             addresses,
             handle: server.handle(),
             server: Some(server),
             access,
             headers,
+            tls,
             feed,
             access_wanted: options.access.clone(),
             names_looked_up: None,
@@ -160,7 +174,8 @@ impl Actor for ApiServer {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let Some(server) = self.server.take() else { return };
-        log::info!("REST API listens on {}", list(&self.addresses));
+        let how = if self.tls.load().is_some() { " with TLS" } else { "" };
+        log::info!("REST API listens on {}{how}", list(&self.addresses));
         ctx.spawn(server.into_actor(self).map(|ended, _, ctx| {
             if let Err(e) = ended {
                 log::error!(target: "critical", "the REST API ended: {e}; restart the agent");
@@ -189,6 +204,16 @@ impl Handler<ChangeHeaders> for ApiServer {
     }
 }
 
+impl Handler<ChangeTls> for ApiServer {
+    type Result = ();
+
+    fn handle(&mut self, ChangeTls(tls): ChangeTls, _: &mut Self::Context) {
+        if self.tls.load().is_some() {
+            self.tls.store(Some(Arc::new(tls)));
+        }
+    }
+}
+
 impl Handler<StopServing> for ApiServer {
     type Result = ResponseFuture<()>;
 
@@ -198,42 +223,37 @@ impl Handler<StopServing> for ApiServer {
     }
 }
 
-/// One socket for each address the host has. One that this machine does not have (IPv6 may be switched off) is left out
-/// if another works; one in use is an error, or half of the clients would reach somebody else.
-fn bind_sockets(host: &str, port: u16) -> io::Result<Vec<TcpListener>> {
-    let mut bound = Vec::new();
-    let mut left_out = None;
-    for address in resolve(host, port)? {
-        match TcpListener::bind(address) {
-            Ok(listener) => {
-                bound.push(listener);
-                // The IPv6 wildcard takes IPv4 clients too.
-                if address.ip() == Ipv6Addr::UNSPECIFIED {
-                    break;
-                }
-            }
-            Err(e) if matches!(e.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported) => {
-                left_out = Some(e)
-            }
-            Err(e) if e.raw_os_error() == Some(EAFNOSUPPORT) => left_out = Some(e),
-            Err(e) => return Err(e),
-        }
-    }
-    match left_out {
-        Some(e) if bound.is_empty() => Err(e),
-        _ => Ok(bound),
-    }
+/// Connections of this socket are served. HTTP/1.1 and nothing else: `HttpServer` would offer HTTP/2 with TLS, too.
+fn serve_on(
+    server: ServerBuilder,
+    listener: TcpListener,
+    (options, tls): (&ApiOptions, SharedTls),
+    app: impl Fn(&mut web::ServiceConfig) + Send + Clone + 'static,
+) -> io::Result<ServerBuilder> {
+    let address = listener.local_addr()?;
+    let (keep_alive, head_patience) = (options.keep_alive, options.client_request_timeout);
+    let stopping = server.graceful_shutdown_signal();
+    server.listen(format!("api-{address}"), listener, move || {
+        worker::mark_http_worker();
+        let (tls, stopping) = (tls.clone(), stopping.clone());
+        let app = App::new().configure(app.clone()).into_factory().map_err(|e: actix_web::Error| e.error_response());
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .keep_alive(keep_alive)
+            .client_request_timeout(head_patience)
+            .client_disconnect_timeout(DISCONNECT_PATIENCE)
+            .local_addr(address)
+            .on_connect_ext(connection::remember)
+            .h1(map_config(app, |_| AppConfig::default()));
+        fn_service(move |tcp| connection::open(tcp, tls.load_full())).and_then(http)
+    })
 }
 
-/// "Address family not supported": a kernel without IPv6.
-const EAFNOSUPPORT: i32 = 97;
-
-fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if matches!(host, "" | "*" | "::") {
-        return Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]);
-    }
-    Ok((host, port).to_socket_addrs()?.collect())
-}
+/// So long a client may take to close its side.
+const DISCONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
 fn list(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

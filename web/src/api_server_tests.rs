@@ -3,6 +3,7 @@
 use super::*;
 use crate::status::tests::{primary, replica};
 use pgherd_types::node_status::NodeStatus;
+use std::net::Ipv4Addr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -79,6 +80,22 @@ async fn every_method_has_its_answer_and_changes_are_seen_at_once() {
     for method in ["POST", "PUT", "PATCH", "DELETE", "BREW"] {
         assert_eq!(ask(address, &format!("{method} /primary")).await.0, 501, "{method}");
     }
+}
+
+#[actix_rt::test]
+async fn the_page_and_the_description_are_served() {
+    let (_server, address, _status) = start(primary());
+    let answer = exchange(address, "GET /ui HTTP/1.1", "").await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let head = head.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 200") && head.contains("content-type: text/html; charset=utf-8"), "{head}");
+    assert!(head.contains("content-security-policy: default-src 'none'; script-src 'sha256-"), "{head}");
+    assert!(body.starts_with("<!DOCTYPE html>") && body.trim_end().ends_with("</html>"));
+    assert!(ask(address, "HEAD /ui/").await.1.is_empty());
+    let (code, text) = ask(address, "GET /openapi.json").await;
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &document["info"]["title"]), (200, &"pgherd".into()));
+    assert_eq!(ask(address, "POST /ui").await.0, 501);
 }
 
 #[actix_rt::test]

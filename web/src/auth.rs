@@ -1,4 +1,4 @@
-//! Who may change something: an allowlist of addresses, and basic auth. GET, HEAD and OPTIONS are never restricted.
+//! Who may change something: an allowlist of addresses, client certificates, and basic auth. GET, HEAD and OPTIONS are never restricted.
 //! Everything is checked before the body of a request is read.
 
 use crate::answer::Answer;
@@ -29,6 +29,8 @@ pub struct AccessOptions {
     pub allowlist: Vec<String>,
     /// Changes may come from the members of the cluster.
     pub allowlist_include_members: bool,
+    /// Changes need a client certificate that was verified.
+    pub certificate: bool,
 }
 
 /// A name and a password, as the header that a client must send.
@@ -57,6 +59,8 @@ impl fmt::Debug for BasicLogin {
 pub enum Denied {
     /// The client's address is not on the list.
     Address,
+    /// No client certificate was shown.
+    NoCertificate,
     /// No credentials were sent.
     NoCredentials,
     /// The wrong ones were.
@@ -72,6 +76,7 @@ impl Denied {
         };
         match self {
             Self::Address => Answer::text(StatusCode::FORBIDDEN, "Access is denied"),
+            Self::NoCertificate => Answer::text(StatusCode::FORBIDDEN, "client certificate required"),
             Self::NoCredentials => unauthorized("no auth header received"),
             Self::WrongCredentials => unauthorized("not authenticated"),
         }
@@ -85,6 +90,18 @@ pub struct Access {
     /// `None` without an allowlist; an empty one, whose items are all wrong, lets nobody in.
     networks: Option<Vec<IpNet>>,
     include_members: bool,
+    certificate: bool,
+}
+
+/// Who wants to change something.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caller<'a> {
+    /// Where the connection comes from.
+    pub address: Option<IpAddr>,
+    /// It showed a client certificate that was verified.
+    pub verified: bool,
+    /// The header of this name.
+    pub authorization: Option<&'a [u8]>,
 }
 
 /// The rules as they are at the moment.
@@ -98,6 +115,7 @@ impl Access {
             login: options.login.clone(),
             networks: (!options.allowlist.is_empty()).then_some(networks),
             include_members: options.allowlist_include_members,
+            certificate: options.certificate,
         }
     }
 
@@ -119,16 +137,14 @@ impl Access {
     }
 
     /// May this request change something?
-    pub async fn check(
-        &self,
-        from: Option<IpAddr>,
-        authorization: Option<&[u8]>,
-        members: Members<'_>,
-    ) -> Result<(), Denied> {
-        if !self.allows_address(from, members).await {
+    pub async fn check(&self, caller: Caller<'_>, members: Members<'_>) -> Result<(), Denied> {
+        if !self.allows_address(caller.address, members).await {
             return Err(Denied::Address);
         }
-        match (&self.login, authorization) {
+        if self.certificate && !caller.verified {
+            return Err(Denied::NoCertificate);
+        }
+        match (&self.login, caller.authorization) {
             (None, _) => Ok(()),
             (Some(_), None) => Err(Denied::NoCredentials),
             (Some(login), Some(header)) if login.is(header) => Ok(()),

@@ -9,7 +9,10 @@ fn options(allowlist: &[&str], members: bool) -> AccessOptions {
 }
 
 async fn allows(options: AccessOptions, from: &str, members: Members<'_>) -> bool {
-    let answer = Access::with_names(options).await.check(Some(from.parse().unwrap()), None, members).await;
+    let answer = Access::with_names(options)
+        .await
+        .check(Caller { address: Some(from.parse().unwrap()), ..Caller::default() }, members)
+        .await;
     assert!(matches!(answer, Ok(()) | Err(Denied::Address)), "{answer:?}");
     answer.is_ok()
 }
@@ -63,7 +66,16 @@ async fn members_count_where_they_are_told_to() {
 #[actix_rt::test]
 async fn a_client_without_an_address_is_on_no_list() {
     let access = Access::without_names(&options(&["0.0.0.0/0"], false));
-    assert_eq!(access.check(None, None, Members::Ignore).await, Err(Denied::Address));
+    assert_eq!(access.check(Caller::default(), Members::Ignore).await, Err(Denied::Address));
+}
+
+#[actix_rt::test]
+async fn a_certificate_comes_before_credentials() {
+    let login = Some(BasicLogin::new("admin", "x"));
+    let access = Access::without_names(&AccessOptions { login, certificate: true, ..AccessOptions::default() });
+    for (verified, outcome) in [(false, Denied::NoCertificate), (true, Denied::NoCredentials)] {
+        assert_eq!(access.check(Caller { verified, ..Caller::default() }, Members::Ignore).await, Err(outcome));
+    }
 }
 
 #[actix_rt::test]
@@ -79,7 +91,9 @@ async fn credentials_must_be_exactly_right() {
         (Some("Basic "), Err(Denied::WrongCredentials)),
         (Some(""), Err(Denied::WrongCredentials)),
     ] {
-        let answer = access.check(None, header.map(str::as_bytes), Members::Ignore).await;
+        let answer = access
+            .check(Caller { authorization: header.map(str::as_bytes), ..Caller::default() }, Members::Ignore)
+            .await;
         assert_eq!(answer, outcome, "{header:?}");
     }
     assert!(!format!("{access:?}").contains("YWRt"), "secrets are not shown");

@@ -26,8 +26,27 @@ pub enum ServerTokens {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ExtraHeaders(Vec<(HeaderName, HeaderValue)>);
 
+/// Those of every answer, and those of encrypted ones beside them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AllHeaders {
+    /// `http_extra_headers`, and the name of the server.
+    pub every: ExtraHeaders,
+    /// `https_extra_headers`: where both name a header this one counts.
+    pub encrypted: ExtraHeaders,
+}
+
 /// The headers as they are at the moment.
-pub type SharedHeaders = Arc<ArcSwap<ExtraHeaders>>;
+pub type SharedHeaders = Arc<ArcSwap<AllHeaders>>;
+
+impl AllHeaders {
+    /// Adds those that belong to such a connection.
+    pub fn add_to(&self, response: &mut HttpResponse, encrypted: bool) {
+        self.every.add_to(response);
+        if encrypted {
+            self.encrypted.add_to(response);
+        }
+    }
+}
 
 impl ExtraHeaders {
     /// These; the error names the one that cannot be sent, and not its value.
@@ -73,6 +92,11 @@ mod tests {
         assert_eq!(response.headers().get("X-Frame-Options").unwrap(), "SAMEORIGIN");
         assert_eq!(response.headers().get("Server").unwrap(), "Patroni/4.1.4");
         assert_eq!(ExtraHeaders::new(&[], ServerTokens::Original), Ok(ExtraHeaders::default()));
+        let all = AllHeaders { every: of("x", "plain").unwrap(), encrypted: of("X", "sealed").unwrap() };
+        for (encrypted, value) in [(false, "plain"), (true, "sealed")] {
+            all.add_to(&mut response, encrypted);
+            assert_eq!(response.headers().get_all("x").collect::<Vec<_>>(), [value]);
+        }
     }
 
     #[test]

@@ -28,9 +28,9 @@ pub fn check(status: &NodeStatus, path: &str, parameters: &Parameters, now: Inst
     let replica = || is_usable_replica(status, parameters, lag_bytes, now) && !leads_standby_cluster(status, now);
     let tagged = || has_tags(status, parameters);
     let healthy = match question(path) {
-        Question::Leader => leads(status, now) || is_left_alone(status, now),
+        Question::Leader => leads(status, now) || is_left_alone(status, now) || is_standby_left_alone(status, now),
         Question::Primary => (leads(status, now) && !is_standby_cluster(status)) || is_left_alone(status, now),
-        Question::StandbyLeader => leads_standby_cluster(status, now),
+        Question::StandbyLeader => leads_standby_cluster(status, now) || is_standby_left_alone(status, now),
         Question::Replica => replica() && tagged(),
         Question::ReadOnly => (leads(status, now) || replica()) && tagged(),
         Question::Health => is_running(status, now) && tagged(),
@@ -57,6 +57,33 @@ enum Question {
     Synchronous(&'static str),
     ReadOnlySynchronous(&'static str),
     Unknown,
+}
+
+/// The paths that are checks; others that contain these words are, too.
+pub const PATHS: &[&str] = &[
+    "",
+    "primary",
+    "master",
+    "read-write",
+    "leader",
+    "standby-leader",
+    "standby_leader",
+    "replica",
+    "read-only",
+    "health",
+    "sync",
+    "synchronous",
+    "quorum",
+    "async",
+    "asynchronous",
+    "read-only-sync",
+    "read-only-synchronous",
+    "read-only-quorum",
+];
+
+/// Is it one?
+pub fn is_known(path: &str) -> bool {
+    !matches!(question(path), Question::Unknown)
 }
 
 /// First by what the path contains, in this order, then by its first segment: so clients have it.
@@ -98,6 +125,14 @@ fn looks_at_lag(path: &str) -> bool {
 fn is_left_alone(status: &NodeStatus, now: Instant) -> bool {
     let primary = server(status, now).is_some_and(|server| !server.in_recovery);
     status.settings.pause && is_blind(status) && primary
+}
+
+/// The same for the leader of a standby cluster, as far as it was known to lead when the DCS was last seen.
+fn is_standby_left_alone(status: &NodeStatus, now: Instant) -> bool {
+    let led = status.cluster.as_ref().and_then(|(cluster, _)| cluster.leader.as_ref());
+    let follows = server(status, now).is_some_and(|server| server.in_recovery);
+    let led = led.is_some_and(|leader| leader.name == status.name);
+    status.settings.pause && is_blind(status) && is_standby_cluster(status) && follows && led
 }
 
 /// Does the cluster follow another one?

@@ -47,6 +47,33 @@ fn a_standby_leader_is_a_leader_and_neither_primary_nor_replica() {
 }
 
 #[test]
+fn a_standby_leader_in_maintenance_mode_that_lost_sight_of_the_dcs_is_still_one() {
+    let mut status = replica();
+    status.settings.standby_cluster = Some(StandbyCluster { host: Some("far".into()), port: 5432 });
+    status.settings.pause = true;
+    status.dcs_lost_since = Some(NOW);
+    let led_by = |status: &mut NodeStatus, name: &str| {
+        let (known, at) = status.cluster.take().expect("a cluster");
+        let leader = known.leader.clone().map(|leader| pgherd_types::LeaderKey { name: name.into(), ..leader });
+        status.cluster = Some((Arc::new(Cluster { leader, ..(*known).clone() }), at));
+    };
+    let me = status.name.to_string();
+    led_by(&mut status, &me);
+    expect(&status, &[("/standby-leader", "200"), ("/leader", "200"), ("/primary", "503")]);
+    for change in [
+        |status: &mut NodeStatus| status.settings.pause = false,
+        |status: &mut NodeStatus| status.dcs_lost_since = None,
+        |status: &mut NodeStatus| status.settings.standby_cluster = None,
+    ] {
+        let mut other = status.clone();
+        change(&mut other);
+        expect(&other, &[("/standby-leader", "503"), ("/leader", "503")]);
+    }
+    led_by(&mut status, "somebody");
+    expect(&status, &[("/standby-leader", "503"), ("/leader", "503")]);
+}
+
+#[test]
 fn a_leader_answers_the_leaders_checks() {
     expect(
         &primary(),

@@ -9,7 +9,8 @@ mod strict_json;
 mod wishes;
 
 use crate::answer::Answer;
-use crate::auth::{Denied, Members, SharedAccess};
+use crate::auth::{Caller, Denied, Members, SharedAccess};
+use crate::connection::Client;
 use crate::headers::SharedHeaders;
 use crate::requests::{Requests, SharedRequests, ask};
 use crate::{PublishedStatus, health};
@@ -97,22 +98,25 @@ impl Operation {
     }
     /// The one that this method and first segment of a path name.
     pub fn named(method: &Method, segment: &str) -> Option<Self> {
-        Some(match (method.as_str(), segment) {
-            ("POST", "switchover") => Self::Switchover,
-            ("POST", "failover") => Self::Failover,
-            ("DELETE", "switchover") => Self::CancelSwitchover,
-            ("PATCH", "config") => Self::PatchConfig,
-            ("PUT", "config") => Self::ReplaceConfig,
-            ("POST", "restart") => Self::Restart,
-            ("DELETE", "restart") => Self::CancelRestart,
-            ("POST", "reinitialize") => Self::Reinitialize,
-            ("POST", "reload") => Self::Reload,
-            ("POST", "failsafe") => Self::Failsafe,
-            ("POST", "sigterm") => Self::Sigterm,
-            _ => return None,
-        })
+        let asked = |(known, path, _): &&(&str, &str, Self)| *known == method.as_str() && *path == segment;
+        ROUTES.iter().find(asked).map(|(_, _, operation)| *operation)
     }
 }
+
+/// Method and first segment of the path of each. The server goes by this table, and so does the document at `/openapi.json`.
+pub const ROUTES: &[(&str, &str, Operation)] = &[
+    ("POST", "switchover", Operation::Switchover),
+    ("POST", "failover", Operation::Failover),
+    ("DELETE", "switchover", Operation::CancelSwitchover),
+    ("PATCH", "config", Operation::PatchConfig),
+    ("PUT", "config", Operation::ReplaceConfig),
+    ("POST", "restart", Operation::Restart),
+    ("DELETE", "restart", Operation::CancelRestart),
+    ("POST", "reinitialize", Operation::Reinitialize),
+    ("POST", "reload", Operation::Reload),
+    ("POST", "failsafe", Operation::Failsafe),
+    ("POST", "sigterm", Operation::Sigterm),
+];
 
 /// Checks, reads, asks and answers.
 pub async fn perform(operation: Operation, request: &HttpRequest, payload: web::Payload, state: &State) -> Answer {
@@ -148,7 +152,10 @@ async fn allowed(
     let requests = state.requests.clone();
     let work = async move { carry_out(operation, body, &status, &requests).await.unwrap_or_else(|answer| answer) };
     match background::is_wanted(operation, request) {
-        true => state.background.begin((operation, whom), work, state.status.clone(), &state.feed).await,
+        true => {
+            let sink = state.requests.get().and_then(|requests| requests.events.clone());
+            state.background.begin((operation, whom), work, state.status.clone(), (&state.feed, sink)).await
+        }
         false => work.await,
     }
 }
@@ -168,14 +175,17 @@ async fn check_access(
     status: &NodeStatus,
     state: &State,
 ) -> Result<(), Denied> {
-    let from = request.peer_addr().map(|address| address.ip());
-    let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let caller = Caller {
+        address: request.peer_addr().map(|address| address.ip()),
+        verified: Client::of(request).verified,
+        authorization: request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes()),
+    };
     let members = match operation {
         // must work when nothing is known of the cluster any more
         Operation::Failsafe => Members::Ignore,
         _ => Members::Count(status.cluster.as_ref().map(|(cluster, _)| &**cluster)),
     };
-    state.access.load_full().check(from, authorization, members).await
+    state.access.load_full().check(caller, members).await
 }
 
 async fn carry_out(

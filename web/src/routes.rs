@@ -2,10 +2,12 @@
 //! fails, never 404, because that is what load balancers are used to. HEAD and OPTIONS answer with GET's status.
 
 use crate::answer::Answer;
+use crate::connection::Client;
 use crate::health::{self, Verdict};
 use crate::operations::{self, Operation, State};
 use crate::query::Parameters;
-use crate::{cluster, events, explain, metrics, probes, status};
+use crate::reading::Reading;
+use crate::{cluster, events, explain, metrics, openapi, page, probes, status};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use pgherd_protocol::postgres_monitor::LookNow;
@@ -29,22 +31,29 @@ fn answer(method: &Method, path: &str, query: &str, status: &NodeStatus, now: In
         Ok(parameters) => parameters,
         Err(why) => return error(StatusCode::BAD_REQUEST, &why),
     };
-    match first_segment(path) {
-        "liveness" => bare(probes::liveness(status, now)),
-        "readiness" => bare(probes::readiness(status, &parameters, now)),
-        "patroni" => json_answer(StatusCode::OK, &status::document(status, now)),
-        "cluster" => cluster::document(status, now).map_or_else(never_read, |doc| json_answer(StatusCode::OK, &doc)),
-        "history" => match &status.cluster {
+    match Reading::named(first_segment(path)) {
+        Reading::Liveness => bare(probes::liveness(status, now)),
+        Reading::Readiness => bare(probes::readiness(status, &parameters, now)),
+        Reading::Status => json_answer(StatusCode::OK, &status::document(status, now)),
+        Reading::Cluster => {
+            cluster::document(status, now).map_or_else(never_read, |doc| json_answer(StatusCode::OK, &doc))
+        }
+        Reading::History => match &status.cluster {
             Some((cluster, _)) => json_answer(StatusCode::OK, &cluster::history(cluster)),
             None => never_read(),
         },
-        "config" => config(status),
-        "failsafe" => failsafe(status),
-        "metrics" => match metrics::text(status, now) {
+        Reading::Config => config(status),
+        Reading::Failsafe => failsafe(status),
+        Reading::OpenApi => openapi::answer(),
+        Reading::Page => page::answer(),
+        Reading::Metrics => match metrics::text(status, now) {
             Ok(text) => Answer::metrics(text),
             Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, &why),
         },
-        _ => health_check(status, path, &parameters, now),
+        // the last three are not answered from the status alone, and not from here
+        Reading::Health | Reading::Explain | Reading::Events | Reading::Operations => {
+            health_check(status, path, &parameters, now)
+        }
     }
 }
 
@@ -121,24 +130,22 @@ async fn await_look(state: &State) {
 /// Serves every request. One that changes nothing reads the clock once, loads the status once and waits for nothing.
 async fn serve(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
     let mut response = respond(&request, payload, &state).await;
-    state.headers.load().add_to(&mut response);
+    state.headers.load().add_to(&mut response, Client::of(&request).encrypted);
     response
 }
 
 async fn respond(request: &HttpRequest, payload: web::Payload, state: &State) -> HttpResponse {
-    let answer = match Operation::named(request.method(), first_segment(request.path())) {
-        Some(operation) => operations::perform(operation, request, payload, state).await,
-        None if is_reading(request.method()) && first_segment(request.path()) == "operations" => {
-            state.background.answer(request.path(), &state.status.load(), &state.feed)
-        }
-        None if is_reading(request.method()) && first_segment(request.path()) == "events" => {
-            return events::serve(request, payload, state).await;
-        }
-        None if is_reading(request.method()) && first_segment(request.path()) == "explain" => {
-            explain::answer(request.query_string(), &state.requests).await
-        }
-        None => {
-            if first_segment(request.path()) == "patroni" && request.query_string().split('&').any(|p| p == LOOK_NOW) {
+    let segment = first_segment(request.path());
+    if let Some(operation) = Operation::named(request.method(), segment) {
+        return operations::perform(operation, request, payload, state).await.respond(request);
+    }
+    let reading = is_reading(request.method()).then(|| Reading::named(segment));
+    let answer = match reading {
+        Some(Reading::Events) => return events::serve(request, payload, state).await,
+        Some(Reading::Operations) => state.background.answer(request.path(), &state.status.load(), &state.feed),
+        Some(Reading::Explain) => explain::answer(request.query_string(), &state.requests).await,
+        _ => {
+            if reading == Some(Reading::Status) && request.query_string().split('&').any(|p| p == LOOK_NOW) {
                 await_look(state).await;
             }
             let (path, query, now) = (request.path(), request.query_string(), pgherd_clock::boottime());

@@ -2,10 +2,13 @@
 //! trying. It runs on a thread that decides nothing, and follows the events as every reader does: it holds nobody up, and
 //! when a receiver is away for too long it passes over what is not kept any more and says so in the log.
 
+use super::position::Position;
 use hmac::{Hmac, KeyInit, Mac};
 use pgherd_protocol::events::{Event, EventFeed, Events, Kinds};
+use pgherd_tls::{ClientConfig, ClientFiles, TlsError};
 use sha2::Sha256;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +26,22 @@ const SIGNATURE: &str = "X-Pgherd-Signature";
 /// Where events go.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Webhook {
-    /// `http://host:port/path`.
+    /// `http://host:port/path` or `https://…`.
     pub url: String,
     /// Which.
     pub kinds: Kinds,
     /// The key of the signature.
     pub secret: Option<String>,
+    /// The authorities that the receiver's certificate must come from; by default those the machine trusts.
+    pub cacert: Option<PathBuf>,
+}
+
+impl Webhook {
+    /// Whom to trust; none without https. It reads files.
+    pub fn tls(&self) -> Result<Option<Arc<ClientConfig>>, TlsError> {
+        let files = ClientFiles { authorities: self.cacert.clone(), ..ClientFiles::default() };
+        self.url.starts_with("https:").then(|| files.read()?.config()).transpose()
+    }
 }
 
 impl fmt::Debug for Webhook {
@@ -47,11 +60,18 @@ enum Offered {
     NotNow(String),
 }
 
-/// Posts what happens from now on, until there are no more events.
-pub async fn run(webhook: Webhook, feed: EventFeed) {
-    let client = awc::Client::builder().timeout(PATIENCE).disable_redirects().finish();
+/// Posts what happens, until there are no more events: from where an earlier life of the agent was, for the first time from
+/// now on. The position is kept in the directory.
+pub async fn run(webhook: Webhook, tls: Option<Arc<ClientConfig>>, feed: EventFeed, directory: PathBuf) {
+    let connector = match tls {
+        Some(config) => awc::Connector::new().rustls_0_23(config),
+        None => awc::Connector::new(),
+    };
+    let client = awc::Client::builder().connector(connector).timeout(PATIENCE).disable_redirects().finish();
     let mut newest = feed.watch();
-    let mut seen = newest.borrow_and_update().unwrap_or_default();
+    let last = newest.borrow_and_update().unwrap_or_default();
+    let mut position = Position::read(&directory, &webhook.url).await;
+    let mut seen = position.begin_after(last);
     loop {
         let ended = newest.borrow_and_update().is_none();
         let Events { events, missed, .. } = feed.after(seen, BATCH);
@@ -68,8 +88,10 @@ pub async fn run(webhook: Webhook, feed: EventFeed) {
             seen = event.id.seq;
             if webhook.kinds.include(&event.kind) {
                 deliver(&client, &webhook, &event).await;
+                position.write(seen).await;
             }
         }
+        position.write(seen).await;
     }
 }
 
@@ -151,7 +173,8 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_shown() {
-        let webhook = Webhook { url: "http://x/".into(), kinds: Kinds::default(), secret: Some("hunter2".into()) };
+        let webhook =
+            Webhook { url: "http://x/".into(), kinds: Kinds::default(), secret: Some("hunter2".into()), cacert: None };
         assert!(!format!("{webhook:?}").contains("hunter2"));
     }
 
@@ -186,25 +209,40 @@ mod tests {
     async fn events_are_told_in_order_until_they_are_taken_or_refused() {
         let feed = EventFeed::default();
         push(&feed, 1, "pgherd.leader.lost");
-        let (url, told) = receiver(&[503, 200, 400, 200]);
-        let kinds = Kinds::read(["leader"]).unwrap();
-        let posting = actix_rt::spawn(run(Webhook { url, kinds, secret: Some("Jefe".into()) }, feed.clone()));
+        let directory = std::env::temp_dir().join(format!("pgherd-webhooks-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (url, told) = receiver(&[503, 200, 400, 200, 200]);
+        let (kinds, secret) = (Kinds::read(["leader"]).unwrap(), Some("Jefe".into()));
+        let webhook = Webhook { url, kinds, secret, cacert: None };
+        let begin = |feed: &EventFeed| actix_rt::spawn(run(webhook.clone(), None, feed.clone(), directory.clone()));
+        let end = async |feed: EventFeed, posting: actix_rt::task::JoinHandle<()>| {
+            feed.close();
+            tokio::time::timeout(Duration::from_secs(60), posting).await.expect("it ends with the events").unwrap();
+        };
+        let posting = begin(&feed);
         tokio::task::yield_now().await;
         push(&feed, 2, "pgherd.leader.elected");
         push(&feed, 3, "pgherd.role.changed");
         push(&feed, 4, "pgherd.leader.lost");
         push(&feed, 5, "pgherd.leader.elected");
+        end(feed, posting).await;
+        // the next life of the agent goes on where this one was
+        let feed = EventFeed::default();
+        (1..=6).for_each(|seq| push(&feed, seq, "pgherd.leader.lost"));
+        let posting = begin(&feed);
+        tokio::task::yield_now().await;
+        end(feed, posting).await;
         let told = tokio::task::spawn_blocking(|| told.join().unwrap());
         let requests = tokio::time::timeout(Duration::from_secs(60), told).await.expect("all are told").unwrap();
         let bodies: Vec<_> = requests.iter().filter_map(|request| request.split("\r\n\r\n").nth(1)).collect();
-        assert_eq!(bodies, [r#"{"id":"1.2"}"#, r#"{"id":"1.2"}"#, r#"{"id":"1.4"}"#, r#"{"id":"1.5"}"#]);
+        let ids = ["1.2", "1.2", "1.4", "1.5", "1.6"].map(|id| format!(r#"{{"id":"{id}"}}"#));
+        assert_eq!(bodies, ids);
         let head = requests[0].to_ascii_lowercase();
         assert!(
             head.starts_with("post /hook ") && head.contains("content-type: application/cloudevents+json"),
             "{head}"
         );
         assert!(head.contains(&format!("x-pgherd-signature: {}", signature("Jefe", bodies[0]))), "{head}");
-        feed.close();
-        tokio::time::timeout(Duration::from_secs(30), posting).await.expect("it ends with the events").unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! The question of a primary that lost the DCS: do all members agree that it goes on? (spec/ha.md 15)
 
-use super::{BODY_LIMIT, PeerLogin, PeerProber};
+use super::{BODY_LIMIT, PeerProber};
+use crate::peer_client::{PeerClient, PeerLogin};
 use actix::fut::wrap_future;
 use actix::prelude::*;
 use futures_util::future::join_all;
@@ -8,7 +9,7 @@ use pgherd_protocol::coordinator::FailsafeAsked;
 use pgherd_protocol::peer_prober::AskFailsafe;
 use pgherd_types::MemberName;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 impl Handler<AskFailsafe> for PeerProber {
@@ -21,9 +22,7 @@ impl Handler<AskFailsafe> for PeerProber {
             serde_json::json!({"name": me, "conn_url": conn_url, "api_url": api_url, "slots": slots}).to_string();
         let others = members.into_iter().filter(|(name, _)| *name != me);
         let asks: Vec<_> = others
-            .map(|(name, api)| {
-                agrees(self.client.clone(), name, failsafe_url(&api), self.login.load_full(), body.clone(), patience)
-            })
+            .map(|(name, api)| agrees(self.client.clone(), name, failsafe_url(&api), body.clone(), patience))
             .collect();
         ctx.spawn(wrap_future::<_, Self>(join_all(asks)).map(move |refused, prober, _| {
             let refused: Vec<_> = refused.into_iter().flatten().collect();
@@ -37,22 +36,23 @@ impl Handler<AskFailsafe> for PeerProber {
 
 /// Why a member does not agree; asked once more when it does not answer, as other agents do.
 async fn agrees(
-    client: awc::Client,
+    client: Rc<PeerClient>,
     name: MemberName,
     url: String,
-    login: Option<Arc<PeerLogin>>,
     body: String,
     patience: Duration,
 ) -> Option<(MemberName, String)> {
     let post = async || {
-        let mut request = client.post(&url).timeout(patience / 2).content_type("application/json");
-        if let Some(PeerLogin { username, password }) = login.as_deref() {
+        let mut request = client.reaching(&url)?.post(&url).timeout(patience / 2).content_type("application/json");
+        if let Some(PeerLogin { username, password }) = client.login() {
             request = request.basic_auth(username, password);
         }
         let mut response = request.send_body(body.clone()).await.map_err(|e| e.to_string())?;
         let said = response.body().limit(BODY_LIMIT).await.map_err(|e| e.to_string())?;
         let accepted = response.status().as_u16() == 200 && said.as_ref() == b"Accepted";
-        Ok(accepted.then_some(()).ok_or_else(|| format!("{}: {}", response.status(), String::from_utf8_lossy(&said))))
+        Ok::<_, String>(
+            accepted.then_some(()).ok_or_else(|| format!("{}: {}", response.status(), String::from_utf8_lossy(&said))),
+        )
     };
     let answer: Result<Result<(), String>, String> = match post().await {
         Err(_) => post().await,

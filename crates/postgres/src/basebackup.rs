@@ -32,7 +32,7 @@ const FORBIDDEN: [&str; 11] = [
 const TAIL_BYTES: u64 = 400;
 
 impl Postgres {
-    /// How far the copy that is being made has come; `None` when none is being made, or it does not say.
+    /// How far the copy or the rewind that is being made has come; `None` when none is being made, or it does not say.
     pub fn progress(&self) -> Option<Progress> {
         let log = self.copying.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let file = File::open(log).ok()?;
@@ -41,12 +41,13 @@ impl Postgres {
         let read = file.read_at(&mut text, from).ok()?;
         progress_in(&String::from_utf8_lossy(&text[..read]))
     }
-    fn set_copying(&self, log: Option<PathBuf>) {
+    /// A program that says how far it is writes its messages there; `None` when it has ended.
+    pub(crate) fn set_copying(&self, log: Option<PathBuf>) {
         *self.copying.lock().unwrap_or_else(PoisonError::into_inner) = log;
     }
 }
 
-/// The last line of the form `  123/456 kB (26%), 0/1 tablespace`.
+/// The last line of the form `  123/456 kB (26%), 0/1 tablespace`, or of pg_rewind `  123/456 kB (26%) copied`.
 fn progress_in(text: &str) -> Option<Progress> {
     let amounts = |line: &str| {
         let (done, total) = line.split_once(" kB (")?.0.trim().split_once('/')?;
@@ -162,6 +163,8 @@ mod tests {
         assert_eq!(progress_in(text), Some(progress));
         assert_eq!(progress_in("7/0 kB (100%)").unwrap().total_bytes, None);
         assert_eq!(progress_in("no progress"), None);
+        let rewind = "pg_rewind: need to copy 22 MB (total source directory size is 40 MB)\n    0/23456 kB (0%) copied\n 2048/23456 kB (8%) copied\n";
+        assert_eq!(progress_in(rewind), Some(progress));
     }
 
     #[test]

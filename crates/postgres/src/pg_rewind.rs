@@ -91,7 +91,10 @@ impl<'a> PgRewind<'a> {
     /// Changes the data.
     pub fn run(&self, control: &OperationControl) -> Outcome<()> {
         log::info!("pg_rewind from {}, log in {}", self.source.name, self.log().display());
-        let said = self.start(&[], control)?;
+        self.server.set_copying(Some(self.log()));
+        let said = self.start(&[], control);
+        self.server.set_copying(None);
+        let said = said?;
         if said.success { Ok(()) } else { Err(self.failed(&said.stderr, "")) }
     }
 

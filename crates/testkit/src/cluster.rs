@@ -2,6 +2,7 @@
 //! settings file and a log of its own, joined by links that can be cut. All of it ends when it is dropped; a test that
 //! fails shows the end of every log.
 
+use crate::authority::Authority;
 use crate::etcd::Etcd;
 use crate::eventually::eventually_blocking;
 use crate::keys::Keys;
@@ -34,12 +35,14 @@ pub struct ClusterOptions {
     pub loop_wait_s: u32,
     /// `retry_timeout`, in seconds.
     pub retry_timeout_s: u32,
+    /// REST APIs with TLS: each node has a certificate of the cluster's authority, clients need one for what changes something.
+    pub https: bool,
 }
 
 impl ClusterOptions {
     /// Quick times, one etcd member.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), etcd_members: 1, ttl_s: 5, loop_wait_s: 1, retry_timeout_s: 1 }
+        Self { program: program.into(), etcd_members: 1, ttl_s: 5, loop_wait_s: 1, retry_timeout_s: 1, https: false }
     }
 }
 
@@ -49,6 +52,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// The members of etcd.
     pub etcd: Vec<Etcd>,
+    /// Who signs the certificates, with `https`.
+    pub authority: Authority,
     options: ClusterOptions,
     directory: TestDir,
     program: Arc<Program>,
@@ -70,7 +75,8 @@ impl Cluster {
         let program = Program::reachable(&options.program);
         let etcd = Etcd::start_cluster(options.etcd_members);
         let (directory, nodes_wanted) = (TestDir::new(), nodes);
-        let mut cluster = Self { nodes: Vec::new(), etcd, options, directory, program, _permit: permit };
+        let authority = Authority::new();
+        let mut cluster = Self { nodes: Vec::new(), etcd, authority, options, directory, program, _permit: permit };
         for _ in 0..nodes_wanted {
             cluster.add_node();
         }
@@ -83,13 +89,23 @@ impl Cluster {
         let directory = self.directory.path().join(&name);
         fs::create_dir(&directory).expect("make a node's directory");
         let links = self.etcd.iter().map(|etcd| Proxy::start(etcd.port())).collect();
-        let node = Node::new(&name, &directory, &self.program.path, links);
+        let mut node = Node::new(&name, &directory, &self.program.path, links);
         fs::write(node.config(), self.settings(&node, &directory)).expect("write a node's settings");
+        if self.options.https {
+            node.write_file("rest.pem", &self.authority.signed());
+            node.write_file("ca.crt", &self.authority.pem());
+            node.rest_tls = Some(self.authority.client(self.directory.path(), true));
+        }
         for path in [&directory, &node.config()] {
             give_to_servers_user(path);
         }
         self.nodes.push(node);
         self.nodes.len() - 1
+    }
+
+    /// Where its nodes are, and files of the test may be.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     fn settings(&self, node: &Node, directory: &Path) -> String {
@@ -98,6 +114,12 @@ impl Cluster {
         let hosts: Vec<_> = node.etcd_links.iter().map(|link| format!("127.0.0.1:{}", link.port())).collect();
         let bin_dir = server_options("x", self.directory.path()).bin_dir;
         let bin_dir = bin_dir.map(|dir| format!("\n  bin_dir: {}", dir.display())).unwrap_or_default();
+        let tls = match self.options.https {
+            true => format!(
+                "\n  certfile: {directory}/rest.pem\n  cafile: {directory}/ca.crt\n  verify_client: optional\nctl:\n  certfile: {directory}/rest.pem"
+            ),
+            false => String::new(),
+        };
         // A JSON text is a YAML text.
         let password = serde_json::Value::from(PASSWORD);
         format!(
@@ -105,7 +127,7 @@ impl Cluster {
 name: {name}
 restapi:
   listen: 127.0.0.1:{rest}
-  connect_address: 127.0.0.1:{rest_link}
+  connect_address: 127.0.0.1:{rest_link}{tls}
 etcd3:
   hosts: {hosts}
 bootstrap:

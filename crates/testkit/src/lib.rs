@@ -3,6 +3,7 @@
 //! `etcd`, `postgres` and `proxy` are the parts; `cluster` puts them together with agents (`node`); `writer`, `keys`,
 //! `leader_watch` and `http` look at what a cluster does.
 
+pub mod authority;
 pub mod cluster;
 pub mod etcd;
 pub mod eventually;

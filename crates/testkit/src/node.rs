@@ -2,7 +2,7 @@
 //! reaches etcd and by which the others reach it.
 
 use crate::eventually::eventually_blocking;
-use crate::http::{self, Answer};
+use crate::http::{self, Answer, Tls};
 use crate::postgres::{run_as, sql};
 use crate::proxy::Proxy;
 use pgherd_postgres::{Killer, PidFd};
@@ -34,6 +34,8 @@ pub struct Node {
     pub pg_link: Proxy,
     /// The link by which others reach this node's REST API.
     pub rest_link: Proxy,
+    /// How this test reaches it.
+    pub rest_tls: Tls,
     directory: PathBuf,
     program: PathBuf,
     agent: Option<Child>,
@@ -50,6 +52,7 @@ impl Node {
             etcd_links,
             pg_link: Proxy::start(pg_port),
             rest_link: Proxy::start(rest_port),
+            rest_tls: None,
             directory: directory.to_owned(),
             program: program.to_owned(),
             agent: None,
@@ -70,6 +73,15 @@ impl Node {
     pub fn add_section(&self, lines: &str) {
         let text = fs::read_to_string(self.config()).expect("the settings");
         fs::write(self.config(), format!("{text}{lines}\n")).expect("write the settings");
+    }
+    /// Writes such a file into the node's directory, for the user of the servers; its path.
+    pub fn write_file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        fs::write(&path, text).expect("write a file");
+        if let Some((uid, gid)) = run_as() {
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid)).expect("chown");
+        }
+        path
     }
     /// Makes a shell script of this name in the node's directory; its path.
     pub fn add_script(&self, name: &str, text: &str) -> PathBuf {
@@ -214,7 +226,11 @@ impl Node {
 
     /// GET at the node's own REST API.
     pub fn get(&self, path: &str) -> Option<Answer> {
-        http::get(self.rest_port, path)
+        self.request("GET", path, "", Duration::from_secs(2))
+    }
+    /// Any request there.
+    pub fn request(&self, method: &str, path: &str, body: &str, patience: Duration) -> Option<Answer> {
+        http::request_over(http::open(self.rest_port, &self.rest_tls, patience)?, method, path, "", body)
     }
     /// The status code of a health check, if the node answers.
     pub fn check(&self, path: &str) -> Option<u16> {

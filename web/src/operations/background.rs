@@ -1,14 +1,16 @@
 //! Operations whose client does not wait (`Prefer: respond-async`): each gets an id, and goes on by itself. What becomes of
-//! it is told at `/operations/{id}`, with what happened on this node meanwhile. They are known as long as the agent runs.
+//! it is told at `/operations/{id}`, with what happened on this node meanwhile. After a restart of the agent the record of
+//! events still has their beginning and their end.
 
 mod record;
+mod remembered;
 
 use super::Operation;
 use crate::PublishedStatus;
 use crate::answer::Answer;
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
-use pgherd_protocol::events::EventFeed;
+use pgherd_protocol::events::{EventFeed, EventSink, Told};
 use pgherd_types::{NodeStatus, ServerPhase};
 use record::Record;
 use serde_json::json;
@@ -48,7 +50,7 @@ impl Background {
         (operation, whom): (Operation, &str),
         work: impl Future<Output = Answer> + 'static,
         status: PublishedStatus,
-        feed: &EventFeed,
+        (feed, sink): (&EventFeed, Option<EventSink>),
     ) -> Answer {
         if self.all(|records| records.iter().filter(|record| record.is_running()).count()) >= RUNNING_MAX {
             return Answer::error(
@@ -74,6 +76,8 @@ impl Background {
             records.push_back(record);
             id
         });
+        let tell = move |kind, data| sink.as_ref().is_some_and(|sink| sink.tell(Told::Happened(kind, data)));
+        tell(remembered::ACCEPTED, json!({"id": id, "operation": operation.as_str(), "from": whom}));
         let (all, known) = (self.clone(), id.clone());
         let feed = feed.clone();
         actix_web::rt::spawn(async move {
@@ -85,11 +89,12 @@ impl Background {
                 answer = copied(&status, &feed, since).await;
             }
             let until = feed.ends().map_or(0, |(_, last)| last.seq);
-            all.all(|records| {
-                if let Some(record) = records.iter_mut().find(|record| record.id() == known) {
-                    record.end(answer, until);
-                }
+            let ended = all.all(|records| {
+                let record = records.iter_mut().find(|record| record.id() == known)?;
+                record.end(answer, until);
+                Some(record.ending())
             });
+            ended.map(|ending| tell(remembered::ENDED, ending));
         });
         let href = format!("/operations/{id}");
         Answer::json(StatusCode::ACCEPTED, &json!({"id": id, "href": href}))
@@ -105,13 +110,13 @@ impl Background {
                 let all: Vec<_> = records.iter().map(Record::brief).collect();
                 Answer::json(StatusCode::OK, &json!({"operations": all}))
             }
-            Some(id) => match records.iter().find(|record| record.id() == id) {
-                Some(record) => Answer::json(StatusCode::OK, &record.document(status, feed)),
-                None => Answer::error(
-                    StatusCode::NOT_FOUND,
-                    "no such operation is known; a restart of the agent forgets them",
-                ),
-            },
+            Some(id) => {
+                let known = records.iter().find(|record| record.id() == id).map(|record| record.document(status, feed));
+                match known.or_else(|| remembered::document(id, feed)) {
+                    Some(document) => Answer::json(StatusCode::OK, &document),
+                    None => Answer::error(StatusCode::NOT_FOUND, "no such operation is known (any more)"),
+                }
+            }
         })
     }
 

@@ -32,7 +32,7 @@ async fn begun(
     status: &PublishedStatus,
     feed: &EventFeed,
 ) -> String {
-    let answer = all.begin((operation, "10.0.0.9"), work, status.clone(), feed).await;
+    let answer = all.begin((operation, "10.0.0.9"), work, status.clone(), (feed, None)).await;
     assert_eq!(answer.code, 202, "{answer:?}");
     let document: Value = serde_json::from_str(&answer.body.unwrap()).unwrap();
     document["href"].as_str().unwrap().to_owned()
@@ -79,7 +79,7 @@ async fn a_switchover_is_told_of_with_what_happened_meanwhile() {
 async fn what_is_refused_at_once_is_answered_at_once_and_what_fails_later_is_told() {
     let (all, feed, status) = (Background::default(), EventFeed::default(), published(primary()));
     let refused = std::future::ready(Answer::refused("Switchover target and source are the same"));
-    let answer = all.begin((Operation::Switchover, "x"), refused, status.clone(), &feed).await;
+    let answer = all.begin((Operation::Switchover, "x"), refused, status.clone(), (&feed, None)).await;
     assert_eq!(answer.code, 400);
     let done = std::future::ready(Answer::text(StatusCode::OK, "restarted successfully"));
     let path = begun(&all, Operation::Restart, done, &status, &feed).await;
@@ -95,7 +95,7 @@ async fn what_is_refused_at_once_is_answered_at_once_and_what_fails_later_is_tol
     for _ in 0..RUNNING_MAX {
         never().await;
     }
-    let answer = all.begin((Operation::Restart, "x"), std::future::pending(), status.clone(), &feed).await;
+    let answer = all.begin((Operation::Restart, "x"), std::future::pending(), status.clone(), (&feed, None)).await;
     assert_eq!(answer.code, 503, "too many");
 }
 

@@ -53,6 +53,20 @@ impl Record {
         self.ended = Some(Ended { at: pgherd_clock::now(), answer, until });
     }
 
+    /// How it ended, for the record of events.
+    pub fn ending(&self) -> Value {
+        let brief = self.brief();
+        let text: String = brief["text"].as_str().unwrap_or_default().chars().take(500).collect();
+        json!({
+            "id": self.id,
+            "operation": brief["operation"],
+            "state": brief["state"],
+            "status": brief["status"],
+            "text": text,
+            "took_ms": brief["took_ms"],
+        })
+    }
+
     /// What it is and what came of it.
     pub fn brief(&self) -> Value {
         let state = match &self.ended {
