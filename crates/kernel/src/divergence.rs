@@ -35,7 +35,7 @@ pub fn of_stopped(view: &View, cluster: &Cluster, leader: &Member, control: &Con
         return judge(view, cluster, leader, timeline, control.min_recovery_lsn, false);
     }
     match control.wal_end {
-        Some(end) => judge(view, cluster, leader, control.checkpoint_timeline, end, true),
+        Some(end) => judge(view, cluster, leader, control.wal_timeline(), end, true),
         None => Standing::Unknown("the end of its WAL is not known yet"),
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::options::PostgresOptions;
 use crate::timeline_files;
-use pgherd_types::{ControlData, Lsn};
+use pgherd_types::{ControlData, Lsn, Timeline};
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,40 +16,49 @@ const FIRST_PAGE_HEADER: u64 = 40;
 
 /// The end of the WAL on disk; `None` when that cannot be decided.
 pub fn wal_end(options: &PostgresOptions, control: &ControlData) -> Option<Lsn> {
-    // After a promotion without a checkpoint yet the WAL goes on on a newer timeline than the control file tells.
-    let newer = timeline_files::newest_real(&options.data_dir).is_some_and(|t| t > control.checkpoint_timeline);
-    if newer || control.min_recovery_timeline > control.checkpoint_timeline {
-        return None;
+    let timeline = control.wal_timeline();
+    if timeline_files::newest_real(&options.data_dir).is_some_and(|newest| newest > timeline) {
+        return None; // a promotion that did not come to its end
     }
+    let begin = begin(options, control)?;
     let segment = segment_bytes(options)?;
-    let missing = first_missing_segment(options, control, segment)?.to_string();
+    let missing = first_missing_segment(options, timeline, begin, segment)?.to_string();
     let dump = |from: Lsn, more: &[&str]| {
         let arguments = |c: &mut Command| {
-            c.arg("-p").arg(options.data_dir.join("pg_wal")).arg("-t").arg(control.checkpoint_timeline.to_string());
+            c.arg("-p").arg(options.data_dir.join("pg_wal")).arg("-t").arg(timeline.to_string());
             c.args(["-s", &from.to_string(), "-e", &missing]).args(more);
         };
         options.run_short("pg_waldump", arguments, PATIENCE).ok()
     };
-    let quiet = dump(control.checkpoint_lsn, &["--quiet"])?;
+    let quiet = dump(begin, &["--quiet"])?;
     let last = match last_record_before_error(&quiet.stderr) {
         Some(lsn) => lsn,
         // It read to the end of the last segment there is, and says nothing then: the records are listed instead.
-        None if quiet.success => last_listed(&dump(control.checkpoint_lsn, &[])?.stdout)?.start,
+        None if quiet.success => last_listed(&dump(begin, &[])?.stdout)?.start,
         None => return None,
     };
     let record = last_listed(&dump(last, &["-n", "1"])?.stdout)?;
     (record.start == last).then(|| record.end(segment))
 }
 
+/// From where to read: the last checkpoint, or where the timeline began that was promoted to since.
+fn begin(options: &PostgresOptions, control: &ControlData) -> Option<Lsn> {
+    let timeline = control.wal_timeline();
+    if timeline == control.checkpoint_timeline {
+        return Some(control.checkpoint_lsn);
+    }
+    timeline_files::history(&options.data_dir, timeline).last().map(|parent| parent.switch_lsn)
+}
+
 /// Where the unbroken row of segment files ends: `pg_waldump` would wait seconds for a file that is not there, and for ever
 /// on what is no file (`None`).
-fn first_missing_segment(options: &PostgresOptions, control: &ControlData, segment: u64) -> Option<Lsn> {
+fn first_missing_segment(options: &PostgresOptions, timeline: Timeline, begin: Lsn, segment: u64) -> Option<Lsn> {
     let place = |number: u64| {
         let per_log = (1 << 32) / segment;
-        let name = format!("{:08X}{:08X}{:08X}", control.checkpoint_timeline.0, number / per_log, number % per_log);
+        let name = format!("{:08X}{:08X}{:08X}", timeline.0, number / per_log, number % per_log);
         options.data_dir.join("pg_wal").join(name)
     };
-    for number in control.checkpoint_lsn.0 / segment.. {
+    for number in begin.0 / segment.. {
         match std::fs::metadata(place(number)) {
             Ok(found) if found.is_file() => {}
             Ok(_) => return None,

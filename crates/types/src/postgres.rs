@@ -52,7 +52,7 @@ pub struct ControlData {
     pub min_recovery_timeline: Timeline,
     /// `standby.signal` or `recovery.signal` exists: the server will start in recovery.
     pub standby_signal: bool,
-    /// Where the WAL on disk ends (first position without a valid record): only for a stopped server without a standby
+    /// Where the WAL on disk ends (first position without a valid record) on `wal_timeline()`: only for a stopped server without a standby
     /// signal, and only once it was found out.
     pub wal_end: Option<Lsn>,
     /// PostgreSQL's major version, `15`.
@@ -62,6 +62,14 @@ pub struct ControlData {
     /// pg_rewind was interrupted after it had begun to change the files: PostgreSQL must not be started from them until a
     /// rewind was repeated with success or the data were replaced.
     pub rewind_interrupted: bool,
+}
+
+impl ControlData {
+    /// The timeline that the WAL of a primary ends on: the control file tells of a promotion at once, and of a
+    /// checkpoint on the new timeline only later.
+    pub fn wal_timeline(&self) -> Timeline {
+        self.checkpoint_timeline.max(self.min_recovery_timeline)
+    }
 }
 
 /// The data directory.

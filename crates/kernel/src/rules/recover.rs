@@ -95,8 +95,7 @@ fn make_room(view: &View, cluster: &Cluster, now: Instant) -> Option<Verdict> {
 /// Nobody can have been promoted since this data directory was a primary's: timelines are unique, and no newer one than
 /// its own was ever reserved or recorded.
 fn may_resume(cluster: &Cluster, control: &ControlData) -> bool {
-    let ours = control.checkpoint_timeline.max(control.min_recovery_timeline);
-    !control.standby_signal && cluster.latest_timeline().is_none_or(|latest| latest <= ours)
+    !control.standby_signal && cluster.latest_timeline().is_none_or(|latest| latest <= control.wal_timeline())
 }
 
 /// Only a bootstrap that this very process finished may take the key before PostgreSQL was seen running.

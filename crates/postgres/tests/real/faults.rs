@@ -216,7 +216,7 @@ async fn a_second_agent_is_refused() {
 /// The end of the WAL of a dead primary, as the monitor finds it.
 async fn found_wal_end(it: &TestPostgres) -> Lsn {
     let state = look(it).await;
-    assert!(needs_wal_end(&it.server, &state));
+    assert!(needs_wal_end(&it.server, &state), "{state:?}");
     find_wal_end(&it.server, state.control().unwrap());
     let state = look(it).await;
     assert!(!needs_wal_end(&it.server, &state));
@@ -257,6 +257,30 @@ async fn the_wal_of_a_dead_primary_ends_where_its_standby_was_promoted_or_behind
     }
 }
 
+/// A node may die when it has just been promoted: the checkpoint on its new timeline comes later.
+#[tokio::test]
+async fn the_wal_of_a_primary_that_died_right_after_its_promotion_ends_on_the_new_timeline() {
+    let dir = TestDir::new();
+    let a = primary(&dir, "a1").await;
+    let b = standby(&dir, "b1", &a).await;
+    a.sql("CREATE TABLE t (n int)").await.unwrap();
+    let flushed: Lsn = a.sql("SELECT pg_current_wal_flush_lsn()").await.unwrap()[0].parse().unwrap();
+    eventually(PATIENCE, "all", async || look(&b).await.running().filter(|r| r.replayed >= flushed).map(|_| ())).await;
+    a.server.killer().kill_all(PATIENCE).unwrap();
+    let checkpointer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    let pid: i32 = b.sql(checkpointer).await.unwrap()[0].parse().unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
+    b.sql("SELECT pg_promote()").await.unwrap();
+    b.sql("INSERT INTO t SELECT generate_series(1, 1000)").await.unwrap();
+    let written: Lsn = b.sql("SELECT pg_current_wal_flush_lsn()").await.unwrap()[0].parse().unwrap();
+    b.server.killer().kill_all(PATIENCE).unwrap();
+
+    let control = look(&b).await.control().unwrap().clone();
+    assert_eq!((control.checkpoint_timeline, control.wal_timeline()), (Timeline(1), Timeline(2)));
+    let end = end_is_found_by_recovery(&b).await;
+    assert!(end >= written, "end {end}, written up to {written}");
+}
+
 #[tokio::test]
 async fn the_wal_end_is_where_crash_recovery_ends() {
     let dir = TestDir::new();
@@ -276,7 +300,7 @@ async fn the_wal_end_is_where_crash_recovery_ends() {
 }
 
 /// The checkpoint that the next start writes begins where the WAL ended, a page header apart at most.
-async fn end_is_found_by_recovery(it: &TestPostgres) {
+async fn end_is_found_by_recovery(it: &TestPostgres) -> Lsn {
     let end = found_wal_end(it).await;
     let before = look(it).await.control().unwrap().clone();
     start_primary(&it.server, &free()).unwrap();
@@ -290,6 +314,7 @@ async fn end_is_found_by_recovery(it: &TestPostgres) {
     .await;
     let apart = if before.state == ControlState::ShutDown { 200 } else { 40 };
     assert!(first >= end && first.ahead_of(end) <= apart, "end {end}, next record at {first}");
+    end
 }
 
 #[tokio::test]
