@@ -37,6 +37,12 @@ impl Watch for EtcdWatch {
 }
 
 impl EtcdWatch {
+    fn new(chunks: impl Stream<Item = Result<Vec<u8>, String>> + 'static) -> Self {
+        // asked once more after its end, the body of an answer panics
+        let chunks = Box::pin(chunks.fuse());
+        Self { chunks, lines: Lines::default(), frames: VecDeque::new(), created_at: 0 }
+    }
+
     /// The next frame that does not end the watch.
     async fn frame(&mut self) -> Result<WatchFrame, WatchEnded> {
         loop {
@@ -140,8 +146,7 @@ impl Etcd3 {
         let response = request.send_body(body).await.map_err(|e| WatchEnded::Broken(e.to_string()))?;
         let status = response.status();
         let chunks = response.map(|chunk| chunk.map(|c| c.to_vec()).map_err(|e| e.to_string()));
-        let mut watch =
-            EtcdWatch { chunks: Box::pin(chunks), lines: Lines::default(), frames: VecDeque::new(), created_at: 0 };
+        let mut watch = EtcdWatch::new(chunks);
         if !status.is_success() {
             return Err(WatchEnded::Broken(watch.refusal(status.as_u16()).await));
         }
@@ -178,15 +183,18 @@ impl EtcdWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Poll;
 
+    /// Its answer is one that must not be asked again after its end.
     fn watch(chunks: &[&str]) -> EtcdWatch {
         let chunks: Vec<Result<Vec<u8>, String>> = chunks.iter().map(|c| Ok(c.as_bytes().to_vec())).collect();
-        EtcdWatch {
-            chunks: Box::pin(futures_util::stream::iter(chunks)),
-            lines: Lines::default(),
-            frames: VecDeque::new(),
-            created_at: 0,
-        }
+        let (mut chunks, mut over) = (chunks.into_iter(), false);
+        EtcdWatch::new(futures_util::stream::poll_fn(move |_| {
+            assert!(!over, "asked after its end");
+            let next = chunks.next();
+            over = next.is_none();
+            Poll::Ready(next)
+        }))
     }
 
     const CREATED: &str = "{\"result\":{\"header\":{\"revision\":\"4\"},\"created\":true}}\n";
@@ -225,6 +233,9 @@ mod tests {
             "{\"result\":{\"created\":true,\"canceled\":true,\"watch_id\":\"-1\",\"cancel_reason\":\"denied\"}}\n";
         assert_eq!(watch(&[both]).created().await, Err(WatchEnded::Canceled("denied".into())));
         assert!(matches!(watch(&["<html>\n"]).created().await, Err(WatchEnded::Broken(_))));
+        for nothing in ["{}", "{}\n", "", " "] {
+            assert!(matches!(watch(&[nothing]).created().await, Err(WatchEnded::Broken(_))), "{nothing:?}");
+        }
     }
 
     #[test]
