@@ -33,7 +33,7 @@ pub fn down(view: &View, cluster: &Cluster, control: &ControlData, now: Instant)
         Lock::No if view.key_is_ours() => Verdict::hold(Reason::AwaitingProof),
         Lock::No => match &cluster.leader {
             None if just_bootstrapped(view, cluster, control) => acquire_once(view, now, Reason::Acquiring),
-            None => once_succeeded(view, now),
+            None => once_succeeded(view, control, now),
             Some(leader) if leader.name == view.me.name => as_standby_of_nobody(view, now),
             Some(leader) => behind(view, cluster, leader, control, now),
         },
@@ -109,10 +109,11 @@ fn as_standby_of_nobody(view: &View, now: Instant) -> Verdict {
     start_unless_failing(view, now, Operation::StartReplica { upstream: view.remote() }, Reason::StartingAsSecondary)
 }
 
-/// Nobody leads. Who has just made way is not in the way of its successor, and starts as a standby of it; but it is needed
-/// when there is none.
-fn once_succeeded(view: &View, now: Instant) -> Verdict {
-    match view.made_way_at.map(|at| at + SUCCESSOR_PATIENCE).filter(|until| now < *until) {
+/// Nobody leads. Who has just handed over is not in the way of its successor, and starts as a standby of it; but it is
+/// needed when there is none. (Where a crashed primary stands is known soonest when it runs as a standby.)
+fn once_succeeded(view: &View, control: &ControlData, now: Instant) -> Verdict {
+    let until = view.made_way_at.map(|at| at + SUCCESSOR_PATIENCE).filter(|until| now < *until);
+    match until.filter(|_| control.state == ControlState::ShutDown) {
         Some(until) => Verdict::hold_until(Reason::AwaitingSuccessor, until),
         None => as_standby_of_nobody(view, now),
     }
