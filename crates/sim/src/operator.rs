@@ -131,6 +131,9 @@ impl World {
         if pg.proc != Proc::Running || !pg.in_recovery || pg.stalled_until > self.now {
             return self.op_ends(n, OperationEnd::Failed("no running standby that answers".to_owned()));
         }
+        if pg.data.as_ref().is_some_and(|data| data.timeline >= timeline) {
+            return self.op_ends(n, OperationEnd::Failed("the data are on a later timeline".to_owned()));
+        }
         let pid = pg.pid;
         self.nodes[n].recorded_promotion = true;
         let took = if self.rng.permille(700) { self.rng.range(20, 200) } else { self.rng.range(200, 1500) };
@@ -211,6 +214,7 @@ impl World {
         };
         if replace {
             self.check_replacement(n);
+            self.checks.timelines[n] = None; // the source may be behind on its timeline
         } else {
             self.check_directory_is_empty(n);
         }
