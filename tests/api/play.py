@@ -9,19 +9,11 @@ import urllib.error
 import urllib.request
 
 import cluster as nodes
-from cluster import Cluster, measured
+from cluster import measured
+from with_login import LOGIN, WithLogin
 
-LOGIN = ("operator", "let-me-in")
 TIMING = (20, 2, 5)
 CHECKS = "status_code_conformance,content_type_conformance,response_schema_conformance,no_crash"
-
-
-class WithLogin(Cluster):
-    """The same cluster, whose nodes ask for a login."""
-
-    def yaml(self, node):
-        login = f"authentication: {{username: {LOGIN[0]}, password: {LOGIN[1]}}}"
-        return super().yaml(node).replace("restapi: {", f"restapi: {{{login}, ", 1)
 
 
 def say(text):

@@ -10,11 +10,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import urllib.error
 import urllib.request
 
 import psycopg
+from steps import Failed, check, waiting
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
 import servers  # noqa: E402
@@ -24,30 +24,7 @@ SCOPE = "mixed"
 DYNAMIC = {"ttl": 20, "loop_wait": 3, "retry_timeout": 5, "maximum_lag_on_failover": 1048576,
            "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": {"wal_keep_size": "256MB"}}}
 PASSWORD = "compat"
-
-
-class Failed(Exception):
-    """A step did not see what it waited for."""
-
-
-def eventually(what, condition, seconds=90):
-    """Waits until `condition` gives something true, and gives it; names what it saw last otherwise."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            seen = condition()
-            if seen:
-                return seen
-        except (OSError, psycopg.Error, KeyError, TypeError, ValueError, subprocess.SubprocessError) as error:
-            seen = error
-        if time.monotonic() > deadline:
-            raise Failed(f"no '{what}' after {seconds} s; last seen: {seen!r}")
-        time.sleep(0.2)
-
-
-def check(what, holds, seen=""):
-    if not holds:
-        raise Failed(f"not so: {what}; seen: {seen}")
+eventually = waiting(90, 0.2, (OSError, psycopg.Error, KeyError, TypeError, ValueError, subprocess.SubprocessError))
 
 
 class Node(servers.Node):

@@ -8,7 +8,8 @@ import signal
 import time
 import urllib.request
 
-from cluster import SCOPE, check, eventually
+from cluster import SCOPE, eventually
+from steps import check
 from moves import hand_over, in_an_hour, led_by, promoted, reload
 
 

@@ -6,7 +6,8 @@ import os
 import pathlib
 import urllib.request
 
-from cluster import SCOPE, Failed, check, eventually
+from cluster import SCOPE, eventually
+from steps import Failed, check
 from moves import hand_over, in_an_hour, led_by, started_at
 
 

@@ -3,7 +3,8 @@
 import datetime
 import json
 
-from cluster import SCOPE, check, eventually
+from cluster import SCOPE, eventually
+from steps import check
 
 
 def led_by(c, node):

@@ -11,7 +11,8 @@ import time
 
 import leaders
 import members
-from cluster import Client, Failed, check, mixed, servers
+from cluster import Client, mixed, servers
+from steps import Failed, check
 
 STEPS = [
     members.the_cluster_of_patroni_forms,

@@ -13,7 +13,8 @@ import time
 
 import psycopg
 
-from world import ETCD_ADDRESS, Cluster, Failed, Network, enter, eventually
+from steps import Failed
+from world import ETCD_ADDRESS, Cluster, Network, enter, eventually
 
 # so many writes of a new primary are waited for
 WRITES = 100

@@ -10,10 +10,10 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 import urllib.request
 
 import psycopg
+from steps import waiting
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
 import servers  # noqa: E402
@@ -29,25 +29,7 @@ NOWHERE = "02:00:00:00:00:ff"
 CLONE_NEWNET = 0x40000000
 DYNAMIC = {"ttl": 8, "loop_wait": 2, "retry_timeout": 2, "maximum_lag_on_failover": 1048576,
            "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": {"wal_keep_size": "256MB", "wal_sender_timeout": "5s"}}}
-
-
-class Failed(Exception):
-    """A step did not see what it waited for."""
-
-
-def eventually(what, condition, seconds=90):
-    """Waits until `condition` gives something true, and gives it; names what it saw last otherwise."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            seen = condition()
-            if seen:
-                return seen
-        except (OSError, psycopg.Error, KeyError, TypeError, ValueError) as error:
-            seen = error
-        if time.monotonic() > deadline:
-            raise Failed(f"no '{what}' after {seconds} s; last seen: {seen!r}")
-        time.sleep(0.1)
+eventually = waiting(90, 0.1, (OSError, psycopg.Error, KeyError, TypeError, ValueError))
 
 
 def ip(*arguments):

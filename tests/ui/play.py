@@ -7,23 +7,15 @@ import sys
 import tempfile
 
 import cluster as nodes
-from cluster import Cluster, measured
+from cluster import measured
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
+from with_login import LOGIN, WithLogin
 
-LOGIN = ("operator", "let-me-in")
 TIMING = (20, 10, 5)
 PATIENCE = 60
-
-
-class WithLogin(Cluster):
-    """Nodes whose API asks for a login."""
-
-    def yaml(self, node):
-        login = f"authentication: {{username: {LOGIN[0]}, password: {LOGIN[1]}}}"
-        return super().yaml(node).replace("restapi: {", f"restapi: {{{login}, ", 1)
 
 
 def say(text):

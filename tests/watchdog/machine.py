@@ -11,35 +11,14 @@ import subprocess
 import threading
 import time
 
+from steps import check, waiting
+
 HERE = pathlib.Path(__file__).resolve().parent
 # what it needs before it has the other machine's files, dependencies left out
 MODULES = ["virtio_pci", "9pnet_virtio", "9p", "virtio_blk", "crc32c_generic", "ext4", "virtio_net"]
 # everything is emulated
 PATIENCE_S = 240
-
-
-class Failed(Exception):
-    """A step did not see what it waited for."""
-
-
-def eventually(what, condition, seconds=PATIENCE_S, every=0.3):
-    """Waits until `condition` gives something true, and gives it; names what it saw last otherwise."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            seen = condition()
-            if seen:
-                return seen
-        except (OSError, KeyError, ValueError) as error:
-            seen = error
-        if time.monotonic() > deadline:
-            raise Failed(f"no '{what}' after {seconds} s; last seen: {seen!r}")
-        time.sleep(every)
-
-
-def check(what, holds, seen=""):
-    if not holds:
-        raise Failed(f"not so: {what}; seen: {seen}")
+eventually = waiting(PATIENCE_S, 0.3, (OSError, KeyError, ValueError))
 
 
 def connect(path):

@@ -9,7 +9,8 @@ import signal
 import sys
 import urllib.request
 
-from machine import check, eventually
+from machine import eventually
+from steps import check
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
 import servers  # noqa: E402

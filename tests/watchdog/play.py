@@ -11,8 +11,9 @@ import sys
 import tempfile
 import time
 
-from machine import Failed, Machine, check, eventually
+from machine import Machine, eventually
 from node import SCOPE, TIMEOUT_S, Etcd, Node, give_to_postgres, servers
+from steps import Failed, check
 
 LEADER = f"/service/{SCOPE}/leader"
 

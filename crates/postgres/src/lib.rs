@@ -33,6 +33,7 @@ mod interrupted;
 mod kill;
 mod known_control;
 mod local_options;
+mod look_row;
 mod methods;
 mod observe;
 mod options;

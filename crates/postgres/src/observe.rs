@@ -1,8 +1,8 @@
 //! One look at the data directory, the processes and the running server.
 
 use crate::accept;
-use crate::conninfo::host_and_port;
 use crate::control_data::{look_at_data_directory, look_with, major_version};
+use crate::look_row::{objects, pid, running};
 use crate::pending_restart;
 use crate::process::{Alive, PidFileStatus, Postmaster, alive};
 use crate::queries;
@@ -11,10 +11,9 @@ use crate::server::Postgres;
 use crate::sql::SqlError;
 use crate::standby_names::Moment;
 use crate::timeline_files;
-use crate::units;
 use crate::wal_end;
-use pgherd_types::postgres::{ControlState, SeenSlot, WalSender};
-use pgherd_types::{ControlData, DataDirectory, Lsn, PostgresState, RunningServer, Server, SyncReport, Timeline, Xid};
+use pgherd_types::postgres::ControlState;
+use pgherd_types::{ControlData, DataDirectory, PostgresState, RunningServer, Server, Timeline};
 use serde_json::Value;
 use std::sync::{Arc, PoisonError};
 use tokio::task::{JoinError, spawn_blocking};
@@ -243,98 +242,4 @@ async fn standby_timeline(
         None
     });
     replayed.or_else(|| row.get("control_timeline")?.parse().ok()).filter(|t| *t > 0).map(Timeline)
-}
-
-fn running(row: &SimpleQueryRow) -> Option<RunningServer> {
-    let text = |name: &str| row.get(name);
-    let is = |name: &str| text(name) == Some("t");
-    let lsn = |name: &str| text(name).and_then(|t| t.parse::<Lsn>().ok());
-    let version = text("version")?.parse().ok()?;
-    Some(RunningServer {
-        in_recovery: is("in_recovery"),
-        history: Vec::new(),
-        timeline: text("timeline").and_then(|t| t.parse().ok()).filter(|t| *t > 0).map(Timeline),
-        flushed: lsn("flushed").unwrap_or_default(),
-        received: lsn("received").unwrap_or_default(),
-        replayed: lsn("replayed").unwrap_or_default(),
-        replayed_timestamp: text("replayed_timestamp").map(str::to_owned),
-        replay_paused: is("replay_paused"),
-        streaming: is("streaming"),
-        latest_end: lsn("latest_end"),
-        restore_command: is("restore_command"),
-        upstream: text("conninfo").and_then(host_and_port),
-        forked_at: None,
-        slots: objects(text("slots")).iter().map(slot).collect(),
-        sync: sync_report(row),
-        walsenders: objects(text("walsenders")).iter().map(walsender).collect(),
-        postmaster_start_time: text("start_time").unwrap_or_default().to_owned(),
-        server_version: version,
-        pending_restart: false,
-        pending_restart_reason: Vec::new(),
-    })
-}
-
-fn objects(json: Option<&str>) -> Vec<Value> {
-    json.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-}
-
-fn slot(value: &Value) -> SeenSlot {
-    SeenSlot {
-        name: text_of(&value["name"]),
-        physical: value["physical"].as_bool().unwrap_or(false),
-        active: value["active"].as_bool().unwrap_or(false),
-        active_pid: pid(&value["active_pid"]),
-        restart_lsn: lsn_of(&value["restart_lsn"]),
-        database: value["database"].as_str().map(str::to_owned),
-        plugin: value["plugin"].as_str().map(str::to_owned),
-        confirmed: lsn_of(&value["confirmed"]),
-        xmin: pid(&value["xmin"]).map(Xid),
-        catalog_xmin: pid(&value["catalog_xmin"]).map(Xid),
-        lost: value["lost"].as_bool().unwrap_or(false),
-        failover: value["failover"].as_bool().unwrap_or(false),
-        synced: value["synced"].as_bool().unwrap_or(false),
-        held_bytes: value["held"].as_u64(),
-        managed: false,
-    }
-}
-
-fn walsender(value: &Value) -> WalSender {
-    WalSender {
-        usename: text_of(&value["usename"]),
-        application_name: text_of(&value["application_name"]),
-        client_addr: value["client_addr"].as_str().map(str::to_owned),
-        state: text_of(&value["state"]),
-        sync_state: text_of(&value["sync_state"]),
-        sync_priority: value["sync_priority"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(0),
-        pid: pid(&value["pid"]).unwrap_or(0),
-        written: lsn_of(&value["written"]),
-        flushed: lsn_of(&value["flushed"]),
-        replayed: lsn_of(&value["replayed"]),
-        replied_ms_ago: None,
-    }
-}
-
-fn sync_report(row: &SimpleQueryRow) -> SyncReport {
-    let text = |name: &str| row.get(name).unwrap_or_default();
-    let waiting = objects(row.get("sync_waiting"));
-    SyncReport {
-        names: text("sync_names").to_owned(),
-        managed: false,
-        user_names: String::new(),
-        commit: text("sync_commit").to_owned(),
-        status_interval_ms: units::parse(text("status_interval"), "ms").map_or(0, |ms| ms.max(0.0) as u64),
-        waiting: waiting.iter().filter_map(|w| Some((pid(&w["pid"])?, text_of(&w["since"])))).collect(),
-    }
-}
-
-fn pid(value: &Value) -> Option<u32> {
-    value.as_u64().and_then(|pid| u32::try_from(pid).ok())
-}
-
-fn lsn_of(value: &Value) -> Option<Lsn> {
-    value.as_str().and_then(|text| text.parse().ok())
-}
-
-fn text_of(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
 }

@@ -28,10 +28,6 @@ pub async fn promote(server: &Arc<Postgres>, timeline: Timeline, control: &Opera
     if !queries::in_recovery(&session).await.tried(|| "look before the promotion".to_owned())? {
         return Err(OperationError::failed("PostgreSQL is not in recovery, nothing to promote"));
     }
-    if let Some(newest) = timeline_files::newest_real(&options.data_dir).filter(|newest| *newest >= timeline) {
-        let why = format!("the data know timeline {newest} already, and cannot be promoted to {timeline}");
-        return Err(OperationError::failed(why));
-    }
     timeline_files::reserve(&options.data_dir, timeline, options.run_as)?;
     let ServerConfig { primary_start_timeout: patience, scripts, .. } = server.config();
     let allowed = scripts::pre_promote(&server.current(), &scripts.pre_promote, patience, control);

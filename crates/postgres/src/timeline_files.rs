@@ -69,8 +69,9 @@ pub(crate) fn parse(text: &str) -> Vec<HistoryRow> {
 /// Makes `wanted` the number of the next promotion.
 pub(crate) fn reserve(data_dir: &Path, wanted: Timeline, owner: Option<(u32, u32)>) -> Outcome<()> {
     let existing = numbers(data_dir);
-    if existing.contains(&(wanted.0, false)) {
-        return Err(OperationError::failed(format!("timeline {wanted} was used already, cannot promote to it")));
+    if let Some(used) = existing.iter().filter(|(n, placeholder)| !placeholder && *n >= wanted.0).map(|(n, _)| n).max()
+    {
+        return Err(OperationError::failed(format!("timeline {used} was used already, cannot promote to {wanted}")));
     }
     let missing: Vec<u32> =
         (2..wanted.0).filter(|n| existing.iter().all(|(known, _)| known != n)).take(SKIPPED_MAX as usize + 1).collect();
@@ -144,6 +145,7 @@ mod tests {
     fn a_used_number_is_never_given_again() {
         with_files(&[(5, "4\t0/3000000\tx\n")], |dir| {
             assert!(reserve(dir, Timeline(5), None).is_err());
+            assert!(reserve(dir, Timeline(3), None).is_err(), "PostgreSQL would take 6");
             assert!(reserve(dir, Timeline(6), None).is_ok());
         });
     }

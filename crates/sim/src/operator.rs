@@ -8,6 +8,7 @@ use crate::slots::Slots;
 use crate::world::{Ev, World};
 use pgherd_kernel::Observation;
 use pgherd_kernel::view::Mutant;
+use pgherd_kernel::wishes::Pending;
 use pgherd_types::postgres::ControlState;
 use pgherd_types::{LeaseId, Operation, OperationEnd, OperationId, StopMode, SystemId, Upstream};
 
@@ -214,7 +215,10 @@ impl World {
         };
         if replace {
             self.check_replacement(n);
-            self.checks.timelines[n] = None; // the source may be behind on its timeline
+            let pending = self.nodes[n].agent.as_ref().and_then(|agent| agent.view.pending.as_ref());
+            if matches!(pending, Some(Pending::Reinitialize { .. })) {
+                self.checks.timelines[n] = None; // an operator's copy may come from a member that is behind
+            }
         } else {
             self.check_directory_is_empty(n);
         }

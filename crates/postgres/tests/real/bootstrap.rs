@@ -1,31 +1,15 @@
 //! New clusters: from a program that restores a backup, with a script of the user's, and what is left when they fail.
 
+use crate::servers::{PATIENCE, free, script};
 use pgherd_postgres::{
-    Alive, BootstrapMethod, Credentials, OperationControl, PostgresOptions, alive, bootstrap, observe, start_primary,
-    state_dir,
+    Alive, BootstrapMethod, Credentials, PostgresOptions, alive, bootstrap, observe, start_primary, state_dir,
 };
 use pgherd_testkit::eventually::eventually_blocking;
 use pgherd_testkit::postgres::{PASSWORD, TestDir, TestPostgres, options, run_as};
 use pgherd_types::DataDirectory;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn free() -> OperationControl {
-    OperationControl::new(None)
-}
-
-fn script(dir: &Path, name: &str, body: &str) -> String {
-    let path = dir.join(name);
-    let head = "for a in \"$@\"; do case \"$a\" in --datadir=*) datadir=${a#*=};; esac; done";
-    fs::write(&path, format!("#!/bin/sh\ndir={}\n{head}\n{body}\n", dir.display())).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path.display().to_string()
-}
 
 fn method(section: serde_json::Value) -> Option<BootstrapMethod> {
     BootstrapMethod::from_section("own", section.as_object().unwrap()).unwrap()

@@ -1,38 +1,20 @@
 //! Configurations put in force on real servers: what a running server takes, what waits for its restart, and what is
 //! put back.
 
+use crate::servers::{self, PATIENCE, free, primary, running};
 use pgherd_postgres::{
-    OperationControl, Overlay, RoleClass, apply_dynamic, cached_dynamic, clone_from, observe, promote, reload_config,
-    start_primary, start_replica, stop_fast,
+    Overlay, RoleClass, apply_dynamic, cached_dynamic, clone_from, promote, reload_config, start_primary,
+    start_replica, stop_fast,
 };
 use pgherd_testkit::eventually::eventually;
 use pgherd_testkit::postgres::{TestDir, TestPostgres, options};
-use pgherd_types::{RunningServer, Timeline};
+use pgherd_types::Timeline;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn free() -> OperationControl {
-    OperationControl::new(None)
-}
-
-async fn running(it: &TestPostgres) -> RunningServer {
-    eventually(PATIENCE, "the server runs", async || observe(&it.server).await.state.running().cloned()).await
-}
-
-async fn primary(dir: &TestDir, name: &str) -> TestPostgres {
-    let it = TestPostgres::bootstrapped(options(name, dir.path())).await.unwrap();
-    start_primary(&it.server, &free()).unwrap();
-    it
-}
-
+/// One that streams.
 async fn standby(dir: &TestDir, name: &str, of: &TestPostgres) -> TestPostgres {
-    let it = TestPostgres::open(options(name, dir.path())).unwrap();
-    clone_from(&it.server, &of.upstream(), false, &free()).await.unwrap();
-    of.sql(&format!("SELECT pg_create_physical_replication_slot('{name}')")).await.unwrap();
-    start_replica(&it.server, Some(&of.upstream()), &free()).unwrap();
+    let it = servers::standby(dir, name, of).await;
     eventually(PATIENCE, "it streams", async || running(&it).await.streaming.then_some(())).await;
     it
 }

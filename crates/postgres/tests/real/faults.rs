@@ -1,6 +1,7 @@
 //! What must hold when servers die: nothing of a data directory is left alive, nothing else is touched, the end of the
 //! WAL is known, interrupted work is recognised, existing data is never removed.
 
+use crate::servers::{PATIENCE, free, primary, standby};
 use pgherd_postgres::{
     Alive, Killer, OperationControl, OperationError, PidFd, PostgresOptions, alive, clone_from, find_postmaster,
     find_wal_end, needs_wal_end, observe, promote, server_processes, staging_dir, start_primary, start_replica,
@@ -15,28 +16,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::thread::JoinHandle;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const STARTER: &str = "TEST_STARTER_DIR";
-
-fn free() -> OperationControl {
-    OperationControl::new(None)
-}
-
-async fn primary(dir: &TestDir, name: &str) -> TestPostgres {
-    let it = TestPostgres::bootstrapped(options(name, dir.path())).await.unwrap();
-    start_primary(&it.server, &free()).unwrap();
-    it
-}
-
-async fn standby(dir: &TestDir, name: &str, of: &TestPostgres) -> TestPostgres {
-    let it = TestPostgres::open(options(name, dir.path())).unwrap();
-    clone_from(&it.server, &of.upstream(), false, &free()).await.unwrap();
-    of.sql(&format!("SELECT pg_create_physical_replication_slot('{name}')")).await.unwrap();
-    start_replica(&it.server, Some(&of.upstream()), &free()).unwrap();
-    it
-}
 
 async fn look(it: &TestPostgres) -> PostgresState {
     observe(&it.server).await.state
@@ -99,19 +81,23 @@ async fn kill_all_leaves_nothing_of_its_data_directory_and_touches_nothing_else(
     assert!(other.sql("SELECT 1").await.is_ok());
 }
 
-#[tokio::test]
-async fn backends_that_outlive_their_postmaster_are_seen_and_killed() {
-    let dir = TestDir::new();
-    let a = primary(&dir, "a1").await;
-    // A backend that computes notices the death of its postmaster only when it waits for something.
-    let port = a.server.options().listen_port;
+/// A backend that computes notices the death of its postmaster only when it waits for something.
+async fn long_query(it: &TestPostgres) -> JoinHandle<Result<Vec<String>, String>> {
+    let port = it.server.options().listen_port;
     let long = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(sql(port, "SELECT count(*) FROM generate_series(1, 20000000000)"))
     });
     let running = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%20000000000%' AND pid <> pg_backend_pid()";
-    eventually(PATIENCE, "the long query runs", async || a.sql(running).await.ok().filter(|r| !r.is_empty())).await;
+    eventually(PATIENCE, "the long query runs", async || it.sql(running).await.ok().filter(|r| !r.is_empty())).await;
+    long
+}
 
+#[tokio::test]
+async fn backends_that_outlive_their_postmaster_are_seen_and_killed() {
+    let dir = TestDir::new();
+    let a = primary(&dir, "a1").await;
+    let long = long_query(&a).await;
     signal(find_postmaster(&a.server.options().data_dir).unwrap().pid, Signal::KILL);
     eventually(PATIENCE, "orphans are seen", async || (look(&a).await.server == Server::Orphaned).then_some(())).await;
     assert!(look(&a).await.may_be_writable());
@@ -126,13 +112,7 @@ async fn backends_that_outlive_their_postmaster_are_seen_and_killed() {
 async fn a_start_ends_orphans_first() {
     let dir = TestDir::new();
     let a = primary(&dir, "a1").await;
-    let port = a.server.options().listen_port;
-    let long = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(sql(port, "SELECT count(*) FROM generate_series(1, 20000000000)"))
-    });
-    let running = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%20000000000%' AND pid <> pg_backend_pid()";
-    eventually(PATIENCE, "the long query runs", async || a.sql(running).await.ok().filter(|r| !r.is_empty())).await;
+    let long = long_query(&a).await;
     signal(find_postmaster(&a.server.options().data_dir).unwrap().pid, Signal::KILL);
     eventually(PATIENCE, "the postmaster is gone", async || {
         find_postmaster(&a.server.options().data_dir).is_none().then_some(())

@@ -1,37 +1,11 @@
 //! The life of real servers: bootstrap, clone, promotion, adoption.
 
-use pgherd_postgres::{
-    Alive, OperationControl, alive, clone_from, follow, observe, promote, start_primary, start_replica, stop_fast,
-};
+use crate::servers::{PATIENCE, free, primary, running, standby};
+use pgherd_postgres::{Alive, alive, follow, observe, promote, start_primary, start_replica, stop_fast};
 use pgherd_testkit::eventually::eventually;
 use pgherd_testkit::postgres::{TestDir, TestPostgres, options};
 use pgherd_types::postgres::ControlState;
-use pgherd_types::{RunningServer, Server, Timeline};
-use std::time::Duration;
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn free() -> OperationControl {
-    OperationControl::new(None)
-}
-
-async fn running(it: &TestPostgres) -> RunningServer {
-    eventually(PATIENCE, "the server runs", async || observe(&it.server).await.state.running().cloned()).await
-}
-
-async fn primary(dir: &TestDir, name: &str) -> TestPostgres {
-    let it = TestPostgres::bootstrapped(options(name, dir.path())).await.unwrap();
-    start_primary(&it.server, &free()).unwrap();
-    it
-}
-
-async fn standby(dir: &TestDir, name: &str, of: &TestPostgres) -> TestPostgres {
-    let it = TestPostgres::open(options(name, dir.path())).unwrap();
-    clone_from(&it.server, &of.upstream(), false, &free()).await.unwrap();
-    of.sql(&format!("SELECT pg_create_physical_replication_slot('{name}')")).await.unwrap();
-    start_replica(&it.server, Some(&of.upstream()), &free()).unwrap();
-    it
-}
+use pgherd_types::{Server, Timeline};
 
 #[tokio::test]
 async fn a_new_cluster_is_made_started_seen_and_stopped() {

@@ -9,4 +9,5 @@ mod replace;
 mod rewind;
 mod rewind_interrupted;
 mod scene;
+mod servers;
 mod sync;

@@ -1,43 +1,21 @@
 //! Replicas made by programs of the user's: what they are told, and what becomes of them when they fail, hang or are
 //! interrupted.
 
+use crate::servers::{PATIENCE, free, primary, script};
 use pgherd_postgres::{
-    OperationControl, OperationError, PostgresOptions, ReplicaMethod, clone_by_basebackup, clone_from, observe,
-    restore, start_primary, start_replica, state_dir, stop_fast,
+    OperationError, PostgresOptions, ReplicaMethod, clone_by_basebackup, clone_from, observe, restore, start_replica,
+    state_dir, stop_fast,
 };
 use pgherd_testkit::eventually::{eventually, eventually_blocking};
 use pgherd_testkit::postgres::{PASSWORD, TestDir, TestPostgres, options};
 use pgherd_types::DataDirectory;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Tells this program to be the agent that is killed while a program works.
 const MAKER: &str = "TEST_MAKER";
-
-fn free() -> OperationControl {
-    OperationControl::new(None)
-}
-
-async fn primary(dir: &TestDir) -> TestPostgres {
-    let it = TestPostgres::bootstrapped(options("a1", dir.path())).await.unwrap();
-    start_primary(&it.server, &free()).unwrap();
-    it
-}
-
-/// A program with this body; `$dir` is the directory of the test, `$datadir` what it was told.
-fn script(dir: &Path, name: &str, body: &str) -> String {
-    let path = dir.join(name);
-    let head =
-        "for a in \"$@\"; do case \"$a\" in --datadir=*) datadir=${a#*=};; --connstring=*) conn=${a#*=};; esac; done";
-    fs::write(&path, format!("#!/bin/sh\ndir={}\n{head}\n{body}\n", dir.display())).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path.display().to_string()
-}
 
 /// The section of a method.
 fn method(name: &str, section: serde_json::Value) -> ReplicaMethod {
@@ -70,7 +48,7 @@ async fn streams(it: &TestPostgres, of: &TestPostgres) {
 #[tokio::test]
 async fn a_program_is_told_everything_and_the_next_method_is_tried_when_it_fails() {
     let dir = TestDir::new();
-    let a = primary(&dir).await;
+    let a = primary(&dir, "a1").await;
     let own = options("b1", dir.path());
     let note = "echo \"$@\" > $dir/told; env > $dir/env; cat \"$PGPASSFILE\" > $dir/pass; mkdir \"$datadir\"; touch \"$datadir/half\"; echo no tape in drive >&2; exit 3";
     let tape = method(
@@ -123,7 +101,7 @@ async fn a_program_is_told_everything_and_the_next_method_is_tried_when_it_fails
 #[tokio::test]
 async fn a_program_that_hangs_is_given_up_with_all_it_started() {
     let dir = TestDir::new();
-    let a = primary(&dir).await;
+    let a = primary(&dir, "a1").await;
     let body = "mkdir \"$datadir\"; (sleep 1000 & echo $! > $dir/pid.new; mv $dir/pid.new $dir/pid; wait); sleep 1000";
     let hangs = method("hangs", serde_json::json!({"command": script(dir.path(), "hangs", body)}));
     let b = TestPostgres::open(with(options("b1", dir.path()), vec![hangs], &["basebackup"])).unwrap();
@@ -146,7 +124,7 @@ async fn a_program_that_hangs_is_given_up_with_all_it_started() {
 #[tokio::test]
 async fn without_a_source_only_a_program_that_needs_none_is_run() {
     let dir = TestDir::new();
-    let a = primary(&dir).await;
+    let a = primary(&dir, "a1").await;
     let backup = format!(
         "{} -D {}/backup -X fetch --checkpoint=fast",
         a.server.options().program("pg_basebackup").display(),
@@ -180,7 +158,7 @@ fn run_as_server(command: &str, port: u16) {
 #[tokio::test]
 async fn old_data_come_back_when_a_program_fails_and_go_when_it_does_not() {
     let dir = TestDir::new();
-    let a = primary(&dir).await;
+    let a = primary(&dir, "a1").await;
     let own = options("b1", dir.path());
     let b = TestPostgres::open(own.clone()).unwrap();
     clone_from(&b.server, &a.upstream(), false, &free()).await.unwrap();
@@ -208,7 +186,7 @@ async fn old_data_come_back_when_a_program_fails_and_go_when_it_does_not() {
 #[tokio::test]
 async fn what_a_program_with_keep_data_left_is_built_upon_and_never_started() {
     let dir = TestDir::new();
-    let a = primary(&dir).await;
+    let a = primary(&dir, "a1").await;
     let own = options("b1", dir.path());
     let body = format!(
         "if [ -e \"$datadir/part\" ]; then rm -r \"$datadir\"; {}; fi; mkdir -p \"$datadir/global\"; echo 15 > \"$datadir/PG_VERSION\"; touch \"$datadir/part\"; exit 1",
@@ -243,7 +221,7 @@ async fn maker() {
 #[tokio::test]
 async fn an_agent_killed_while_a_program_works_leaves_the_old_data_or_none() {
     let dir = TestDir::new();
-    let a = primary(&dir).await;
+    let a = primary(&dir, "a1").await;
     let own = options("b1", dir.path());
     script(
         dir.path(),
@@ -301,7 +279,7 @@ async fn a_backup_that_is_older_than_what_the_slot_keeps_is_told_of() {
     log::set_logger(&Recorder).unwrap();
     log::set_max_level(log::LevelFilter::Warn);
     let dir = TestDir::new();
-    let a = primary(&dir).await;
+    let a = primary(&dir, "a1").await;
     for (name, with_slot) in [("gap1", false), ("gap2", true)] {
         if with_slot {
             a.sql(&format!("SELECT pg_create_physical_replication_slot('{name}', true)")).await.unwrap();

@@ -1,8 +1,8 @@
 //! Replacing data by a copy: the old data stay until the new ones are complete, whatever happens.
 
+use crate::servers::{PATIENCE, free, primary, standby_with};
 use pgherd_postgres::{
-    OperationControl, OperationError, Outcome, PostgresOptions, clone_from, observe, staging_dir, start_primary,
-    start_replica, state_dir, stop_fast,
+    OperationError, Outcome, PostgresOptions, clone_from, observe, staging_dir, start_replica, state_dir, stop_fast,
 };
 use pgherd_testkit::eventually::{eventually, eventually_blocking};
 use pgherd_testkit::postgres::{TestDir, TestPostgres, options};
@@ -13,29 +13,13 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Tells this program to be the agent that is killed in the middle of a copy.
 const REPLACER: &str = "TEST_REPLACER";
 
-fn free() -> OperationControl {
-    OperationControl::new(None)
-}
-
-async fn primary(dir: &TestDir, name: &str) -> TestPostgres {
-    let it = TestPostgres::bootstrapped(options(name, dir.path())).await.unwrap();
-    start_primary(&it.server, &free()).unwrap();
-    it
-}
-
 /// A stopped standby with a file that a new copy does not have.
 async fn stopped_standby(options: PostgresOptions, of: &TestPostgres) -> TestPostgres {
-    let name = options.name.to_string();
-    let it = TestPostgres::open(options).unwrap();
-    clone_from(&it.server, &of.upstream(), false, &free()).await.unwrap();
-    of.sql(&format!("SELECT pg_create_physical_replication_slot('{name}')")).await.unwrap();
-    start_replica(&it.server, Some(&of.upstream()), &free()).unwrap();
+    let it = standby_with(options, of).await;
     stop_fast(&it.server, &free()).await.unwrap();
     fs::write(it.server.options().data_dir.join("precious"), "old").unwrap();
     it

@@ -1,6 +1,7 @@
 //! A former primary whose data have parted from the leader's becomes its standby, or stays as it was.
 
-use crate::scene::{End, PATIENCE, Scene, free, upstream_at};
+use crate::scene::{End, Scene, upstream_at};
+use crate::servers::{PATIENCE, free};
 use pgherd_postgres::{
     Alive, Credentials, OperationControl, PidFd, PostgresOptions, alive, find_postmaster, promote, rewind,
     server_processes, start_replica, stop_fast,

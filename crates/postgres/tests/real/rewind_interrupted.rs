@@ -1,6 +1,7 @@
 //! pg_rewind that does not come to its end: the data are either proven to be as they were, or not started any more.
 
-use crate::scene::{self, End, PATIENCE, Scene, free, upstream_at};
+use crate::scene::{self, End, Scene, upstream_at};
+use crate::servers::{PATIENCE, free};
 use pgherd_postgres::{
     OperationControl, OperationError, PidFd, Postgres, PostgresOptions, clone_from, observe, rewind, state_dir,
 };

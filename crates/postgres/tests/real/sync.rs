@@ -1,47 +1,25 @@
 //! Synchronous replication on real servers: whom commits wait for, what survives restarts, and what a look shows.
 
+use crate::servers::{self, PATIENCE, free, primary, primary_with, running};
 use pgherd_postgres::{
-    OperationControl, Overlay, Postgres, PostgresOptions, RoleClass, apply_dynamic, apply_sync, clone_from, observe,
-    reload_config, start_primary, start_replica, stop_fast,
+    Overlay, Postgres, PostgresOptions, RoleClass, apply_dynamic, apply_sync, reload_config, start_primary, stop_fast,
 };
 use pgherd_testkit::eventually::eventually;
 use pgherd_testkit::postgres::{TestDir, TestPostgres, options, sql};
-use pgherd_types::{RunningServer, StandbyNames, SyncApply, SyncKind, SyncName, SyncNames};
+use pgherd_types::{StandbyNames, SyncApply, SyncKind, SyncName, SyncNames};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const NEVER: Duration = Duration::from_secs(3600);
-
-fn free() -> OperationControl {
-    OperationControl::new(None)
-}
-
-async fn running(it: &TestPostgres) -> RunningServer {
-    eventually(PATIENCE, "the server runs", async || observe(&it.server).await.state.running().cloned()).await
-}
-
-async fn primary_with(options: PostgresOptions) -> TestPostgres {
-    let it = TestPostgres::bootstrapped(options).await.unwrap();
-    start_primary(&it.server, &free()).unwrap();
-    it
-}
-
-async fn primary(dir: &TestDir) -> TestPostgres {
-    primary_with(options("a1", dir.path())).await
-}
 
 async fn standby(dir: &TestDir, of: &TestPostgres) -> TestPostgres {
     standby_with(options("b1", dir.path()), of).await
 }
 
 async fn standby_with(options: PostgresOptions, of: &TestPostgres) -> TestPostgres {
-    let it = TestPostgres::open(options).unwrap();
-    clone_from(&it.server, &of.upstream(), false, &free()).await.unwrap();
-    of.sql("SELECT pg_create_physical_replication_slot('b1')").await.unwrap();
-    start_replica(&it.server, Some(&of.upstream()), &free()).unwrap();
+    let it = servers::standby_with(options, of).await;
     eventually(PATIENCE, "the standby streams", async || running(&it).await.streaming.then_some(())).await;
     it
 }
@@ -123,7 +101,7 @@ async fn names_survive_restarts_of_both_programs_until_the_users_come_back() {
 #[tokio::test]
 async fn a_late_order_changes_nothing() {
     let dir = TestDir::new();
-    let it = primary(&dir).await;
+    let it = primary(&dir, "a1").await;
     let late = apply_sync(&it.server, &SyncApply::Names(names(&["b1"])), || false).await;
     assert_eq!(late, Err("the fence passed".to_owned()));
     let report = running(&it).await.sync;
@@ -133,7 +111,7 @@ async fn a_late_order_changes_nothing() {
 #[tokio::test]
 async fn a_value_set_by_alter_system_gives_way() {
     let dir = TestDir::new();
-    let it = primary(&dir).await;
+    let it = primary(&dir, "a1").await;
     it.sql("ALTER SYSTEM SET synchronous_standby_names = 'other'").await.unwrap();
     it.sql("SELECT pg_reload_conf()").await.unwrap();
     eventually(PATIENCE, "it is in force", async || (shown(&it).await == "other").then_some(())).await;
@@ -154,7 +132,7 @@ async fn a_value_set_by_alter_system_gives_way() {
 #[tokio::test]
 async fn with_the_placeholder_commits_wait_until_the_names_change_and_forced_wal_does_not() {
     let dir = TestDir::new();
-    let it = primary(&dir).await;
+    let it = primary(&dir, "a1").await;
     it.sql("CREATE TABLE t (n int)").await.unwrap();
     for kind in [SyncKind::First, SyncKind::Any] {
         order(&it, SyncApply::Names(StandbyNames::blocked(kind))).await.unwrap();
@@ -177,7 +155,7 @@ async fn with_the_placeholder_commits_wait_until_the_names_change_and_forced_wal
 #[tokio::test]
 async fn a_look_shows_who_streams_and_how_far_and_forced_wal_reaches_him() {
     let dir = TestDir::new();
-    let a = primary(&dir).await;
+    let a = primary(&dir, "a1").await;
     let b = standby(&dir, &a).await;
     order(&a, SyncApply::Names(names(&["b1"]))).await.unwrap();
     a.sql("CREATE TABLE t AS SELECT 1 AS n").await.unwrap();
@@ -213,7 +191,7 @@ async fn a_look_shows_who_streams_and_how_far_and_forced_wal_reaches_him() {
 #[tokio::test]
 async fn names_are_in_force_only_when_the_checkpointer_has_read_them() {
     let dir = TestDir::new();
-    let a = primary(&dir).await;
+    let a = primary(&dir, "a1").await;
     let mut options = options("b1", dir.path());
     let busy = dir.path().join("busy");
     std::fs::write(&busy, "").unwrap();

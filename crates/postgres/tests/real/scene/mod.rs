@@ -1,7 +1,6 @@
 //! Two real servers whose data have parted: `a` was the primary and has WAL that `b`, the leader now, never got.
 
-#![allow(dead_code)] // each test file uses a part of it
-
+use crate::servers::{PATIENCE, free};
 use pgherd_postgres::{
     OperationControl, Outcome, PostgresOptions, clone_from, observe, promote, rewind, start_primary, start_replica,
     state_dir, stop_fast,
@@ -15,13 +14,6 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
-
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-pub fn free() -> OperationControl {
-    OperationControl::new(None)
-}
 
 /// How the former primary ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
