@@ -130,6 +130,8 @@ restapi:
   connect_address: 127.0.0.1:{rest_link}{tls}
 etcd3:
   hosts: {hosts}
+  # else the agents would find the members themselves, beside the links
+  use_proxies: true
 bootstrap:
   dcs:
     ttl: {ttl_s}

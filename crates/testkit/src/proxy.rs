@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -23,7 +24,24 @@ enum Mode {
     },
     /// Requests get through; answers never come.
     StallReplies,
+    /// Requests get through; answers are spoiled.
+    Spoil(Spoil),
     Ended,
+}
+
+/// What a hostile gateway makes of an answer.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Spoil {
+    /// Half of it, then the connection ends.
+    Half,
+    /// It comes so many milliseconds later.
+    Late(u64),
+    /// One letter or digit in its body is another one; which, changes from answer to answer.
+    OneByte,
+    /// Another HTTP status, with the body as it was.
+    Status(u16),
+    /// This status and body instead, whatever was done.
+    Instead(u16, &'static str),
 }
 
 /// A link that can be broken in several ways and healed again.
@@ -76,6 +94,10 @@ impl Proxy {
     /// Lets requests through and keeps the answers.
     pub fn stall_replies(&self) {
         self.mode.send_replace(Mode::StallReplies);
+    }
+    /// Lets requests through and spoils every answer.
+    pub fn spoil(&self, how: Spoil) {
+        self.mode.send_replace(Mode::Spoil(how));
     }
     /// Everything gets through again.
     pub fn heal(&self) {
@@ -163,10 +185,47 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, switch: &watch::S
         if mode.wait_for(|m| !held(m)).await.is_err() || (replies && reply_is_cut(switch)) {
             return;
         }
-        if to.write_all(&buffer[..n]).await.is_err() {
+        let now = *mode.borrow_and_update();
+        let (bytes, ends) = match now {
+            Mode::Spoil(how) if replies => spoiled(how, &buffer[..n]).await,
+            _ => (buffer[..n].to_vec(), false),
+        };
+        if to.write_all(&bytes).await.is_err() || ends {
             return;
         }
     }
+}
+
+/// The bytes to pass on instead, and whether the connection ends then.
+async fn spoiled(how: Spoil, bytes: &[u8]) -> (Vec<u8>, bool) {
+    static ANSWERS: AtomicUsize = AtomicUsize::new(0);
+    let mut bytes = bytes.to_vec();
+    match how {
+        Spoil::Half => {
+            bytes.truncate(bytes.len() / 2);
+            return (bytes, true);
+        }
+        Spoil::Late(ms) => tokio::time::sleep(std::time::Duration::from_millis(ms)).await,
+        Spoil::OneByte => {
+            let body = bytes.windows(4).position(|w| w == b"\r\n\r\n").map_or(0, |at| at + 4);
+            let plain: Vec<_> = (body..bytes.len()).filter(|at| bytes[*at].is_ascii_alphanumeric()).collect();
+            if !plain.is_empty() {
+                // a step that is prime to most lengths visits every place
+                let at = plain[ANSWERS.fetch_add(1, Ordering::Relaxed) * 7919 % plain.len()];
+                bytes[at] = if bytes[at] == b'7' { b'3' } else { b'7' };
+            }
+        }
+        Spoil::Status(status) => {
+            if let Some(rest) = bytes.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(3..)) {
+                bytes = [b"HTTP/1.1 ", status.to_string().as_bytes(), rest].concat();
+            }
+        }
+        Spoil::Instead(status, body) => {
+            let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            return ([head.as_bytes(), body.as_bytes()].concat(), true);
+        }
+    }
+    (bytes, false)
 }
 
 fn reply_is_cut(switch: &watch::Sender<Mode>) -> bool {
