@@ -29,7 +29,7 @@ test-net: deps
 test-watchdog: deps build
 	sh tests/watchdog/run --program $${CARGO_TARGET_DIR:-target}/release/pgherd
 
-# The tests of whole nodes with PostgreSQL 16, 17 and 18 (`VERSIONS`), which it fetches; root for 17.
+# The tests of the etcd client with etcd 3.5, and of whole nodes with PostgreSQL 16, 17 and 18 (`VERSIONS`), which it fetches; root for 17.
 test-versions: deps
 	CARGO="$(CARGO)" sh scripts/test-versions
 

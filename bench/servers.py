@@ -50,13 +50,13 @@ def bin_dir():
 
 
 class Etcd:
-    def __init__(self, home):
-        self.port, peer = free_port(), free_port()
+    def __init__(self, home, name="bench", port=None, peer=None, peers=None):
+        self.port, peer = port or free_port(), peer or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        peers = f"http://127.0.0.1:{peer}"
+        own = f"http://127.0.0.1:{peer}"
         self.process = subprocess.Popen(
-            ["etcd", "--data-dir", f"{home}/etcd", "--name", "bench", "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
-             "--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", f"bench={peers}"],
+            ["etcd", "--data-dir", f"{home}/etcd", "--name", name, "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
+             "--listen-peer-urls", own, "--initial-advertise-peer-urls", own, "--initial-cluster", peers or f"{name}={own}"],
             stdout=open(f"{home}/etcd.log", "w"), stderr=subprocess.STDOUT)
 
     def get(self, key):

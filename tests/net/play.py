@@ -14,7 +14,7 @@ import time
 import psycopg
 
 from steps import Failed
-from world import ETCD_ADDRESS, Cluster, Network, enter, eventually
+from world import ETCD_ADDRESS, NODES, Cluster, Network, enter, eventually
 
 # so many writes of a new primary are waited for
 WRITES = 100
@@ -135,6 +135,73 @@ def the_replicas_do_not_reach_the_primary_but_etcd(cluster, writers, old):
     eventually("the replicas stream", lambda: cluster.complete() is old)
 
 
+def undisturbed(cluster, writers, old, longest=2.0):
+    """The primary is the same, and no client waited long."""
+    check("it leads", cluster.leader() is old, cluster.leader())
+    at = [when for when, _, _ in writers.of(old)]
+    gap = max(after - before for before, after in zip(at, at[1:]))
+    check(f"no write took longer than {longest} s", gap < longest, gap)
+    check("nobody else acknowledged", {node.name for _, node, _ in writers.acks} == {old.name})
+
+
+def renewed(cluster, old):
+    """Waits for two renewals of the lease, whatever else goes on."""
+    for _ in range(2):
+        before = old.lease_left()
+        eventually("the lease is renewed", lambda: old.lease_left() > before)
+
+
+def each_member_of_etcd_is_cut_off_in_turn(cluster, writers, old):
+    for place in cluster.members:
+        cluster.network.cut(place)
+        renewed(cluster, old)
+        cluster.network.mend(place)
+    undisturbed(cluster, writers, old)
+
+
+def the_primary_reaches_one_member_of_etcd_only(cluster, writers, old):
+    """Each of them in turn, while they reach each other: the agent must find the one."""
+    for reached in cluster.members:
+        others = [address for place, address in cluster.members.items() if place != reached]
+        for address in others:
+            cluster.network.cut_way(old.place, address)
+        renewed(cluster, old)
+        for address in others:
+            cluster.network.mend_way(old.place, address)
+    undisturbed(cluster, writers, old)
+
+
+def two_members_of_etcd_do_not_reach_each_other(cluster, writers, old):
+    """The third one reaches both: whoever leads etcd then, one of the two may be left without a leader."""
+    one, other = list(cluster.members)[:2]
+    cluster.network.cut_way(one, cluster.members[other])
+    cluster.network.cut_way(other, cluster.members[one])
+    renewed(cluster, old)
+    cluster.network.mend_way(one, cluster.members[other])
+    cluster.network.mend_way(other, cluster.members[one])
+    undisturbed(cluster, writers, old)
+
+
+def etcd_loses_its_majority_and_gets_it_back(cluster, writers, old):
+    lost = list(cluster.members)[:2]
+    for place in lost:
+        cluster.network.cut(place)
+    eventually("the old primary is read-only", lambda: old.sql("SELECT pg_is_in_recovery()") == [True])
+    begun = time.monotonic()
+    check("nobody acknowledges", not [ack for ack in writers.acks if ack[0] > begun])
+    for place in lost:
+        cluster.network.mend(place)
+    new = eventually("a node leads", cluster.complete)
+    eventually("it acknowledges", lambda: len(writers.of(new, begun)) >= WRITES)
+
+
+ETCD_STEPS = [
+    each_member_of_etcd_is_cut_off_in_turn,
+    the_primary_reaches_one_member_of_etcd_only,
+    two_members_of_etcd_do_not_reach_each_other,
+    etcd_loses_its_majority_and_gets_it_back,
+]
+
 STEPS = [
     a_replicas_node_is_cut_off,
     the_primarys_node_is_cut_off,
@@ -149,17 +216,25 @@ def play(program):
     os.chmod(home, 0o755)
     # the checkout may be unreadable for the user that the agent runs as
     shutil.copy(program, f"{home}/pgherd")
-    network, cluster, failed = Network(os.getpid()), None, []
+    for members, steps in ((1, STEPS), (3, ETCD_STEPS)):
+        print(f"{members} of etcd, {NODES} nodes", flush=True)
+        play_with(home, members, steps)
+    shutil.rmtree(home)
+    print(f"test-net: {len(STEPS) + len(ETCD_STEPS)} passed, 0 failed")
+
+
+def play_with(home, members, steps):
+    network, cluster, failed = Network(f"{os.getpid()}-{members}"), None, []
     try:
         network.make_hub()
         enter(network.name("hub"))
-        cluster = Cluster(home, f"{home}/pgherd", network)
+        cluster = Cluster(f"{home}/{members}", f"{home}/pgherd", network, members)
         for node in cluster.nodes:
             node.start()
         primary = eventually("a complete cluster", cluster.complete)
         with primary.connect() as connection:
             connection.execute("CREATE TABLE ledger (id bigint PRIMARY KEY)")
-        for step in STEPS:
+        for step in steps:
             begun = time.monotonic()
             print(f"  {step.__name__.replace('_', ' ')} ...", flush=True)
             written(cluster, step)
@@ -172,8 +247,6 @@ def play(program):
         network.remove()
     if failed:
         sys.exit(f"test-net: {failed[0]}; logs in {home}")
-    shutil.rmtree(home)
-    print(f"test-net: {len(STEPS)} passed, 0 failed")
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Three nodes and one etcd, each in a network namespace of its own, joined by a bridge in a fifth. What is cut vanishes: a
+"""Three nodes and one member of etcd or three, each in a network namespace of its own, joined by a bridge in a fifth. What is cut vanishes: a
 frame that was sent arrives nowhere, and nobody is told. Root makes the namespaces; servers and agents run as `postgres`.
 
 The driver runs in the namespace of the bridge; a thread that shall see the network as a node does enters the node's."""
@@ -24,6 +24,8 @@ PASSWORD = "net"
 BRIDGE = "br0"
 NETWORK = "10.77.0"
 ETCD_ADDRESS = f"{NETWORK}.100"
+# the places of its members, and where each is
+ETCDS = {"etcd": ETCD_ADDRESS, "etcd2": f"{NETWORK}.101", "etcd3": f"{NETWORK}.102"}
 # nobody has it: frames to it are delivered to nobody
 NOWHERE = "02:00:00:00:00:ff"
 CLONE_NEWNET = 0x40000000
@@ -92,6 +94,7 @@ class Network:
     def remove(self):
         for what in reversed(self.made):
             subprocess.run(["ip", "netns", "del", self.name(what)], check=False)
+        self.made = []
 
 
 class Node(servers.Node):
@@ -107,6 +110,11 @@ class Node(servers.Node):
     def connect(self, user="postgres"):
         return psycopg.connect(host=self.address, port=self.port, user=user, password=PASSWORD, dbname="postgres", autocommit=True,
                                connect_timeout=2, options="-c statement_timeout=2000", tcp_user_timeout=2000)
+
+    def lease_left(self):
+        with urllib.request.urlopen(f"http://{self.address}:{self.rest}/metrics", timeout=2) as answer:
+            lines = answer.read().decode().splitlines()
+        return float(next(line for line in lines if line.startswith("pgherd_lease_remaining_seconds{")).split()[-1])
 
     def sql(self, text):
         with self.connect() as connection:
@@ -124,25 +132,32 @@ class Node(servers.Node):
 
 
 class Cluster:
-    def __init__(self, home, program, network):
+    def __init__(self, home, program, network, members=1):
         self.home, self.program, self.network = home, program, network
-        network.join("etcd", ETCD_ADDRESS)
-        url, peer = f"http://{ETCD_ADDRESS}:2379", f"http://{ETCD_ADDRESS}:2380"
-        command = ["etcd", "--data-dir", f"{home}/etcd", "--name", "net", "--listen-client-urls", url, "--advertise-client-urls", url,
-                   "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"net={peer}"]
-        with open(f"{home}/etcd.log", "w") as log:
-            self.etcd = subprocess.Popen(network.within("etcd", command), stdout=log, stderr=log)
+        os.makedirs(home, exist_ok=True)
+        self.members = dict(list(ETCDS.items())[:members])
+        self.etcds = [self.start_etcd(place) for place in self.members]
         self.nodes = []
         for number in range(1, NODES + 1):
             network.join(f"n{number}", f"{NETWORK}.{number}")
             self.nodes.append(Node(self, number))
 
+    def start_etcd(self, place):
+        self.network.join(place, self.members[place])
+        url, peer = f"http://{self.members[place]}:2379", f"http://{self.members[place]}:2380"
+        peers = ",".join(f"{name}=http://{address}:2380" for name, address in self.members.items())
+        command = ["etcd", "--data-dir", f"{self.home}/{place}", "--name", place, "--listen-client-urls", url, "--advertise-client-urls", url,
+                   "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", peers]
+        with open(f"{self.home}/{place}.log", "w") as log:
+            return subprocess.Popen(self.network.within(place, command), stdout=log, stderr=log)
+
     def yaml(self, node):
+        hosts = ",".join(f"{address}:2379" for address in self.members.values())
         return f"""
 scope: {SCOPE}
 name: {node.name}
 restapi: {{listen: "{node.address}:{node.rest}", connect_address: "{node.address}:{node.rest}"}}
-etcd3: {{hosts: "{ETCD_ADDRESS}:2379"}}
+etcd3: {{hosts: "{hosts}"}}
 bootstrap:
   dcs: {json.dumps(DYNAMIC)}
   initdb: [{{encoding: UTF8}}, data-checksums]
@@ -164,9 +179,15 @@ postgresql:
 
     def key(self, name):
         body = json.dumps({"key": base64.b64encode(f"/service/{SCOPE}/{name}".encode()).decode()}).encode()
-        with urllib.request.urlopen(f"http://{ETCD_ADDRESS}:2379/v3/kv/range", body, timeout=2) as answer:
-            kvs = json.load(answer).get("kvs")
-        return base64.b64decode(kvs[0]["value"]).decode() if kvs else None
+        failed = None
+        for address in self.members.values():
+            try:
+                with urllib.request.urlopen(f"http://{address}:2379/v3/kv/range", body, timeout=2) as answer:
+                    kvs = json.load(answer).get("kvs")
+                return base64.b64decode(kvs[0]["value"]).decode() if kvs else None
+            except OSError as error:
+                failed = error
+        raise failed
 
     def leader(self):
         return next((node for node in self.nodes if node.name == self.key("leader")), None)
@@ -186,5 +207,7 @@ postgresql:
     def stop(self):
         for node in self.nodes:
             node.end()
-        self.etcd.terminate()
-        self.etcd.wait()
+        for etcd in self.etcds:
+            etcd.terminate()
+        for etcd in self.etcds:
+            etcd.wait()
