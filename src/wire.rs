@@ -13,6 +13,7 @@ use pgherd_actors::events::{Webhook, tell_webhook};
 use pgherd_actors::fence_keeper::Watch;
 use pgherd_actors::start_up;
 use pgherd_actors::wiring::{self, NodeParts, NodeRequests, RunningNode, SharedPeers};
+use pgherd_dcs::SharedServer;
 use pgherd_postgres::{Postgres, PostgresOptions, ServerConfig, cached_dynamic};
 use pgherd_protocol::callbacks::FinishCallbacks;
 use pgherd_protocol::coordinator::ShutdownRequested;
@@ -57,6 +58,7 @@ fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), Strin
     let webhooks =
         settings.webhooks.iter().map(|webhook| Ok((webhook.clone(), webhook.tls().map_err(|e| e.to_string())?)));
     let webhooks = webhooks.collect::<Result<Vec<_>, String>>().map_err(|e| format!("events.webhooks: {e}"))?;
+    let etcd_server = etcd.server.clone();
     let postgres = with_cached_dynamic(options::postgres(&settings));
     let bootstrap_dcs = postgres.bootstrap_dcs.clone();
     let server = Postgres::open(postgres).map_err(|e| e.to_string())?;
@@ -81,7 +83,7 @@ fn prepare_and_serve(source: Source, settings: NodeSettings) -> Result<(), Strin
         events,
     };
     let api = Api { status, feed, peers, certificates, webhooks };
-    actix::System::new().block_on(serve(parts, source, settings, api))?;
+    actix::System::new().block_on(serve(parts, source, settings, api, etcd_server))?;
     if !fence.wait_for_guard(GUARD_PATIENCE) {
         log::warn!("the guard process has not gone yet; it ends by itself when nothing is left to guard");
     }
@@ -103,6 +105,7 @@ async fn serve(
     source: Source,
     settings: NodeSettings,
     Api { status, feed, peers, certificates, webhooks }: Api,
+    etcd_server: SharedServer,
 ) -> Result<(), String> {
     let failed = |e: std::io::Error| format!("cannot listen for signals: {e}");
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
@@ -119,11 +122,11 @@ async fn serve(
         actix_rt::spawn(reaper::run());
     }
     let postgres = parts.postgres.clone();
-    let RunningNode { shutdown, mut done, reload_config, requests, finish_callbacks, threads, local } =
+    let RunningNode { shutdown, mut done, refused, reload_config, requests, finish_callbacks, threads, local } =
         wiring::start(parts);
     let reload_config = reload_config.await.map_err(|_| "the actors of the node did not start".to_owned())?;
     let owner = SettingsOwner::new(source, (settings, certificates), postgres, reload_config, Some(local));
-    let owner = owner.with_peers(peers).with_api(ApiWays::to(&api)).start();
+    let owner = owner.with_peers(peers).with_etcd(etcd_server).with_api(ApiWays::to(&api)).start();
     let _ = ways.set(ways_to(requests, owner.clone().recipient(), recorded));
     let informed = actix_rt::spawn(service_manager::keep_informed(published));
     let reloading = async {
@@ -134,6 +137,8 @@ async fn serve(
     tokio::select! {
         () = either(&mut term, &mut int) => {}
         _ = &mut done => {}
+        // PostgreSQL is left as it is; whatever may be writable is fenced by the guard when its lease runs out
+        Ok(why) = refused => return Err(why),
         () = reloading => {}
     }
     log::info!("asked to stop: leaving in order");

@@ -47,6 +47,7 @@ pub struct Coordinator {
     alarm: Option<SpawnHandle>,
     said: Option<(String, Instant)>,
     dcs_last_seen: pgherd_types::WallTime,
+    dcs_survey: pgherd_types::DcsSurvey,
     done: Option<oneshot::Sender<()>>,
     leads_standbys: bool,
     keeps_rows: Option<KeepRows>,
@@ -92,6 +93,7 @@ impl Coordinator {
             alarm: None,
             said: None,
             dcs_last_seen,
+            dcs_survey: pgherd_types::DcsSurvey::default(),
             done: Some(done),
             leads_standbys: false,
             keeps_rows: None,
@@ -252,6 +254,15 @@ impl Handler<LookNow> for Coordinator {
     type Result = ();
     fn handle(&mut self, look: LookNow, _: &mut Self::Context) {
         crate::tell::tell(&self.links.look, look);
+    }
+}
+
+/// Nothing is decided by it; it is shown with the next turn.
+impl Handler<DcsSurveyed> for Coordinator {
+    type Result = ();
+    fn handle(&mut self, DcsSurveyed(survey): DcsSurveyed, ctx: &mut Self::Context) {
+        self.dcs_survey = survey;
+        self.act(pgherd_clock::now(), ctx);
     }
 }
 

@@ -1,23 +1,26 @@
 //! The DCS watcher: owns the lease, the request connections and the reading of the cluster, and serves the
 //! coordinator's DCS commands. Every command runs as a future of its own, so a renewal never queues behind anything.
 //! Run it on an arbiter of its own. One file a task: `lease_desk` (commands), `reader` (the cluster to the
-//! coordinator), `watch_link` (hints when to read).
+//! coordinator), `watch_link` (hints when to read), `surveyor` (the store itself).
 
 mod lease_desk;
 mod reader;
+mod surveyor;
 mod watch_link;
 
 use crate::tell::MAILBOX_CAPACITY;
 use actix::prelude::*;
 use lease_desk::LeaseDesk;
 use pgherd_dcs::{Dcs, Etcd3, EtcdOptions};
-use pgherd_protocol::coordinator::{ClusterObserved, DcsLost};
+use pgherd_protocol::coordinator::{ClusterObserved, DcsLost, DcsSurveyed};
 use pgherd_protocol::dcs_watcher::{
     AcquireLease, ChangeTimes, KeysChanged, LinkLost, ReleaseLease, RenewLease, Renewed, WriteKey,
 };
 use pgherd_types::{LeaseGrant, LeaseId, Refused};
 use reader::Reader;
 use std::rc::Rc;
+use surveyor::{Listeners, Surveyor};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use watch_link::WatchLink;
 
@@ -46,6 +49,7 @@ pub struct DcsWatcher {
     dcs: Rc<dyn Dcs>,
     desk: Rc<LeaseDesk>,
     reader: Rc<Reader>,
+    survey: Option<Listeners>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -66,7 +70,13 @@ impl DcsWatcher {
     ) -> Self {
         let reader = Rc::new(Reader::new(dcs.clone(), times, observed, lost));
         let desk = Rc::new(LeaseDesk::new(dcs.clone(), times.ttl, adopt_lease, reader.clone()));
-        Self { dcs, desk, reader, tasks: Vec::new() }
+        Self { dcs, desk, reader, survey: None, tasks: Vec::new() }
+    }
+
+    /// What is found out about the store itself goes there; and if it refuses our user or password from the beginning, why.
+    pub fn telling(mut self, surveyed: Recipient<DcsSurveyed>, refused: oneshot::Sender<String>) -> Self {
+        self.survey = Some(Listeners { surveyed, refused: Some(refused) });
+        self
     }
 }
 
@@ -78,6 +88,10 @@ impl Actor for DcsWatcher {
         let hints = ctx.address();
         let link = WatchLink::new(self.dcs.clone(), hints.clone().recipient(), hints.recipient(), self.reader.deaf());
         self.tasks = vec![actix_rt::spawn(self.reader.clone().run()), actix_rt::spawn(link.run())];
+        if let Some(listeners) = self.survey.take() {
+            let surveyor = Surveyor::new(self.dcs.clone(), self.desk.clone(), listeners);
+            self.tasks.push(actix_rt::spawn(surveyor.run()));
+        }
     }
 }
 

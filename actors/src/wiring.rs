@@ -62,6 +62,8 @@ pub struct RunningNode {
     pub shutdown: Recipient<ShutdownRequested>,
     /// Answers when it has left.
     pub done: oneshot::Receiver<()>,
+    /// Answers, with the reason, if the DCS refuses this node's user or password from the beginning.
+    pub refused: oneshot::Receiver<String>,
     /// Answers with whom to tell that PostgreSQL's files are to be written and read again.
     pub reload_config: oneshot::Receiver<Recipient<ReloadConfig>>,
     /// Whom operators and peers ask.
@@ -96,6 +98,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let (dcs_thread, postgres_thread) = (dcs.handle(), postgres.handle());
     let (left, done) = oneshot::channel();
     let (operator_known, reload_config) = oneshot::channel();
+    let (refuses, refused) = oneshot::channel();
     let (writer, status) = (SharedWriter::default(), parts.status.clone());
     let desk_writer = writer.clone();
     let peers = parts.peers.clone();
@@ -106,7 +109,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
     let coordinator = Coordinator::start_in_arbiter(&brain.handle(), move |ctx| {
         let settings = parts.policy.over(first_settings(&parts.bootstrap_dcs, parts.inherited.paused));
         let threads = (&dcs_thread, &postgres_thread);
-        let links = links(&parts, &settings, ctx.address(), operator_known, callbacks, threads);
+        let links = links(&parts, &settings, ctx.address(), (operator_known, refuses), callbacks, threads);
         let _ = writer.set(links.write.clone());
         parts.inherited.fence.tell_watchdog(ctx.address().recipient());
         let now = pgherd_clock::boottime();
@@ -132,7 +135,7 @@ pub fn start(parts: NodeParts) -> RunningNode {
     };
     let (local, threads) = (coordinator.clone().recipient(), vec![brain, dcs, postgres]);
     let shutdown = coordinator.recipient();
-    RunningNode { local, shutdown, done, reload_config, requests, finish_callbacks, threads }
+    RunningNode { local, shutdown, done, refused, reload_config, requests, finish_callbacks, threads }
 }
 
 /// Until the `config` key is read, the local section counts; but maintenance mode goes on that was on.
@@ -147,7 +150,7 @@ fn links(
     parts: &NodeParts,
     settings: &Settings,
     coordinator: Addr<Coordinator>,
-    operator_known: oneshot::Sender<Recipient<ReloadConfig>>,
+    (operator_known, refuses): (oneshot::Sender<Recipient<ReloadConfig>>, oneshot::Sender<String>),
     callbacks: Addr<Callbacks>,
     (dcs_thread, postgres_thread): (&ArbiterHandle, &ArbiterHandle),
 ) -> Links {
@@ -162,7 +165,10 @@ fn links(
     };
     let (observed, lost) = (coordinator.clone().recipient(), coordinator.clone().recipient());
     let (probed, agreed) = (coordinator.clone().recipient(), coordinator.clone().recipient());
-    let watcher = DcsWatcher::start_in_arbiter(dcs_thread, move |_| DcsWatcher::new(&options, observed, lost));
+    let surveyed = coordinator.clone().recipient();
+    let watcher = DcsWatcher::start_in_arbiter(dcs_thread, move |_| {
+        DcsWatcher::new(&options, observed, lost).telling(surveyed, refuses)
+    });
     let peers = parts.peers.clone();
     let prober = PeerProber::start_in_arbiter(dcs_thread, move |_| PeerProber::new(probed, agreed, peers));
 

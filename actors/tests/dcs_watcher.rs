@@ -4,7 +4,7 @@
 use actix::prelude::*;
 use pgherd_actors::dcs_watcher::{Adopted, DcsWatcher, WatcherOptions};
 use pgherd_clock::boottime;
-use pgherd_dcs::{Answer, Dcs, EtcdOptions, Reading, Watch, WatchEnded};
+use pgherd_dcs::{Answer, Dcs, EtcdOptions, EtcdServer, Reading, Watch, WatchEnded};
 use pgherd_protocol::coordinator::{ClusterObserved, DcsLost};
 use pgherd_protocol::dcs_watcher::{AcquireLease, ChangeTimes, ReleaseLease, RenewLease, WriteKey};
 use pgherd_testkit::etcd::Etcd;
@@ -68,7 +68,7 @@ impl Handler<DcsLost> for Coordinator {
 
 fn options(name: &str, url: &str, times: ChangeTimes) -> WatcherOptions {
     let etcd = EtcdOptions {
-        endpoints: vec![url.parse().unwrap()],
+        server: EtcdServer { endpoints: vec![url.parse().unwrap()], ..EtcdServer::default() }.shared(),
         namespace: "service".into(),
         scope: "main".into(),
         member: name.into(),

@@ -136,9 +136,8 @@ impl<'a> Session<'a> {
             let text = "Can not find suitable configuration of distributed configuration store";
             return Err(Stop::Error(format!("{text}\nAvailable implementations: etcd3")));
         };
-        let endpoints = etcd3.endpoints.iter().map(|endpoint| endpoint.parse()).collect::<Result<_, _>>();
         Ok(Etcd3::new(&EtcdOptions {
-            endpoints: endpoints.map_err(Stop::Error)?,
+            server: etcd3.server().map_err(Stop::Error)?.shared(),
             namespace: self.settings.namespace.clone(),
             scope: scope.to_owned(),
             // No member's key is written, so no member's name is needed.
@@ -159,7 +158,7 @@ impl<'a> Session<'a> {
             Refused::Compare => "it was changed meanwhile".to_owned(),
             Refused::Absent | Refused::LeaseGone => "etcd gave an answer that was not asked for".to_owned(),
         };
-        let hosts = self.settings.etcd3.as_ref().map(|etcd3| etcd3.endpoints.join(", ")).unwrap_or_default();
+        let hosts = self.settings.etcd3.as_ref().map(settings::etcd3::Etcd3::names).unwrap_or_default();
         Stop::Error(format!("cannot {doing} at {hosts}: {why}"))
     }
 

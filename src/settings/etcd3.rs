@@ -1,72 +1,166 @@
-//! `etcd3`: where the DCS is.
+//! `etcd3`: where the DCS is, and how to get in.
 
 use super::address::host_port;
 use super::error::SettingsError;
+use super::secret::Secret;
 use super::section::Section;
-use pgherd_dcs::Endpoint;
+use pgherd_dcs::{Endpoint, EtcdLogin, EtcdServer, EtcdTls};
+use pgherd_tls::{ClientFiles, IdentityFiles};
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// The DCS.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Etcd3 {
-    /// `http://host:port`, in the order given; at least one.
-    pub endpoints: Vec<String>,
+    /// In the order given; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// They are proxies, or all there is: etcd is not asked for its members.
+    pub use_proxies: bool,
+    /// For `https` endpoints: whom to trust, and our own certificate.
+    pub tls: ClientFiles,
+    /// The user of etcd's authentication.
+    pub login: Option<(String, Secret)>,
+    /// Move etcd's leadership away from the primary's host.
+    pub move_leader: bool,
 }
+
+impl Etcd3 {
+    /// For the adapter; reads the files for TLS, so it blocks for a moment. The error names the file.
+    pub fn server(&self) -> Result<EtcdServer, String> {
+        let login = self.login.as_ref();
+        let tls = self.endpoints.iter().any(Endpoint::is_tls).then(|| EtcdTls::read(&self.tls));
+        Ok(EtcdServer {
+            endpoints: self.endpoints.clone(),
+            discover: !self.use_proxies,
+            tls: tls.transpose().map_err(|e| format!("the files for TLS to etcd (etcd3.cacert, cert, key): {e}"))?,
+            login: login.map(|(username, password)| EtcdLogin {
+                username: username.clone(),
+                password: password.expose().to_owned(),
+            }),
+            move_leader: self.move_leader,
+        })
+    }
+    /// For messages.
+    pub fn names(&self) -> String {
+        self.endpoints.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Where the endpoints come from: the first of these that is set counts, as in Patroni.
+const SOURCES: [&str; 4] = ["proxy", "hosts", "host", "url"];
 
 /// Reads the section.
 pub fn read(section: Section) -> Result<Etcd3, SettingsError> {
     let protocol = section.text("protocol")?.unwrap_or_else(|| "http".to_owned());
-    if protocol != "http" {
-        return Err(section.error("protocol", format!("only http is supported yet, not {protocol}")));
+    if !matches!(protocol.as_str(), "http" | "https") {
+        return Err(section.error("protocol", format!("must be http or https, not {protocol}")));
     }
-    let mut endpoints = Vec::new();
-    for (key, text) in hosts(&section)? {
-        endpoints.push(endpoint(&text).map_err(|what| section.error(key, what))?);
+    let (mut endpoints, mut in_url) = (Vec::new(), None);
+    for (key, text) in named(&section)? {
+        let (bare, login) = without_login(&text);
+        in_url = in_url.or(login);
+        endpoints.push(endpoint(&bare, &protocol).map_err(|what| section.error(key, what))?);
     }
     if endpoints.is_empty() {
         return Err(
             section.error("hosts", "missing, but needed: the etcd endpoints as host:port, a list or comma separated")
         );
     }
-    section.without_effect_yet(&["username", "password"]);
-    section.without_effect_yet(&[
-        "cacert",
-        "cert",
-        "key",
-        "proxy",
-        "use_proxies",
-        "srv",
-        "srv_suffix",
-        "discovery_srv",
-        "srv_domain",
-    ]);
+    let use_proxies = section.flag("use_proxies")?.unwrap_or(false) || section.text("proxy")?.is_some();
+    let login = login(&section)?.or(in_url);
+    let move_leader = section.flag("move_leader")?.unwrap_or(false);
+    let tls = tls(&section, &endpoints)?;
+    section.without_effect_yet(&["srv", "srv_suffix", "discovery_srv", "srv_domain"]);
     section.finish();
-    Ok(Etcd3 { endpoints })
+    Ok(Etcd3 { endpoints, use_proxies, tls, login, move_leader })
 }
 
-/// `hosts` (list or comma text), `host` and `url`, each with the key it came from.
-fn hosts(section: &Section) -> Result<Vec<(&'static str, String)>, SettingsError> {
-    let hosts = match section.raw("hosts") {
-        Some(Value::String(text)) => {
-            text.split(',').map(|h| h.trim().to_owned()).filter(|host| !host.is_empty()).collect()
+/// What is named by the first source that names anything, each with the key it came from.
+fn named(section: &Section) -> Result<Vec<(&'static str, String)>, SettingsError> {
+    let mut found = Vec::new();
+    for source in SOURCES {
+        let texts = match section.raw(source) {
+            Some(Value::Array(_)) if source == "hosts" => section.texts(source)?.unwrap_or_default(),
+            _ if source == "hosts" => section.text(source)?.map(|text| parts(&text)).unwrap_or_default(),
+            _ => section.text(source)?.into_iter().collect(),
+        };
+        match found.is_empty() {
+            true => found = texts.into_iter().map(|text| (source, text)).collect(),
+            false if !texts.is_empty() => {
+                section.warn(source, &format!("has no effect: etcd is found by {}", found[0].0));
+            }
+            false => {}
         }
-        _ => section.texts("hosts")?.unwrap_or_default(),
-    };
-    let mut all: Vec<_> = hosts.into_iter().map(|host| ("hosts", host)).collect();
-    for key in ["host", "url"] {
-        all.extend(section.text(key)?.map(|text| (key, text)));
     }
-    Ok(all)
+    Ok(found)
 }
 
-fn endpoint(text: &str) -> Result<String, String> {
-    let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-    if bare.contains("://") {
-        return Err(format!("only http is supported yet, not {text}"));
+fn parts(text: &str) -> Vec<String> {
+    text.split(',').map(|host| host.trim().to_owned()).filter(|host| !host.is_empty()).collect()
+}
+
+fn login(section: &Section) -> Result<Option<(String, Secret)>, SettingsError> {
+    match (section.text("username")?, section.text("password")?) {
+        (Some(username), Some(password)) => Ok(Some((username, Secret::new(password)))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(section.error("password", "missing, but needed: there is a username")),
+        (None, Some(_)) => Err(section.error("username", "missing, but needed: there is a password")),
     }
-    let address = host_port(bare, Some(2379))?;
-    if address.host.is_empty() || address.host.contains(['/', '@', ' ']) {
+}
+
+/// Files for TLS, which have an effect only where TLS is spoken.
+fn tls(section: &Section, endpoints: &[Endpoint]) -> Result<ClientFiles, SettingsError> {
+    let path = |key: &str| -> Result<_, SettingsError> { Ok(section.text(key)?.map(PathBuf::from)) };
+    let (authorities, certificate, key) = (path("cacert")?, path("cert")?, path("key")?);
+    if !endpoints.iter().any(Endpoint::is_tls) {
+        for name in ["cacert", "cert", "key"].into_iter().filter(|name| section.raw(name).is_some()) {
+            section.warn(name, "has no effect: no endpoint is reached by https; set etcd3.protocol: https");
+        }
+    }
+    if certificate.is_none() && key.is_some() {
+        return Err(section.error("cert", "missing, but needed: there is a key"));
+    }
+    let identity = certificate.map(|certificate| IdentityFiles { certificate, key, password: None });
+    Ok(ClientFiles { authorities, identity, insecure: false })
+}
+
+/// `http://user:password@host` is a way to name them, too.
+fn without_login(text: &str) -> (String, Option<(String, Secret)>) {
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    let Some((user, host)) = rest.rsplit_once('@') else { return (text.to_owned(), None) };
+    let bare = if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") };
+    let login = user.split_once(':').map(|(name, password)| (decoded(name), Secret::new(decoded(password))));
+    (bare, login)
+}
+
+/// Percent signs in a URL.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn endpoint(text: &str, protocol: &str) -> Result<Endpoint, String> {
+    let (scheme, bare) = text.split_once("://").unwrap_or((protocol, text));
+    if !matches!(scheme, "http" | "https") {
+        return Err(format!("must begin with http:// or https://, or be host:port, not {text}"));
+    }
+    let address = host_port(bare.trim_end_matches('/'), Some(2379))?;
+    if address.host.is_empty() || address.host.contains(['/', ' ']) {
         return Err(format!("must be host:port, not {text}"));
     }
-    format!("http://{address}").parse::<Endpoint>().map(|endpoint| endpoint.to_string())
+    format!("{scheme}://{address}").parse()
 }

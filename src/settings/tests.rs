@@ -70,7 +70,7 @@ fn a_good_file_gives_typed_settings() {
     let s = &loaded.settings;
     assert_eq!((s.scope.as_str(), s.name.as_str(), s.namespace.as_str()), ("demo", "pg1", "/service"));
     assert_eq!(s.restapi.api_url(), "http://10.0.0.1:8008/patroni");
-    assert_eq!(s.etcd3.endpoints, ["http://10.0.0.1:2379", "http://10.0.0.2:2380"]);
+    assert_eq!(s.etcd3.names(), "http://10.0.0.1:2379, http://10.0.0.2:2380");
     assert_eq!(s.bootstrap.dcs, r#"{"ttl":3,"loop_wait":1,"retry_timeout":1,"postgresql":{"use_slots":true}}"#);
     assert_eq!(s.bootstrap.initdb, ["--data-checksums", "--encoding=UTF8", "--pwfile=/x"]);
     assert_eq!(s.bootstrap.users[0].options, ["createdb"]);
@@ -185,6 +185,47 @@ fn wrong_types_name_file_line_and_key() {
         assert_ne!(text, GOOD, "{bad}");
         assert!(error_of(&text).contains(error), "{}", error_of(&text));
     }
+}
+
+#[test]
+fn etcd_is_named_in_every_way_that_is_known() {
+    let with = |section: &str| GOOD.replacen("{hosts: \"10.0.0.1, http://10.0.0.2:2380\"}", section, 1);
+    for (section, names, proxies, user) in [
+        ("{hosts: [a, 'b:1']}", "http://a:2379, http://b:1", false, None),
+        ("{host: a, url: 'http://b'}", "http://a:2379", false, None),
+        ("{proxy: 'http://p:80', hosts: a}", "http://p:80", true, None),
+        ("{hosts: a, use_proxies: true, protocol: http}", "http://a:2379", true, None),
+        ("{url: 'http://u:p%40ss@a:1/'}", "http://a:1", false, Some("u")),
+        ("{hosts: 'a,b', username: me, password: x}", "http://a:2379, http://b:2379", false, Some("me")),
+    ] {
+        let loaded = load_text(&with(section)).unwrap_or_else(|e| panic!("{section}: {e}"));
+        let etcd3 = loaded.settings.etcd3;
+        assert_eq!((etcd3.names().as_str(), etcd3.use_proxies), (names, proxies), "{section}");
+        assert_eq!(etcd3.login.as_ref().map(|login| login.0.as_str()), user, "{section}");
+        assert_eq!(etcd3.server().unwrap().discover, !proxies);
+    }
+    let password = load_text(&with("{url: 'http://u:p%40ss@a:1/'}")).unwrap().settings.etcd3.login.unwrap().1;
+    assert_eq!(password.expose(), "p@ss");
+    for (section, error) in [
+        ("{hosts: a, username: me}", "etcd3.password: missing, but needed"),
+        ("{hosts: a, password: hunter2}", "etcd3.username: missing, but needed"),
+        ("{hosts: 'ftp://a'}", "etcd3.hosts: must begin with http:// or https://"),
+        ("{hosts: 'a b'}", "etcd3.hosts: must be host:port"),
+        ("{hosts: 'a:x'}", "etcd3.hosts: must be host:port"),
+        ("{hosts: []}", "etcd3.hosts: missing"),
+        ("{hosts: a, move_leader: maybe}", "etcd3.move_leader: must be true or false"),
+        ("{hosts: a, key: /k}", "etcd3.cert: missing, but needed"),
+        ("{hosts: a, protocol: gopher}", "etcd3.protocol: must be http or https"),
+    ] {
+        let found = error_of(&with(section));
+        assert!(found.contains(error) && !found.contains("hunter2"), "{section}: {found}");
+    }
+    let loaded = load_text(&with("{host: a, url: 'http://b'}")).unwrap();
+    assert!(
+        loaded.warnings.iter().any(|w| w.contains("etcd3.url: has no effect: etcd is found by host")),
+        "{:?}",
+        loaded.warnings
+    );
 }
 
 #[test]

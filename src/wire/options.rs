@@ -24,9 +24,8 @@ pub fn me(settings: &NodeSettings) -> Me {
 
 /// For the DCS watcher.
 pub fn etcd(settings: &NodeSettings) -> Result<EtcdOptions, String> {
-    let endpoints = settings.etcd3.endpoints.iter().map(|text| text.parse()).collect::<Result<_, String>>()?;
     Ok(EtcdOptions {
-        endpoints,
+        server: settings.etcd3.server()?.shared(),
         namespace: settings.namespace.clone(),
         scope: settings.scope.clone(),
         member: settings.name.clone(),

@@ -7,6 +7,7 @@ use crate::logging;
 use crate::settings::{self, NodeSettings, Source};
 use actix::prelude::*;
 use pgherd_actors::wiring::SharedPeers;
+use pgherd_dcs::{EtcdServer, SharedServer};
 use pgherd_postgres::Postgres;
 use pgherd_protocol::coordinator::LocalChanged;
 use pgherd_protocol::node::ReloadRequested;
@@ -25,6 +26,7 @@ pub struct SettingsOwner {
     certificates: Certificates,
     api: Option<ApiWays>,
     peers: Option<SharedPeers>,
+    etcd_server: Option<SharedServer>,
 }
 
 /// To the API server.
@@ -42,8 +44,8 @@ impl ApiWays {
     }
 }
 
-/// Settings, and the certificates they name.
-type Read = (settings::Loaded, Certificates);
+/// Settings, the certificates they name, and how etcd is reached.
+type Read = (settings::Loaded, Certificates, EtcdServer);
 
 impl SettingsOwner {
     /// An owner of what was read from there. PostgreSQL's part goes to its operator, the tags to the coordinator.
@@ -54,7 +56,8 @@ impl SettingsOwner {
         reload_config: Recipient<ReloadConfig>,
         tags: Option<Recipient<LocalChanged>>,
     ) -> Self {
-        Self { source, opened, postgres, reload_config, tags, certificates, api: None, peers: None }
+        let (api, peers, etcd_server) = (None, None, None);
+        Self { source, opened, postgres, reload_config, tags, certificates, api, peers, etcd_server }
     }
 
     /// The rules who may change something go there, the headers of answers and the certificates.
@@ -67,14 +70,19 @@ impl SettingsOwner {
         Self { peers: Some(peers), ..self }
     }
 
+    /// Where etcd is and how to get in is kept there.
+    pub fn with_etcd(self, server: SharedServer) -> Self {
+        Self { etcd_server: Some(server), ..self }
+    }
+
     /// True if they are in force.
     fn take(&mut self, read: Result<Read, String>) -> bool {
-        let taken = read.and_then(|(loaded, certificates)| {
+        let taken = read.and_then(|(loaded, certificates, etcd)| {
             loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
             let waiting = self.postgres.take_local(options::postgres(&loaded.settings));
-            Ok((waiting.map_err(|e| e.to_string())?, loaded.settings, certificates))
+            Ok((waiting.map_err(|e| e.to_string())?, loaded.settings, certificates, etcd))
         });
-        let (mut waiting, new, certificates) = match taken {
+        let (mut waiting, new, certificates, etcd) = match taken {
             Ok(taken) => taken,
             Err(why) => {
                 log::error!("the settings were read again and cannot be used, those in force stay: {why}");
@@ -91,6 +99,12 @@ impl SettingsOwner {
             api.headers.do_send(ChangeHeaders(new.restapi.headers.clone()));
         }
         self.take_certificates(certificates, &new);
+        if let Some(server) = &self.etcd_server {
+            if **server.load() != etcd {
+                server.store(Arc::new(etcd));
+                log::info!("etcd is asked at {} from now on", new.etcd3.names());
+            }
+        }
         if let Some(coordinator) = &self.tags {
             coordinator.do_send(LocalChanged { tags: new.tags });
         }
@@ -124,7 +138,6 @@ impl SettingsOwner {
             ("restapi.connect_address", old.restapi.connect_address != new.restapi.connect_address),
             ("restapi.certfile", old.restapi.tls.is_some() != new.restapi.tls.is_some()),
             ("restapi.request_queue_size", old.restapi.request_queue_size != new.restapi.request_queue_size),
-            ("etcd3", old.etcd3 != new.etcd3),
             ("watchdog", old.watchdog != new.watchdog),
             ("events", old.webhooks != new.webhooks),
             ("postgresql.use_pg_rewind or remove_data_directory_on_…", old.postgresql.policy != new.postgresql.policy),
@@ -148,7 +161,8 @@ impl Handler<ReloadRequested> for SettingsOwner {
         let load = move || {
             let loaded = source.load().map_err(|e| e.to_string())?;
             let certificates = Certificates::read(&loaded.settings)?;
-            Ok((loaded, certificates))
+            let etcd = loaded.settings.etcd3.server()?;
+            Ok((loaded, certificates, etcd))
         };
         let work = async move { tokio::task::spawn_blocking(load).await.unwrap_or_else(|e| Err(e.to_string())) };
         AtomicResponse::new(Box::pin(work.into_actor(self).map(|loaded, owner, _| owner.take(loaded))))

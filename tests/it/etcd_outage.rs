@@ -69,3 +69,28 @@ fn an_agent_waits_for_an_etcd_that_is_not_there_yet() {
     cluster.etcd[0].restart();
     cluster.await_complete();
 }
+
+#[test]
+fn any_one_member_of_etcd_may_freeze_or_be_cut_off_and_no_client_notices() {
+    let options = pgherd_testkit::cluster::ClusterOptions { etcd_members: 3, ..options_with(10, 1, 3) };
+    let cluster = Cluster::start(2, options);
+    let primary = cluster.await_primary();
+    let node = &cluster.nodes[primary];
+    let writer = cluster.write();
+    for etcd in &cluster.etcd {
+        // etcd's leader is one of them
+        etcd.freeze();
+        await_renewal(node);
+        await_renewal(node);
+        etcd.thaw();
+    }
+    for member in 0..3 {
+        cluster.nodes.iter().for_each(|node| node.etcd_links[member].stall());
+        await_renewal(node);
+        await_renewal(node);
+        cluster.nodes.iter().for_each(|node| node.etcd_links[member].heal());
+    }
+    cluster.await_acks(&writer, 10);
+    assert_eq!(cluster.primary(), Some(primary));
+    assert_undisturbed(&writer.stop());
+}

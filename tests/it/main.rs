@@ -12,6 +12,8 @@ mod config_api;
 mod custom_bootstrap;
 mod disk;
 mod dynamic_config;
+mod etcd_gateway;
+mod etcd_login;
 mod etcd_outage;
 mod events;
 mod explain;

@@ -112,3 +112,21 @@ pub fn assert_nothing_lost(cluster: &Cluster, primary: usize, acks: &[Ack]) {
     let lost: Vec<_> = acks.iter().filter(|ack| !rows.contains(&ack.id)).collect();
     assert!(lost.is_empty(), "acknowledged rows are missing: {lost:?}");
 }
+
+/// For how long a node may say that it leads without another proof, by its metrics.
+pub fn lease_left_s(node: &Node) -> Option<f64> {
+    let page = String::from_utf8_lossy(&node.get("/metrics")?.body).into_owned();
+    let line = page.lines().find(|line| line.starts_with("pgherd_lease_remaining_seconds{"))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// Waits for a renewal of the lease that is younger than this call.
+pub fn await_renewal(node: &Node) {
+    let before = lease_left_s(node).expect("metrics");
+    let begun = Instant::now();
+    let what = format!("{} renews its lease", node.name);
+    eventually(PATIENCE, &what, || {
+        let left = lease_left_s(node)?;
+        (left > before - begun.elapsed().as_secs_f64() + 0.5 && left > 0.0).then_some(())
+    });
+}

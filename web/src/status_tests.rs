@@ -71,6 +71,7 @@ pub fn replica() -> NodeStatus {
         cluster: Some((Arc::new(cluster()), NOW.minus(Duration::from_millis(250)))),
         dcs_last_seen: WallTime(1_700_000_000_999),
         dcs_lost_since: None,
+        dcs_survey: DcsSurvey::default(),
         settings: Settings::default(),
         system_id: Some(SystemId(7_300_000_000_000_000_001)),
         timeline: Some(Timeline(2)),

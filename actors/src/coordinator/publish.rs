@@ -49,6 +49,7 @@ impl Coordinator {
             cluster,
             dcs_last_seen: self.dcs_last_seen,
             dcs_lost_since: view.dcs_lost_since,
+            dcs_survey: self.dcs_survey.clone(),
             settings: view.settings.clone(),
             system_id: view.system_id(),
             timeline,

@@ -22,6 +22,8 @@ pub(super) struct LeaseDesk {
     moving: Cell<Option<LeaseGrant>>,
     ttl: Cell<Duration>,
     granting: tokio::sync::Mutex<()>,
+    leads: Cell<bool>,
+    lead_changed: tokio::sync::Notify,
 }
 
 /// The lease.
@@ -41,6 +43,24 @@ impl LeaseDesk {
             moving: Cell::new(None),
             ttl: Cell::new(ttl),
             granting: tokio::sync::Mutex::new(()),
+            leads: Cell::new(false),
+            lead_changed: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// Did the leader key hang on our lease at the last look? For what depends on it loosely.
+    pub fn leads(&self) -> bool {
+        self.leads.get()
+    }
+
+    /// Waits until that changes.
+    pub async fn lead_changed(&self) {
+        self.lead_changed.notified().await;
+    }
+
+    fn note_lead(&self, leads: bool) {
+        if self.leads.replace(leads) != leads {
+            self.lead_changed.notify_one();
         }
     }
 
@@ -64,6 +84,9 @@ impl LeaseDesk {
             (Some(_), false) | (None, _) => self.renew_present(prove_leader, deadline).await,
         };
         self.note(&answer);
+        if !matches!(answer, Err(Refused::Unreachable(_))) {
+            self.note_lead(prove_leader && answer.is_ok());
+        }
         answer.map(|grant| Renewed { grant, leader_proven: prove_leader })
     }
 
@@ -148,6 +171,7 @@ impl LeaseDesk {
             Err(Refused::LeaseGone) => self.acquire_once(sync, deadline).await,
             answer => answer,
         };
+        self.note_lead(answer.is_ok());
         self.note_write(&answer);
         answer
     }

@@ -236,3 +236,21 @@ fn a_fence_is_told_once_and_so_are_switches() {
     ];
     assert_eq!(happened, expected);
 }
+
+#[test]
+fn what_is_to_be_known_of_the_store_itself_is_told_when_it_changes() {
+    let with = |ms: u64, survey: DcsSurvey| at(ms, |status, _| status.dcs_survey = survey);
+    let here = DcsSurvey { members: 3, leader_here: Some(true), ..DcsSurvey::default() };
+    let moved = DcsSurvey { moved_to: Some("m2".into()), ..here.clone() };
+    let away = DcsSurvey { leader_here: Some(false), troubles: vec!["alarm:NOSPACE".into()], ..here.clone() };
+    let happened = story([usual(1), with(2, here.clone()), with(3, here), with(4, moved), with(5, away)]);
+    assert_eq!(
+        happened,
+        [
+            ("dcs.leader", json!({"here": true})),
+            ("dcs.leader", json!({"here": false})),
+            ("dcs.leader.moved", json!({"to": "m2"})),
+            ("dcs.trouble", json!({"troubles": ["alarm:NOSPACE"]})),
+        ]
+    );
+}

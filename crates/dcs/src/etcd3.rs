@@ -1,45 +1,52 @@
 //! The adapter for etcd v3 through its JSON gateway (docs/dcs-layout.md). One file a subject: `wire` builds requests and
-//! reads answers, `client` finds an endpoint that answers in time, `settle` carries a guarded write through lost
-//! answers, `kv` names each write's guard, `lease` and `watch` do the rest.
+//! reads answers, `client` finds an endpoint that answers in time (`endpoints`: in which order; `session`: with which
+//! token), `settle` carries a guarded write through lost answers, `kv` names each write's guard, `lease`, `reading` and
+//! `watch` do the rest; `survey` looks at etcd itself.
 
 mod client;
+mod endpoint;
+mod endpoints;
+mod etcd_error;
+mod failure;
 mod kv;
 mod lease;
+mod pools;
+mod reading;
+mod request;
+mod session;
 mod settle;
+mod survey;
+mod version;
 mod watch;
 mod wire;
 
+#[cfg(test)]
+mod golden_tests;
+
 use crate::layout::Layout;
+use crate::options::EtcdOptions;
 use crate::port::{Answer, Dcs, Reading, Watch, WatchEnded};
 use client::Client;
-pub use client::Endpoint;
-use pgherd_types::{DcsWrite, Instant, LeaseGrant, LeaseId, MemberName, Refused, StatusKey, SyncGuard};
+pub use endpoint::Endpoint;
+use pgherd_types::{DcsSurvey, DcsWrite, Instant, LeaseGrant, LeaseId, Refused, StatusKey, SyncGuard};
+use reading::Known;
+use std::cell::RefCell;
 use std::time::Duration;
-
-/// Where etcd is and which cluster is ours.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct EtcdOptions {
-    /// The members to ask, in this order at first.
-    pub endpoints: Vec<Endpoint>,
-    /// First part of every key.
-    pub namespace: String,
-    /// The cluster's name, second part of every key.
-    pub scope: String,
-    /// This member's name.
-    pub member: MemberName,
-}
+use survey::Moves;
 
 /// The adapter. Make it on the thread that uses it.
 pub struct Etcd3 {
     client: Client,
     layout: Layout,
+    known: RefCell<Known>,
+    moves: Moves,
 }
 
 impl Etcd3 {
     /// Connects to nothing yet.
     pub fn new(options: &EtcdOptions) -> Self {
         let layout = Layout::new(&options.namespace, &options.scope, options.member.clone());
-        Self { client: Client::new(&options.endpoints), layout }
+        Self { client: Client::new(options.server.clone()), layout, known: RefCell::default(), moves: Moves::default() }
     }
 }
 
@@ -66,19 +73,35 @@ impl Dcs for Etcd3 {
         Box::pin(self.revoke_lease(lease, deadline))
     }
     fn acquire(&self, lease: LeaseId, sync: SyncGuard, deadline: Instant) -> Answer<'_, Result<(), Refused>> {
-        Box::pin(self.acquire_leader(lease, sync, deadline))
+        Box::pin(async move {
+            match self.acquire_leader(lease, sync, deadline).await {
+                Ok(()) => Ok(()),
+                Err(why) => Err(self.confirmed(why, lease, deadline).await),
+            }
+        })
     }
     fn release(&self, lease: LeaseId, status: Option<StatusKey>, deadline: Instant) -> Answer<'_, Result<(), Refused>> {
         Box::pin(self.release_leader(lease, status, deadline))
     }
     fn write(&self, lease: Option<LeaseId>, write: DcsWrite, deadline: Instant) -> Answer<'_, Result<(), Refused>> {
-        Box::pin(self.guarded_write(lease, write, deadline))
+        Box::pin(async move {
+            match (self.guarded_write(lease, write, deadline).await, lease) {
+                (Err(why), Some(lease)) => Err(self.confirmed(why, lease, deadline).await),
+                (answer, _) => answer,
+            }
+        })
     }
     fn remove_all(&self, deadline: Instant) -> Answer<'_, Result<(), Refused>> {
         Box::pin(self.remove_prefix(deadline))
     }
     fn watch(&self, after: Option<i64>, deadline: Instant) -> Answer<'_, Result<Box<dyn Watch>, WatchEnded>> {
         Box::pin(self.open_watch(after, deadline))
+    }
+    fn survey(&self, leading: bool, deadline: Instant) -> Answer<'_, Result<DcsSurvey, Refused>> {
+        Box::pin(self.look_around(leading, deadline))
+    }
+    fn login_refused(&self) -> Option<String> {
+        self.client.login_refused()
     }
     fn revision_seen(&self) -> i64 {
         self.client.revision_seen()

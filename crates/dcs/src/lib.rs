@@ -7,9 +7,11 @@
 pub mod codec;
 pub mod etcd3;
 pub mod layout;
+pub mod options;
 pub mod port;
 
 pub use codec::Complaint;
-pub use etcd3::{Endpoint, Etcd3, EtcdOptions};
+pub use etcd3::{Endpoint, Etcd3};
 pub use layout::Layout;
+pub use options::{EtcdLogin, EtcdOptions, EtcdServer, EtcdTls, SharedServer};
 pub use port::{Answer, Dcs, Reading, Watch, WatchEnded, WatchEvent};

@@ -2,7 +2,7 @@
 //! not: make the adapter inside the thread that uses it.
 
 use crate::Complaint;
-use pgherd_types::{Cluster, DcsWrite, Instant, LeaseGrant, LeaseId, Refused, StatusKey, SyncGuard};
+use pgherd_types::{Cluster, DcsSurvey, DcsWrite, Instant, LeaseGrant, LeaseId, Refused, StatusKey, SyncGuard};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -118,6 +118,17 @@ pub trait Dcs {
     /// Watches the prefix: everything after `after` if given, else everything from now on. Ends at the deadline if
     /// the server did not confirm it by then.
     fn watch(&self, after: Option<i64>, deadline: Instant) -> Answer<'_, Result<Box<dyn Watch>, WatchEnded>>;
+
+    /// Looks at the store itself: who belongs to it, who leads it, what is wrong with it. `leading`: this node is the
+    /// cluster's leader, so the store's own leader should be on another host.
+    fn survey(&self, _leading: bool, _deadline: Instant) -> Answer<'_, Result<DcsSurvey, Refused>> {
+        Box::pin(std::future::ready(Ok(DcsSurvey::default())))
+    }
+
+    /// Why nothing can ever be done: the store itself refused our user or password, and has never answered anything else.
+    fn login_refused(&self) -> Option<String> {
+        None
+    }
 
     /// The store's revision in the latest answer to any call.
     fn revision_seen(&self) -> i64;

@@ -1,60 +1,28 @@
 //! The adapter against real etcd servers: every guard passes and refuses, lost answers are read back, silent and dead
 //! endpoints cost only their share.
 
-use pgherd_clock::boottime;
-use pgherd_dcs::{Dcs, Etcd3, EtcdOptions, WatchEnded};
+mod common;
+
+use common::*;
+use pgherd_dcs::{Dcs, WatchEnded};
 use pgherd_testkit::etcd::Etcd;
 use pgherd_testkit::proxy::Proxy;
 use pgherd_types::{
-    DcsWrite, HistoryRow, Initialize, Instant, LeaseId, Lsn, MemberDoc, Refused, Role, StatusKey, SyncGuard, SystemId,
-    Timeline,
+    DcsWrite, HistoryRow, Initialize, LeaseId, Lsn, MemberDoc, Refused, Role, SyncGuard, SystemId, Timeline,
 };
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(30);
-const TTL: Duration = Duration::from_secs(60);
 const GONE: LeaseId = LeaseId(777);
-
-fn soon() -> Instant {
-    boottime() + PATIENCE
-}
-
-fn in_ms(ms: u64) -> Instant {
-    boottime() + Duration::from_millis(ms)
-}
-
-fn node(name: &str, urls: &[String]) -> Etcd3 {
-    let options = EtcdOptions {
-        endpoints: urls.iter().map(|url| url.parse().unwrap()).collect(),
-        namespace: "service".into(),
-        scope: "main".into(),
-        member: name.into(),
-    };
-    Etcd3::new(&options)
-}
-
-fn key(name: &str) -> String {
-    format!("/service/main/{name}")
-}
-
-async fn lease_of(node: &Etcd3) -> LeaseId {
-    node.grant(TTL, soon()).await.unwrap().lease
-}
-
-async fn leader(name: &str, etcd: &Etcd) -> (Etcd3, LeaseId) {
-    let node = node(name, &[etcd.url()]);
-    let lease = lease_of(&node).await;
-    node.acquire(lease, SyncGuard::At(None), soon()).await.unwrap();
-    (node, lease)
-}
-
-fn status(optime: u64) -> StatusKey {
-    StatusKey { optime: Lsn(optime), ..StatusKey::default() }
-}
 
 fn rows() -> Vec<HistoryRow> {
     let (at, new_leader) = (Some("2026-01-02T03:04:05+00:00".to_owned()), Some("a".to_owned()));
     vec![HistoryRow { timeline: Timeline(1), switch_lsn: Lsn(67_109_040), reason: "no reason".into(), at, new_leader }]
+}
+
+#[actix_rt::test]
+async fn the_script_works_on_one_member() {
+    let etcd = Etcd::start();
+    script(&node("a", &[etcd.url()]), &node("b", &[etcd.url()])).await;
 }
 
 #[actix_rt::test]

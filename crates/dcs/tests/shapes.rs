@@ -1,7 +1,7 @@
 //! The adapter against a scripted server: answers that a healthy etcd 3.4 never gives.
 
 use pgherd_clock::boottime;
-use pgherd_dcs::{Dcs, Etcd3, EtcdOptions};
+use pgherd_dcs::{Dcs, Etcd3, EtcdLogin, EtcdOptions, EtcdServer};
 use pgherd_types::{DcsWrite, Instant, LeaseId, Refused, StatusKey};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -71,12 +71,13 @@ fn serve(stream: TcpStream, script: Script, log: &Mutex<Vec<String>>) -> Option<
 }
 
 fn node(servers: &[&Server]) -> Etcd3 {
-    Etcd3::new(&EtcdOptions {
-        endpoints: servers.iter().map(|server| server.url.parse().unwrap()).collect(),
-        namespace: "service".into(),
-        scope: "main".into(),
-        member: "a".into(),
-    })
+    let endpoints = servers.iter().map(|server| server.url.parse().unwrap()).collect();
+    node_at(EtcdServer { endpoints, ..EtcdServer::default() })
+}
+
+fn node_at(server: EtcdServer) -> Etcd3 {
+    let server = server.shared();
+    Etcd3::new(&EtcdOptions { server, namespace: "service".into(), scope: "main".into(), member: "a".into() })
 }
 
 fn soon() -> Instant {
@@ -140,25 +141,47 @@ async fn the_endpoint_that_answered_last_is_asked_first() {
 
 #[actix_rt::test]
 async fn refusals_are_final_and_keep_their_reason() {
-    for (status, body, refused) in [
-        (429, r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#, None),
-        (403, r#"{"error":"etcdserver: permission denied","message":"etcdserver: permission denied","code":7}"#, None),
-        (404, r#"{"code":5,"message":"etcdserver: requested lease not found"}"#, Some(Refused::LeaseGone)),
-    ] {
-        // The script is a plain function, so each body has its own.
-        let script: Script = match status {
-            429 => |_| Some((429, r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#)),
-            403 => |_| Some((403, r#"{"error":"e","message":"etcdserver: permission denied","code":7}"#)),
-            _ => |_| Some((404, r#"{"code":5,"message":"etcdserver: requested lease not found"}"#)),
-        };
+    let scripts: [(Script, &str); 2] = [
+        (|_| Some((429, r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#)), "space exceeded"),
+        (|_| Some((403, r#"{"error":"e","message":"etcdserver: permission denied","code":7}"#)), "permission denied"),
+    ];
+    for (script, reason) in scripts {
         let server = Server::start(script);
         let answer = node(&[&server]).write(Some(LEASE), STATUS, soon()).await.unwrap_err();
-        match refused {
-            Some(refused) => assert_eq!(answer, refused),
-            None => assert!(matches!(&answer, Refused::Denied(why) if body.contains(why.as_str())), "{answer:?}"),
-        }
+        assert!(matches!(&answer, Refused::Denied(why) if why.contains(reason)), "{answer:?}");
         assert_eq!(server.asked().len(), 1, "a refusal is not repeated");
     }
+}
+
+/// That the lease is gone is believed when none of our keys hangs on it any more, and only to who can say so.
+#[actix_rt::test]
+async fn the_loss_of_the_lease_is_looked_into() {
+    let gone: Script = |_| Some((404, r#"{"code":5,"message":"etcdserver: requested lease not found"}"#));
+    let server = Server::start(gone);
+    let answer = node(&[&server]).write(Some(LEASE), STATUS, shortly()).await;
+    assert!(matches!(answer, Err(Refused::Unreachable(_))), "a reading cannot be answered so: {answer:?}");
+    let answer = node(&[&server]).renew(LEASE, true, shortly()).await;
+    assert!(matches!(answer, Err(Refused::Unreachable(_))), "{answer:?}");
+}
+
+/// One burst of refused tokens must neither be taken for a loss nor lead to a storm of logins.
+#[actix_rt::test]
+async fn refused_tokens_lead_to_few_logins_and_no_loss() {
+    let server = Server::start(|path| match path {
+        "/v3/auth/authenticate" => Some((200, r#"{"header":{"revision":"5"},"token":"t.1"}"#)),
+        _ => Some((401, r#"{"error":"x","message":"etcdserver: invalid auth token","code":16}"#)),
+    });
+    let login = EtcdLogin { username: "u".into(), password: "p".into() };
+    let endpoints = vec![server.url.parse().unwrap()];
+    let a = node_at(EtcdServer { endpoints, login: Some(login), ..EtcdServer::default() });
+    let deadline = || boottime() + Duration::from_millis(1000);
+    let (renewed, read, written) =
+        tokio::join!(a.renew(LEASE, true, deadline()), a.read(deadline()), a.write(Some(LEASE), STATUS, deadline()));
+    for answer in [renewed.map(drop), read.map(drop), written] {
+        assert!(matches!(answer, Err(Refused::Unreachable(_))), "{answer:?}");
+    }
+    let logins = server.asked().iter().filter(|path| path.ends_with("authenticate")).count();
+    assert!((1..=6).contains(&logins), "{logins} logins in a second");
 }
 
 #[actix_rt::test]

@@ -2,8 +2,8 @@
 
 use actix::Message;
 use pgherd_types::{
-    Cluster, Instant, Lsn, MemberName, OperationEnd, OperationId, PeerReport, PostgresState, Settings, SlotReport,
-    Tags, Wish, WishEnd,
+    Cluster, DcsSurvey, Instant, Lsn, MemberName, OperationEnd, OperationId, PeerReport, PostgresState, Settings,
+    SlotReport, Tags, Wish, WishEnd,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +27,11 @@ pub struct DcsLost {
     /// What was tried.
     pub why: String,
 }
+
+/// The DCS itself was looked at.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct DcsSurveyed(pub DcsSurvey);
 
 /// PostgreSQL was looked at.
 #[derive(Message, Clone, Debug)]

@@ -8,6 +8,7 @@
 pub mod callback;
 pub mod cluster;
 pub mod counts;
+pub mod dcs_survey;
 pub mod instant;
 pub mod lease;
 pub mod lsn;
@@ -29,6 +30,7 @@ pub mod writes;
 pub use callback::CallbackAction;
 pub use cluster::{Cluster, ConfigKey, Initialize, LeaderKey, StatusKey};
 pub use counts::{Counts, Times};
+pub use dcs_survey::DcsSurvey;
 pub use instant::{Instant, Now, WallTime, millis};
 pub use lease::{FenceDue, FenceOrder, LeaseGrant, LeaseId};
 pub use lsn::Lsn;

@@ -2,7 +2,8 @@
 //! compare them with its own reading of the boot-time clock.
 
 use crate::{
-    Cluster, Counts, Instant, MemberName, PostgresState, Role, ScheduledRestart, ServerPhase, Settings, SlotNote,
+    Cluster, Counts, DcsSurvey, Instant, MemberName, PostgresState, Role, ScheduledRestart, ServerPhase, Settings,
+    SlotNote,
     SystemId, Tags, Timeline, WallTime,
 };
 use serde::Serialize;
@@ -43,6 +44,8 @@ pub struct NodeStatus {
     pub dcs_last_seen: WallTime,
     /// The DCS has not answered since.
     pub dcs_lost_since: Option<Instant>,
+    /// The DCS itself as last looked at.
+    pub dcs_survey: DcsSurvey,
     /// Settings in force.
     pub settings: Settings,
     /// This node's data.

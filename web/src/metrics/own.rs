@@ -36,6 +36,10 @@ fn put_times(page: &mut Page, status: &NodeStatus, now: Instant) {
     page.times("pgherd_dcs_seconds", "How long the DCS took for what it answered.", &requests);
     let lost = status.dcs_lost_since.map_or(Duration::ZERO, |since| now.since(since));
     page.gauge("pgherd_dcs_lost_seconds", "How long the DCS has not answered, 0 if it does.", lost.as_secs_f64());
+    let here = status.dcs_survey.leader_here.map(|here| (vec![], f64::from(u8::from(here))));
+    page.gauges("pgherd_dcs_leader_here", "Value is 1 if the DCS's own leader runs on this primary's host.", here);
+    let troubles = status.dcs_survey.troubles.len();
+    page.gauge("pgherd_dcs_troubles", "What the DCS says is wrong with it.", troubles as f64);
     let age = |at: Option<Instant>| at.map(|at| (vec![], now.since(at).as_secs_f64()));
     let read_at = status.cluster.as_ref().map(|(_, at)| *at);
     page.gauges("pgherd_cluster_age_seconds", "Age of the last reading of the cluster.", age(read_at));

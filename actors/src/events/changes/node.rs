@@ -1,7 +1,7 @@
 //! What happened to this node.
 
 use super::{Happening, Phases, ms, slots};
-use pgherd_types::{NodeStatus, Role, RunningServer, millis};
+use pgherd_types::{DcsSurvey, NodeStatus, Role, RunningServer, millis};
 use serde_json::{Value, json};
 
 /// Adds what changed.
@@ -20,6 +20,7 @@ pub fn changes(last: &NodeStatus, status: &NodeStatus, phases: &mut Phases, happ
     }
     slots::notes(status, phases, happened);
     switches(last, status, happened);
+    store(&last.dcs_survey, &status.dcs_survey, happened);
 }
 
 fn server(status: &NodeStatus) -> Option<&RunningServer> {
@@ -105,6 +106,20 @@ fn servers(before: &RunningServer, after: &RunningServer, happened: &mut Vec<Hap
     if !before.pending_restart && after.pending_restart {
         let names: Vec<&str> = after.pending_restart_reason.iter().map(|(name, _, _)| name.as_str()).collect();
         happened.push(Happening::new("restart.pending", json!({"settings": names})));
+    }
+}
+
+/// What is to be known of the DCS itself.
+fn store(last: &DcsSurvey, survey: &DcsSurvey, happened: &mut Vec<Happening>) {
+    let here = |survey: &DcsSurvey| survey.leader_here == Some(true) && survey.moved_to.is_none();
+    if here(last) != here(survey) {
+        happened.push(Happening::new("dcs.leader", json!({"here": here(survey)})));
+    }
+    if let Some(to) = survey.moved_to.as_ref().filter(|_| last.moved_to != survey.moved_to) {
+        happened.push(Happening::new("dcs.leader.moved", json!({"to": to})));
+    }
+    if last.troubles != survey.troubles {
+        happened.push(Happening::new("dcs.trouble", json!({"troubles": survey.troubles})));
     }
 }
 

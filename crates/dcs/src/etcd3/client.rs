@@ -1,52 +1,31 @@
 //! Finds an endpoint that answers, before one overall deadline. The endpoint that answered last is asked first; one
 //! that refuses is passed over at once; one that is silent costs a short patience, after which the next is asked too
-//! and the first usable answer counts. Every request is safe to be delivered twice (see `settle`).
+//! and the first usable answer counts. When all are silent they are asked again: a member that waits for a leader that
+//! is gone does so for seconds, and answers a later request at once. Every request is safe to be delivered more than
+//! once (see `settle`).
 
-use super::wire::{EtcdError, answered_at};
-use awc::error::{ConnectError, SendRequestError};
+use super::endpoint::Endpoint;
+use super::endpoints::Endpoints;
+use super::failure::Failure;
+use super::pools::Pools;
+use super::session::Session;
+use super::wire::Header;
+use crate::options::{EtcdServer, SharedServer};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use pgherd_clock::left_until;
-use pgherd_types::{Instant, PRODUCT_VERSION, Refused};
-use std::cell::Cell;
-use std::io::ErrorKind;
+use pgherd_clock::{boottime, left_until};
+use pgherd_types::Instant;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-const BODY_LIMIT_BYTES: usize = 64 << 20;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bounds of the patience with a silent endpoint before the next one is asked too.
-const PATIENCE: (Duration, Duration) = (Duration::from_millis(150), Duration::from_millis(500));
-
-/// Why a call brought no result.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// Nobody answered.
-    NoAnswer {
-        /// What was tried.
-        why: String,
-        /// Some endpoint may have received the request and may carry it out.
-        maybe_done: bool,
-    },
-    /// etcd refuses.
-    Explicit(EtcdError),
-}
-
-impl Failure {
-    fn unsure(why: impl Into<String>) -> Self {
-        Self::NoAnswer { why: why.into(), maybe_done: true }
-    }
-    fn unsent(why: impl Into<String>) -> Self {
-        Self::NoAnswer { why: why.into(), maybe_done: false }
-    }
-    /// As the final word on a request.
-    pub fn refused(self) -> Refused {
-        match self {
-            Self::NoAnswer { why, .. } => Refused::Unreachable(why),
-            Self::Explicit(e) if e.lease_gone() => Refused::LeaseGone,
-            Self::Explicit(e) => Refused::Denied(e.message),
-        }
-    }
-}
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(150), Duration::from_millis(300));
+/// The same when all were asked: two times around, and after that.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(1));
+/// So many copies of a request may go out.
+const COPIES_MAX: usize = 12;
 
 /// A usable answer.
 pub(super) struct Reply {
@@ -56,230 +35,226 @@ pub(super) struct Reply {
 }
 
 pub(super) struct Client {
-    urls: Vec<String>,
-    current: Cell<usize>,
-    http: awc::Client,
-    streams: awc::Client,
-    api: Cell<&'static str>,
+    server: SharedServer,
+    pub in_force: RefCell<Arc<EtcdServer>>,
+    pub endpoints: Endpoints,
+    pub pools: RefCell<Rc<Pools>>,
+    pub session: Session,
+    pub api: Cell<&'static str>,
     revision: Cell<i64>,
-}
-
-/// Where a member of etcd listens for clients.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Endpoint(String);
-
-impl std::fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// `http://host:port`; `host:port` and `host` mean the same, with 2379 as the default port.
-impl std::str::FromStr for Endpoint {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let uri: awc::http::Uri = url.parse().map_err(|_| format!("etcd endpoint {text:?} is not a URL"))?;
-        if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
-            return Err("an etcd endpoint carries user and password in its URL; that is not supported".into());
-        }
-        let host = uri.host().filter(|h| !h.is_empty()).ok_or(format!("etcd endpoint {text:?} names no host"))?;
-        match uri.scheme_str() {
-            Some("http") => Ok(Self(format!("http://{host}:{}", uri.port_u16().unwrap_or(2379)))),
-            _ => Err(format!("etcd endpoint {text:?} is not http://; TLS to etcd is not supported yet")),
-        }
-    }
+    /// Which cluster of etcd answers; 0 before the first answer.
+    cluster: Cell<u64>,
+    /// Another one that answered since that one did.
+    stranger: Cell<u64>,
+    answered_once: Cell<bool>,
 }
 
 impl Client {
-    pub fn new(endpoints: &[Endpoint]) -> Self {
-        let base = || {
-            awc::Client::builder()
-                .disable_timeout()
-                .disable_redirects()
-                .add_default_header(("User-Agent", format!("pgherd/{PRODUCT_VERSION}")))
-                .add_default_header(("Content-Type", "application/json"))
-        };
-        // No limit on connections: a renewal must not wait for those that a silent endpoint holds. The callers'
-        // deadlines bound their number. Streams get their own pool.
-        let connector = || awc::Connector::new().timeout(CONNECT_TIMEOUT).limit(0);
+    pub fn new(server: SharedServer) -> Self {
+        let in_force = server.load_full();
+        let endpoints = Endpoints::default();
+        endpoints.configure(&in_force.endpoints);
         Self {
-            urls: endpoints.iter().map(Endpoint::to_string).collect(),
-            current: Cell::new(0),
-            http: base().connector(connector()).finish(),
-            streams: base().connector(connector()).finish(),
+            pools: RefCell::new(Rc::new(Pools::new(&in_force))),
+            server,
+            in_force: RefCell::new(in_force),
+            endpoints,
+            session: Session::default(),
             api: Cell::new("/v3"),
             revision: Cell::new(0),
+            cluster: Cell::new(0),
+            stranger: Cell::new(0),
+            answered_once: Cell::new(false),
         }
     }
 
     pub fn revision_seen(&self) -> i64 {
         self.revision.get()
     }
-    /// The endpoints' numbers in the order in which to ask them.
-    pub fn order(&self) -> impl Iterator<Item = usize> + use<> {
-        let (first, n) = (self.current.get(), self.urls.len());
-        (0..n).map(move |k| (first + k) % n)
-    }
-    pub fn prefer(&self, endpoint: usize) {
-        self.current.set(endpoint);
-    }
-    pub fn url(&self, endpoint: usize) -> &str {
-        &self.urls[endpoint]
-    }
-    /// A request whose answer is a stream, on a connection of its own.
-    pub fn stream_request(&self, endpoint: usize, path: &str) -> awc::ClientRequest {
-        self.streams.post(self.full_url(endpoint, path)).force_close()
-    }
-    fn full_url(&self, endpoint: usize, path: &str) -> String {
-        format!("{}{}{path}", self.urls[endpoint], self.api.get())
+    /// Why nothing can ever be answered, if etcd itself says so and never answered anything else.
+    pub fn login_refused(&self) -> Option<String> {
+        self.session.why_refused().filter(|_| !self.answered_once.get())
     }
 
-    /// One round: every endpoint is asked at most once (a lone one twice, on two connections).
+    /// What is in force; takes over what was put into the shared place.
+    pub fn settings(&self) -> Arc<EtcdServer> {
+        let wanted = self.server.load_full();
+        let before = self.in_force.borrow().clone();
+        if Arc::ptr_eq(&wanted, &before) {
+            return wanted;
+        }
+        if wanted.endpoints != before.endpoints || wanted.discover != before.discover {
+            self.endpoints.configure(&wanted.endpoints);
+        }
+        if wanted.login != before.login {
+            self.session.forget();
+        }
+        self.pools.replace(Rc::new(Pools::new(&wanted)));
+        self.in_force.replace(wanted.clone());
+        wanted
+    }
+
+    /// One round: the endpoints are asked in turn until one gives a usable answer (a lone one on two connections).
     pub async fn call(&self, path: &str, body: &str, deadline: Instant) -> Result<Reply, Failure> {
         let budget = left_until(deadline);
-        if self.urls.is_empty() {
+        self.settings();
+        if self.endpoints.is_empty() {
             return Err(Failure::unsent("no etcd endpoint is configured; set etcd3.hosts"));
         }
         if budget.is_zero() {
             return Err(Failure::unsent(format!("no time was left for {path}")));
         }
-        match tokio::time::timeout(budget, self.round(path, body, budget)).await {
+        let asked = Asked { endpoints: &self.endpoints, waiting: RefCell::default() };
+        match tokio::time::timeout(budget, self.round(path, body, budget, &asked)).await {
             Ok(result) => result,
             Err(_) => {
-                Err(Failure::unsure(format!("no answer to {path} within {budget:?} from {}", self.urls.join(", "))))
+                let names = self.endpoints.names();
+                Err(Failure::unsure(format!("no answer to {path} within {budget:?} from {names}")))
             }
         }
     }
 
-    async fn round(&self, path: &str, body: &str, budget: Duration) -> Result<Reply, Failure> {
-        let mut to_ask: Vec<usize> = self.order().collect();
-        if to_ask.len() == 1 {
-            to_ask.push(to_ask[0]);
+    /// The same at one endpoint only.
+    pub async fn call_at(
+        &self,
+        at: &Rc<Endpoint>,
+        path: &str,
+        body: &str,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, Failure> {
+        let answer = tokio::time::timeout(left_until(deadline), self.attempt(at, path, body)).await;
+        answer.unwrap_or_else(|_| Err(Failure::unsure(format!("no answer to {path} from {at}"))))
+    }
+
+    async fn round(&self, path: &str, body: &str, budget: Duration, asked: &Asked<'_>) -> Result<Reply, Failure> {
+        let mut order = self.endpoints.order(boottime());
+        if order.len() == 1 {
+            order.push(order[0].clone());
         }
-        let share = budget / u32::try_from(to_ask.len().max(1)).unwrap_or(u32::MAX);
+        let share = budget / u32::try_from(order.len()).unwrap_or(u32::MAX);
         let patience = share.clamp(PATIENCE.0, PATIENCE.1);
-        let mut to_ask = to_ask.into_iter();
-        let mut asked = FuturesUnordered::new();
-        let (mut copies, mut maybe_done, mut whys) = (0, false, Vec::new());
+        let mut under_way = FuturesUnordered::new();
+        let (mut copies, mut round) = (0, Round::default());
         loop {
-            if let Some(endpoint) = to_ask.next() {
-                asked.push(async move { (endpoint, self.attempt(endpoint, path, body).await) });
-                copies += 1;
-            }
-            let answer = tokio::select! {
-                answer = asked.next() => answer,
-                () = tokio::time::sleep(patience), if to_ask.len() > 0 => continue,
-            };
-            match answer {
-                Some((endpoint, Ok(body))) => {
-                    self.prefer(endpoint);
-                    return Ok(Reply { body, maybe_done_before: maybe_done || copies > whys.len() + 1 });
-                }
-                Some((_, Err(Failure::NoAnswer { why, maybe_done: maybe }))) => {
-                    whys.push(why);
-                    maybe_done |= maybe;
-                }
-                Some((_, Err(explicit))) => return Err(explicit),
-                None => {
-                    whys.dedup();
-                    return Err(Failure::NoAnswer { why: whys.join("; "), maybe_done });
+            let next = &order[copies % order.len()];
+            asked.asks(next);
+            under_way.push(async move { (next, self.attempt(next, path, body).await) });
+            copies += 1;
+            // until it is time to ask the next one
+            loop {
+                let all_asked = copies >= order.len();
+                let patience = match copies / order.len() {
+                    0 => patience,
+                    1 | 2 => AGAIN.0,
+                    _ => AGAIN.1,
+                };
+                let answer = tokio::select! {
+                    answer = under_way.next() => answer,
+                    () = tokio::time::sleep(patience), if copies < COPIES_MAX => break,
+                };
+                match answer {
+                    Some((endpoint, Ok(body))) => {
+                        asked.was_answered(endpoint);
+                        return Ok(Reply {
+                            body,
+                            maybe_done_before: round.maybe_done || copies > round.whys.len() + 1,
+                        });
+                    }
+                    Some((endpoint, Err(Failure::NoAnswer { why, maybe_done }))) => {
+                        asked.failed(endpoint);
+                        round.failed(why, maybe_done);
+                        if !all_asked {
+                            break;
+                        }
+                    }
+                    Some((_, Err(explicit))) => return Err(explicit),
+                    None => {
+                        self.accept_stranger();
+                        return Err(round.nobody());
+                    }
                 }
             }
         }
     }
 
-    async fn attempt(&self, endpoint: usize, path: &str, body: &str) -> Result<Vec<u8>, Failure> {
-        if let Some(answer) = self.post(endpoint, path, body).await? {
-            return Ok(answer);
-        }
-        self.find_api(endpoint).await?;
-        let answer = self.post(endpoint, path, body).await?;
-        answer.ok_or_else(|| Failure::unsent(format!("{}: no etcd API answers there", self.urls[endpoint])))
-    }
-
-    /// `None`: there is no such path, and so nothing was done.
-    async fn post(&self, endpoint: usize, path: &str, body: &str) -> Result<Option<Vec<u8>>, Failure> {
-        let url = self.full_url(endpoint, path);
-        let sent = self.http.post(&url).send_body(body.to_owned()).await;
-        let mut response = sent.map_err(|e| send_failure(&url, &e))?;
-        let status = response.status();
-        let body = response.body().limit(BODY_LIMIT_BYTES).await;
-        let body = body.map_err(|e| Failure::unsure(format!("{url}: the answer broke off: {e}")))?;
-        if let Some(revision) = answered_at(&body).filter(|_| status.is_success()) {
-            self.revision.set(revision);
-            return Ok(Some(body.to_vec()));
-        }
-        match EtcdError::parse(&body) {
-            Some(e) if e.is_no_answer() => Err(Failure::unsure(format!("{url}: {}", e.message))),
-            Some(e) => Err(Failure::Explicit(e)),
-            None if status == 404 => Ok(None),
-            None if status.is_server_error() => Err(Failure::unsure(format!("{url}: {status}"))),
-            None if status.is_success() => {
-                Err(Failure::unsure(format!("{url}: the answer is not etcd's; does something else listen there?")))
+    /// Answers of two clusters must not be mixed.
+    pub fn note(&self, at: &Rc<Endpoint>, header: &Header) -> Result<(), Failure> {
+        match (self.cluster.get(), header.cluster_id) {
+            (_, 0) => {}
+            (0, cluster) => self.cluster.set(cluster),
+            (known, cluster) if known != cluster => {
+                self.stranger.set(cluster);
+                return Err(Failure::unsure(format!(
+                    "{at} belongs to another cluster of etcd ({cluster:x}) than the one that answered before ({known:x})"
+                )));
             }
-            None => Err(Failure::unsent(format!("{url}: {status}, {}", excerpt(&body)))),
+            _ => self.stranger.set(0),
         }
-    }
-
-    /// etcd 3.3 has the same API under another name, which versions after 3.5 do not know any more.
-    async fn find_api(&self, endpoint: usize) -> Result<(), Failure> {
-        let url = format!("{}/version", self.urls[endpoint]);
-        let mut response = self.http.get(&url).send().await.map_err(|e| send_failure(&url, &e))?;
-        let body = response.body().limit(BODY_LIMIT_BYTES).await.unwrap_or_default();
-        let document: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        let version = document["etcdcluster"].as_str().unwrap_or("unknown");
-        let api = if version.starts_with("3.3.") { "/v3beta" } else { "/v3" };
-        if self.api.replace(api) == api {
-            let why = format!("{url}: cluster version {version} without {api}; etcd 3.3 or later is needed");
-            return Err(Failure::unsent(why));
+        self.answered_once.set(true);
+        if header.revision > 0 {
+            self.revision.set(header.revision);
         }
+        self.endpoints.answered(at, header.member_id);
         Ok(())
     }
-}
 
-fn excerpt(body: &[u8]) -> String {
-    String::from_utf8_lossy(&body[..body.len().min(200)])
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
-}
-
-/// Only a connection that was never made proves that the request was not delivered.
-fn send_failure(url: &str, error: &SendRequestError) -> Failure {
-    let why = format!("{url}: {error}");
-    let unmade = match error {
-        SendRequestError::Url(_) => true,
-        SendRequestError::Connect(ConnectError::Io(e)) => matches!(
-            e.kind(),
-            ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable
-        ),
-        SendRequestError::Connect(
-            ConnectError::Resolver(_) | ConnectError::NoRecords | ConnectError::Timeout | ConnectError::Unresolved,
-        ) => true,
-        _ => false,
-    };
-    if unmade { Failure::unsent(why) } else { Failure::unsure(why) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_are_completed_or_refused() {
-        for (text, url) in [
-            ("etcd1", "http://etcd1:2379"),
-            (" 10.0.0.1:4001 ", "http://10.0.0.1:4001"),
-            ("http://[::1]:2379", "http://[::1]:2379"),
-            ("http://etcd1/", "http://etcd1:2379"),
-        ] {
-            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), url);
+    /// Every endpoint has answered, and none for the cluster that was known: it was replaced, by a backup perhaps.
+    fn accept_stranger(&self) {
+        let stranger = self.stranger.take();
+        if stranger != 0 {
+            let known = self.cluster.replace(stranger);
+            log::warn!(
+                "etcd's cluster {known:x} answers nowhere any more, {stranger:x} does in its place: going on with that \
+                 (was etcd made anew, or restored from a backup?)"
+            );
         }
-        for text in ["", "https://etcd1:2379", "http://", "http://user:secret@etcd1:2379", "a b"] {
-            let refused = text.parse::<Endpoint>().unwrap_err();
-            assert!(!refused.contains("secret"), "{refused}");
+    }
+}
+
+/// What became of the endpoints that were asked in one round.
+#[derive(Default)]
+struct Round {
+    whys: Vec<String>,
+    maybe_done: bool,
+}
+
+impl Round {
+    fn failed(&mut self, why: String, maybe_done: bool) {
+        self.whys.push(why);
+        self.maybe_done |= maybe_done;
+    }
+    fn nobody(mut self) -> Failure {
+        self.whys.dedup();
+        Failure::NoAnswer { why: self.whys.join("; "), maybe_done: self.maybe_done }
+    }
+}
+
+/// Who was asked and has not answered: when nobody waits any longer, those count as failed.
+struct Asked<'a> {
+    endpoints: &'a Endpoints,
+    waiting: RefCell<Vec<(Rc<Endpoint>, Instant)>>,
+}
+
+impl Asked<'_> {
+    fn asks(&self, endpoint: &Rc<Endpoint>) {
+        self.waiting.borrow_mut().push((endpoint.clone(), boottime()));
+    }
+    fn was_answered(&self, endpoint: &Rc<Endpoint>) {
+        self.waiting.borrow_mut().retain(|(e, _)| e != endpoint);
+    }
+    fn failed(&self, endpoint: &Rc<Endpoint>) {
+        self.was_answered(endpoint);
+        self.endpoints.failed(endpoint, boottime());
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let now = boottime();
+        for (endpoint, since) in self.waiting.take() {
+            if now.since(since) >= PATIENCE.0 {
+                self.endpoints.failed(&endpoint, now);
+            }
         }
     }
 }

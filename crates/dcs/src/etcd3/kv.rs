@@ -1,27 +1,14 @@
-//! Reading the prefix, and each write with its guard.
+//! Each write with its guard.
 
 use super::Etcd3;
-use super::client::Failure;
-use super::settle::{Judgement, Pauses, Seen, parse};
-use super::wire::{RangeReply, Txn, range_body};
+use super::failure::Failure;
+use super::settle::{Judgement, Pauses, Seen};
+use super::wire::{Txn, range_body};
 use crate::codec;
-use crate::port::Reading;
 use Judgement::{Done, Refuse, Try};
 use pgherd_types::{DcsWrite, Instant, LeaseId, Refused, StatusKey, SyncGuard, SyncWrite, Timeline};
 
 impl Etcd3 {
-    /// A range is linearizable unless asked otherwise.
-    pub(super) async fn read_prefix(&self, deadline: Instant) -> Result<Reading, Refused> {
-        let body = range_body(self.layout.prefix(), &self.layout.range_end());
-        let reply = self.client.call("/kv/range", &body, deadline).await.map_err(|f| f.refused())?;
-        let reply: RangeReply = parse(&reply).map_err(|f| f.refused())?;
-        let revision = reply.header.revision;
-        let keys = reply.keys();
-        let changed_at = keys.iter().map(|kv| kv.mod_revision).max().unwrap_or(0);
-        let (cluster, complaints) = codec::cluster(&self.layout, revision, &keys);
-        Ok(Reading { cluster, changed_at, complaints })
-    }
-
     /// Asked again while the outcome is not known: what is gone stays gone.
     pub(super) async fn remove_prefix(&self, deadline: Instant) -> Result<(), Refused> {
         let body = range_body(self.layout.prefix(), &self.layout.range_end());

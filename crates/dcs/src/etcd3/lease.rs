@@ -1,13 +1,17 @@
 //! The lease: grant, and renewal with or without proof of the leader key.
 
 use super::Etcd3;
-use super::client::Failure;
+use super::etcd_error::EtcdError;
+use super::failure::Failure;
 use super::settle::{Judgement, Pauses, Seen, parse};
-use super::wire::{EtcdError, Framed, LeaseReply, Txn, TxnReply};
+use super::wire::{Framed, LeaseReply, Txn};
+use crate::codec::KeyValue;
 use pgherd_clock::boottime;
 use pgherd_types::{Instant, LeaseGrant, LeaseId, Refused};
 use serde_json::json;
 use std::time::Duration;
+
+const NONSENSE: &str = "a reading, which needs no lease, is answered as if the lease were gone; is that etcd?";
 
 impl Etcd3 {
     /// A grant whose answer was lost leaves a lease behind that holds no key and lapses by itself.
@@ -90,7 +94,21 @@ impl Etcd3 {
                 why: "etcd does not know the lease yet on which it has the leader key".into(),
                 maybe_done: true,
             },
+            Err(Failure::Explicit(e)) if e.lease_gone() => Failure::unsure(NONSENSE),
             Err(failure) => failure,
+        }
+    }
+
+    /// The refusal of a request that needs the lease: it is gone only if none of our keys hangs on it any more.
+    pub(super) async fn confirmed(&self, refused: Refused, lease: LeaseId, deadline: Instant) -> Refused {
+        if refused != Refused::LeaseGone {
+            return refused;
+        }
+        match self.look(&self.layout.my_member(), false, deadline).await {
+            Ok(seen) if !seen.leader_on(lease) && !seen.key_on(lease) => refused,
+            Ok(_) => Refused::Unreachable("etcd says that the lease is gone, on which it still has our keys".into()),
+            Err(Failure::Explicit(e)) if e.lease_gone() => Refused::Unreachable(NONSENSE.into()),
+            Err(failure) => failure.refused(),
         }
     }
 
@@ -131,25 +149,41 @@ impl Etcd3 {
         let _ = self.client.call("/lease/revoke", &body, deadline).await;
     }
 
+    /// A refusal ends a lead, so it counts only when a second look says the same: an answer may have been mutilated on
+    /// its way and still be JSON.
     async fn prove_leader(&self, lease: LeaseId, deadline: Instant) -> Result<(), Refused> {
-        let proof = proof(&self.layout.key("leader"), lease);
+        let key = self.layout.key("leader");
+        let proof = proof(&key, lease);
         let mut pauses = Pauses::default();
         loop {
-            match self.txn(&proof, deadline).await {
+            let failure = match self.txn(&proof, deadline).await {
                 Ok((reply, _)) if reply.succeeded => return Ok(()),
-                Ok((reply, _)) => return Err(disproof(reply)),
-                Err(Failure::NoAnswer { .. }) if pauses.pause_before(deadline).await => {}
-                Err(failure) => return Err(failure.refused()),
+                Ok((reply, _)) => {
+                    let refusal = disproof(reply.reads().next().flatten().as_ref(), lease);
+                    match (refusal, self.look(&key, false, deadline).await) {
+                        (Some(why), Ok(seen)) if disproof(seen.leader.as_ref(), lease).as_ref() == Some(&why) => {
+                            return Err(why);
+                        }
+                        (_, Ok(_)) => Failure::unsure("etcd's answers contradict each other about the leader key"),
+                        (_, Err(failure)) => failure,
+                    }
+                }
+                Err(failure) => failure,
+            };
+            match failure {
+                Failure::NoAnswer { .. } if pauses.pause_before(deadline).await => {}
+                failure => return Err(failure.refused()),
             }
         }
     }
 }
 
-/// What the failed comparison read tells a removed key from a stranger's.
-fn disproof(reply: TxnReply) -> Refused {
-    match reply.reads().next() {
-        Some(None) => Refused::Absent,
-        _ => Refused::Compare,
+/// What is to be said of a leader key that does not hang on the lease; `None` if it does.
+fn disproof(leader: Option<&KeyValue>, lease: LeaseId) -> Option<Refused> {
+    match leader {
+        None => Some(Refused::Absent),
+        Some(kv) if kv.lease == Some(lease) => None,
+        Some(_) => Some(Refused::Compare),
     }
 }
 

@@ -3,7 +3,8 @@
 //! refused, or try again with a guard that fits what was read.
 
 use super::Etcd3;
-use super::client::{Failure, Reply};
+use super::client::Reply;
+use super::failure::Failure;
 use super::wire::{Txn, TxnReply};
 use crate::codec::KeyValue;
 use pgherd_clock::left_until;

@@ -1,19 +1,31 @@
 //! The watch: one long answer on a connection of its own, decoded as it comes.
 
 use super::Etcd3;
-use super::wire::{EtcdError, Framed, WatchFrame, watch_body};
+use super::endpoint::Endpoint;
+use super::etcd_error::EtcdError;
+use super::wire::{Framed, WatchFrame, watch_body};
 use crate::port::{Answer, Watch, WatchEnded, WatchEvent};
 use futures_util::{Stream, StreamExt};
 use pgherd_clock::left_until;
-use pgherd_types::Instant;
+use pgherd_types::{Instant, Refused};
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 const FRAME_LIMIT_BYTES: usize = 16 << 20;
+/// How long one endpoint may take to confirm a watch.
+const OPENING_MAX: Duration = Duration::from_secs(2);
+/// A watch that brought nothing for so long has its member asked for a sign of life, which may take so long.
+const SILENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(2));
 type Chunks = Pin<Box<dyn Stream<Item = Result<Vec<u8>, String>>>>;
 
+/// Asks the member of a watch, on another connection, whether it is alive: a frozen one keeps the watch open.
+pub(super) type SignOfLife = Box<dyn Fn() -> Sign>;
+pub(super) type Sign = Pin<Box<dyn Future<Output = Result<(), String>>>>;
+
 struct EtcdWatch {
+    sign_of_life: SignOfLife,
     chunks: Chunks,
     lines: Lines,
     frames: VecDeque<Framed<WatchFrame>>,
@@ -37,10 +49,10 @@ impl Watch for EtcdWatch {
 }
 
 impl EtcdWatch {
-    fn new(chunks: impl Stream<Item = Result<Vec<u8>, String>> + 'static) -> Self {
+    fn new(chunks: impl Stream<Item = Result<Vec<u8>, String>> + 'static, sign_of_life: SignOfLife) -> Self {
         // asked once more after its end, the body of an answer panics
         let chunks = Box::pin(chunks.fuse());
-        Self { chunks, lines: Lines::default(), frames: VecDeque::new(), created_at: 0 }
+        Self { sign_of_life, chunks, lines: Lines::default(), frames: VecDeque::new(), created_at: 0 }
     }
 
     /// The next frame that does not end the watch.
@@ -59,7 +71,13 @@ impl EtcdWatch {
     }
 
     async fn read_chunk(&mut self) -> Result<(), WatchEnded> {
-        let chunk = match self.chunks.next().await {
+        let chunk = loop {
+            match tokio::time::timeout(SILENCE.0, self.chunks.next()).await {
+                Ok(chunk) => break chunk,
+                Err(_) => (self.sign_of_life)().await.map_err(WatchEnded::Broken)?,
+            }
+        };
+        let chunk = match chunk {
             Some(Ok(chunk)) => chunk,
             Some(Err(why)) => return Err(WatchEnded::Broken(format!("the watch connection broke: {why}"))),
             None => return self.last_words(),
@@ -123,34 +141,39 @@ impl Lines {
 impl Etcd3 {
     /// Asks the endpoints one after the other; each gets its share of the time.
     pub(super) async fn open_watch(&self, after: Option<i64>, deadline: Instant) -> Result<Box<dyn Watch>, WatchEnded> {
-        let endpoints: Vec<usize> = self.client.order().collect();
+        self.client.settings();
+        let endpoints = self.client.endpoints.order(pgherd_clock::boottime());
         let mut ended = WatchEnded::Broken("no time was left to open a watch".into());
         for (done, endpoint) in endpoints.iter().enumerate() {
             let share = left_until(deadline) / u32::try_from(endpoints.len() - done).unwrap_or(u32::MAX);
-            let url = self.client.url(*endpoint);
-            ended = match tokio::time::timeout(share, self.watch_at(*endpoint, after)).await {
+            let share = share.min(OPENING_MAX);
+            ended = match tokio::time::timeout(share, self.watch_at(endpoint, after)).await {
                 Ok(Ok(watch)) => return Ok(Box::new(watch)),
-                Ok(Err(WatchEnded::Broken(why))) => WatchEnded::Broken(format!("{url}: {why}")),
+                Ok(Err(WatchEnded::Broken(why))) => WatchEnded::Broken(format!("{endpoint}: {why}")),
                 Ok(Err(other)) => return Err(other),
-                Err(_) => WatchEnded::Broken(format!("{url}: no watch within {share:?}")),
+                Err(_) => WatchEnded::Broken(format!("{endpoint}: no watch within {share:?}")),
             };
         }
         Err(ended)
     }
 
-    async fn watch_at(&self, endpoint: usize, after: Option<i64>) -> Result<EtcdWatch, WatchEnded> {
+    async fn watch_at(&self, endpoint: &Rc<Endpoint>, after: Option<i64>) -> Result<EtcdWatch, WatchEnded> {
         let start = after.map(|revision| revision + 1);
         let body = watch_body(self.layout.prefix(), &self.layout.range_end(), start);
+        let request = self.client.stream_request(endpoint, "/watch").await.map_err(|f| match f.refused() {
+            Refused::Unreachable(why) | Refused::Denied(why) => WatchEnded::Broken(why),
+            other => WatchEnded::Broken(format!("{other:?}")),
+        })?;
         // With this header a member without a leader ends the watch instead of staying silent for ever.
-        let request = self.client.stream_request(endpoint, "/watch").insert_header(("Grpc-Metadata-hasleader", "true"));
+        let request = request.insert_header(("Grpc-Metadata-hasleader", "true"));
         let response = request.send_body(body).await.map_err(|e| WatchEnded::Broken(e.to_string()))?;
         let status = response.status();
         let chunks = response.map(|chunk| chunk.map(|c| c.to_vec()).map_err(|e| e.to_string()));
-        let mut watch = EtcdWatch::new(chunks);
+        let mut watch = EtcdWatch::new(chunks, self.client.sign_of_life(endpoint, SILENCE.1));
         if !status.is_success() {
             return Err(WatchEnded::Broken(watch.refusal(status.as_u16()).await));
         }
-        let created = watch.created().await?;
+        let created = watch.created().await.inspect_err(|ended| self.client.watch_ended(ended))?;
         match after {
             Some(seen) if created < seen => Err(WatchEnded::WentBack { revision: created }),
             _ => Ok(watch),
@@ -189,12 +212,13 @@ mod tests {
     fn watch(chunks: &[&str]) -> EtcdWatch {
         let chunks: Vec<Result<Vec<u8>, String>> = chunks.iter().map(|c| Ok(c.as_bytes().to_vec())).collect();
         let (mut chunks, mut over) = (chunks.into_iter(), false);
-        EtcdWatch::new(futures_util::stream::poll_fn(move |_| {
+        let chunks = futures_util::stream::poll_fn(move |_| {
             assert!(!over, "asked after its end");
             let next = chunks.next();
             over = next.is_none();
             Poll::Ready(next)
-        }))
+        });
+        EtcdWatch::new(chunks, Box::new(|| -> Sign { Box::pin(std::future::ready(Ok(()))) }))
     }
 
     const CREATED: &str = "{\"result\":{\"header\":{\"revision\":\"4\"},\"created\":true}}\n";

@@ -70,6 +70,11 @@ pub(super) fn range_body(from: &str, end: &[u8]) -> String {
     json!({"key": b64(from), "range_end": b64(end)}).to_string()
 }
 
+/// Only keys that were changed after that revision; `count` counts all.
+pub(super) fn range_since_body(from: &str, end: &[u8], revision: i64) -> String {
+    json!({"key": b64(from), "range_end": b64(end), "min_mod_revision": (revision + 1).to_string()}).to_string()
+}
+
 pub(super) fn watch_body(from: &str, end: &[u8], start_revision: Option<i64>) -> String {
     let start = start_revision.unwrap_or(0).to_string();
     json!({"create_request": {"key": b64(from), "range_end": b64(end), "start_revision": start}}).to_string()
@@ -88,6 +93,19 @@ fn int64<'de, D: Deserializer<'de>>(d: D) -> Result<i64, D::Error> {
     }
 }
 
+fn uint64<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Text(String),
+        Plain(u64),
+    }
+    match Number::deserialize(d)? {
+        Number::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        Number::Plain(number) => Ok(number),
+    }
+}
+
 fn bytes<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
     STANDARD.decode(String::deserialize(d)?).map_err(serde::de::Error::custom)
 }
@@ -97,11 +115,15 @@ fn bytes<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
 pub(super) struct Header {
     #[serde(deserialize_with = "int64")]
     pub revision: i64,
+    #[serde(deserialize_with = "uint64")]
+    pub cluster_id: u64,
+    #[serde(deserialize_with = "uint64")]
+    pub member_id: u64,
 }
 
-/// The store's revision when it gave this answer. `None` if the header is missing: then it is an error, or not etcd that
-/// answered, and what is left out must not be taken for defaults (no keys, no lease).
-pub(super) fn answered_at(body: &[u8]) -> Option<i64> {
+/// The header of an answer. `None` if it is missing: then it is an error, or not etcd that answered, and what is left out
+/// must not be taken for defaults (no keys, no lease).
+pub(super) fn answered(body: &[u8]) -> Option<Header> {
     #[derive(Deserialize, Default)]
     #[serde(default)]
     struct Envelope {
@@ -110,7 +132,8 @@ pub(super) fn answered_at(body: &[u8]) -> Option<i64> {
     }
     let envelope: Envelope = serde_json::from_slice(body).ok()?;
     let header = envelope.result.map_or(envelope.header, |stream| stream.header);
-    (header.revision > 0).then_some(header.revision)
+    // the list of members has no revision
+    (header.revision > 0 || header.member_id != 0).then_some(header)
 }
 
 #[derive(Deserialize, Default, Debug)]
@@ -133,6 +156,9 @@ struct WireKey {
 pub(super) struct RangeReply {
     pub header: Header,
     kvs: Vec<WireKey>,
+    /// How many keys there are, whether or not they are among those that were asked for.
+    #[serde(deserialize_with = "int64")]
+    pub count: i64,
 }
 
 impl RangeReply {
@@ -178,6 +204,43 @@ pub(super) struct LeaseReply {
     pub ttl_s: i64,
 }
 
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+pub(super) struct TokenReply {
+    pub token: String,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+pub(super) struct MembersReply {
+    pub members: Vec<MemberInfo>,
+}
+
+/// A member of etcd, as it is known to the others.
+#[derive(Deserialize, Default, Clone, Debug)]
+#[serde(default)]
+pub(super) struct MemberInfo {
+    #[serde(rename = "ID", deserialize_with = "uint64")]
+    pub id: u64,
+    /// Empty before it was started for the first time.
+    pub name: String,
+    #[serde(rename = "clientURLs")]
+    pub client_urls: Vec<String>,
+    /// It does not vote and cannot lead.
+    #[serde(rename = "isLearner")]
+    pub is_learner: bool,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+pub(super) struct StatusReply {
+    /// 0 when there is none.
+    #[serde(deserialize_with = "uint64")]
+    pub leader: u64,
+    /// What is wrong with the store, such as an alarm for space.
+    pub errors: Vec<String>,
+}
+
 /// A stream's frame.
 #[derive(Deserialize, Debug)]
 pub(super) struct Framed<T> {
@@ -198,107 +261,9 @@ pub(super) struct WatchFrame {
     pub events: Vec<serde::de::IgnoredAny>,
 }
 
-const LEASE_NOT_FOUND: &str = "requested lease not found";
-
-/// An error that etcd put into words.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct EtcdError {
-    /// The gRPC code; 2 (unknown) when there was none.
-    pub code: u64,
-    pub message: String,
-}
-
-impl EtcdError {
-    /// From a body in any of the four shapes; `None` if it is not an error of etcd's.
-    pub fn parse(body: &[u8]) -> Option<Self> {
-        let document: Value = serde_json::from_slice(body).ok()?;
-        Self::from_json(&document)
-    }
-    fn from_json(document: &Value) -> Option<Self> {
-        let error = document.get("error");
-        let inner = error.filter(|e| e.is_object());
-        let message = [document.get("message"), inner.and_then(|e| e.get("message")), error];
-        let message = message.into_iter().flatten().find_map(Value::as_str)?;
-        let code = [document.get("code"), inner.and_then(|e| e.get("grpc_code")), inner.and_then(|e| e.get("code"))];
-        let code = code.into_iter().flatten().find_map(Value::as_u64).unwrap_or(2);
-        Some(Self { code, message: message.to_owned() })
-    }
-    /// From the `error` member of a stream's frame.
-    pub fn from_frame(error: &Value) -> Self {
-        Self::from_json(&json!({ "error": error }))
-            .unwrap_or_else(|| Self { code: 2, message: "an error without a message".into() })
-    }
-    pub fn lease_not_found() -> Self {
-        Self { code: 5, message: format!("etcdserver: {LEASE_NOT_FOUND}") }
-    }
-    pub fn lease_gone(&self) -> bool {
-        self.message.contains(LEASE_NOT_FOUND)
-    }
-    /// The member could not find out, or not in time: the next one may, and the request may yet take effect.
-    /// Decided by code and text, because HTTP status codes differ between versions.
-    pub fn is_no_answer(&self) -> bool {
-        const TEXTS: [&str; 6] = [
-            "context deadline exceeded",
-            "request timed out",
-            "no leader",
-            "leader changed",
-            "not a primary lessor",
-            "too many requests",
-        ];
-        matches!(self.code, 1 | 2 | 4 | 13 | 14) || TEXTS.iter().any(|text| self.message.contains(text))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn error(body: &str) -> EtcdError {
-        EtcdError::parse(body.as_bytes()).unwrap()
-    }
-
-    /// Bodies as etcd 3.4.23 and 3.5.30 send them.
-    #[test]
-    fn errors_of_all_versions_are_understood() {
-        for (body, code, message) in [
-            (r#"{"error":"etcdserver: x","message":"etcdserver: x","code":5}"#, 5, "etcdserver: x"),
-            (r#"{"code":5,"message":"etcdserver: x"}"#, 5, "etcdserver: x"),
-            (r#"{"code":5,"message":"etcdserver: x","details":[]}"#, 5, "etcdserver: x"),
-            (
-                r#"{"error":{"grpc_code":14,"http_code":503,"message":"no leader","http_status":"Service Unavailable"}}"#,
-                14,
-                "no leader",
-            ),
-            (r#"{"error":{"code":14,"message":"no leader"}}"#, 14, "no leader"),
-            (r#"{"error":"only text"}"#, 2, "only text"),
-        ] {
-            assert_eq!(error(body), EtcdError { code, message: message.into() }, "{body}");
-        }
-        for body in ["Not Found", "404 page not found", "", "[]", "{}", "3", r#"{"error":5}"#, r#"{"message":{}}"#] {
-            assert_eq!(EtcdError::parse(body.as_bytes()), None, "{body}");
-        }
-    }
-
-    #[test]
-    fn errors_are_classified_by_code_and_text() {
-        let no_answer = [
-            r#"{"error":"context deadline exceeded","code":2}"#,
-            r#"{"code":4,"message":"context deadline exceeded"}"#,
-            r#"{"error":"etcdserver: request timed out","code":14}"#,
-            r#"{"error":"not a primary lessor","code":2}"#,
-            r#"{"code":14,"message":"etcdserver: leader changed"}"#,
-            r#"{"code":8,"message":"etcdserver: too many requests"}"#,
-        ];
-        assert!(no_answer.iter().all(|body| error(body).is_no_answer()));
-        let final_word = [
-            r#"{"code":8,"message":"etcdserver: mvcc: database space exceeded"}"#,
-            r#"{"code":7,"message":"etcdserver: permission denied"}"#,
-            r#"{"code":3,"message":"etcdserver: user name is empty"}"#,
-            r#"{"code":5,"message":"etcdserver: requested lease not found"}"#,
-        ];
-        assert!(final_word.iter().all(|body| !error(body).is_no_answer()));
-        assert!(error(final_word[3]).lease_gone() && !error(final_word[0]).lease_gone());
-    }
 
     #[test]
     fn a_keepalive_without_ttl_is_a_lost_lease() {
@@ -311,10 +276,12 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_header_is_not_etcds() {
-        assert_eq!(answered_at(br#"{"header":{"revision":"7"}}"#), Some(7));
-        assert_eq!(answered_at(br#"{"result":{"header":{"revision":"7"},"ID":"1"}}"#), Some(7));
+        let revision = |body: &[u8]| answered(body).map(|header| header.revision);
+        assert_eq!(revision(br#"{"header":{"revision":"7"}}"#), Some(7));
+        assert_eq!(revision(br#"{"result":{"header":{"revision":"7"},"ID":"1"}}"#), Some(7));
+        assert_eq!(revision(br#"{"header":{"member_id":"18446744073709551615"},"members":[]}"#), Some(0));
         for body in ["", "[]", "{}", "hello", r#"{"header":{}}"#, r#"{"error":{"message":"x"}}"#, r#"{"result":{}}"#] {
-            assert_eq!(answered_at(body.as_bytes()), None, "{body}");
+            assert_eq!(revision(body.as_bytes()), None, "{body}");
         }
     }
 

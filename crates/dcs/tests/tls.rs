@@ -1,0 +1,89 @@
+//! etcd over TLS, with and without certificates of its clients, and the traps that lie there.
+
+mod common;
+
+use common::*;
+use pgherd_dcs::{Dcs, EtcdLogin, EtcdServer, EtcdTls};
+use pgherd_testkit::certificates::Authority;
+use pgherd_testkit::etcd::{self, Etcd, EtcdSetup};
+use pgherd_testkit::postgres::TestDir;
+use pgherd_tls::{ClientFiles, IdentityFiles};
+use pgherd_types::Refused;
+use std::path::PathBuf;
+
+type Files = (PathBuf, PathBuf);
+
+fn reached(etcd: &Etcd, authority: Option<PathBuf>, own: Option<&Files>) -> EtcdServer {
+    let identity = own.map(|(certificate, key)| IdentityFiles {
+        certificate: certificate.clone(),
+        key: Some(key.clone()),
+        password: None,
+    });
+    let files = ClientFiles { authorities: authority, identity, insecure: false };
+    EtcdServer { tls: Some(EtcdTls::read(&files).expect("files")), ..server(&[etcd.url()]) }
+}
+
+fn start(authority: &Authority, server: Files, client: Option<Files>) -> Etcd {
+    let tls = etcd::EtcdTls { authority: authority.file(), server, client };
+    Etcd::start_setup(&EtcdSetup { tls: Some(tls), ..EtcdSetup::members(1) }).remove(0)
+}
+
+async fn why(server: EtcdServer) -> String {
+    match node_at("a", server).read(in_ms(2000)).await {
+        Err(Refused::Unreachable(why) | Refused::Denied(why)) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[actix_rt::test]
+async fn a_server_is_verified_and_may_ask_for_a_certificate() {
+    let directory = TestDir::new();
+    let authority = Authority::new(directory.path());
+    let client = authority.signs("client", false, true, None);
+    let server = authority.signs("server", true, true, Some("etcd"));
+    let mut etcd = start(&authority, server.clone(), Some(client.clone()));
+    let a = node_at("a", reached(&etcd, Some(authority.file()), Some(&client)));
+    script(&a, &node_at("b", reached(&etcd, Some(authority.file()), Some(&client)))).await;
+    assert_eq!(a.survey(true, soon()).await.unwrap().members, 1);
+
+    let without = why(reached(&etcd, Some(authority.file()), None)).await;
+    assert!(without.contains("etcd3.cert"), "{without}");
+    let foreign = why(reached(&etcd, None, Some(&client))).await;
+    assert!(foreign.contains("etcd3.cacert"), "{foreign}");
+
+    // a password on top of that: the client's certificate must not have a CommonName
+    etcd.enable_auth("secret of root", &[("agent", "secret of agent", "/service/main/")]);
+    let login = Some(EtcdLogin { username: "agent".into(), password: "secret of agent".into() });
+    let with =
+        |files: &Files| EtcdServer { login: login.clone(), ..reached(&etcd, Some(authority.file()), Some(files)) };
+    node_at("a", with(&client)).read(soon()).await.expect("a certificate without a CommonName and a password");
+    let named = authority.signs("named", false, true, Some("agent"));
+    let refused = why(with(&named)).await;
+    assert!(refused.contains("CommonName") && refused.contains("issue one without"), "{refused}");
+}
+
+#[actix_rt::test]
+async fn certificates_are_exchanged_while_it_runs() {
+    let (one, other) = (TestDir::new(), TestDir::new());
+    let authority = Authority::new(one.path());
+    let etcd = start(&authority, authority.signs("server", true, false, None), None);
+    let stranger = Authority::new(other.path());
+    let shared = reached(&etcd, Some(stranger.file()), None).shared();
+    let a = shared_node("a", shared.clone());
+    assert!(matches!(a.read(in_ms(1000)).await, Err(Refused::Unreachable(_))));
+    let right = reached(&etcd, Some(authority.file()), None);
+    assert_ne!(**shared.load(), right);
+    assert_eq!(right, reached(&etcd, Some(authority.file()), None), "the same files say the same");
+    shared.store(std::sync::Arc::new(right));
+    a.read(soon()).await.expect("the right authority is in force");
+}
+
+#[actix_rt::test]
+async fn a_servers_certificate_that_is_not_for_clients_is_named() {
+    let directory = TestDir::new();
+    let authority = Authority::new(directory.path());
+    let client = authority.signs("client", false, true, None);
+    let etcd = start(&authority, authority.signs("server", true, false, None), Some(client.clone()));
+    let why = why(reached(&etcd, Some(authority.file()), Some(&client))).await;
+    assert!(why.contains("clientAuth"), "{why}");
+}
