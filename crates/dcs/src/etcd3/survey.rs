@@ -72,6 +72,7 @@ impl Etcd3 {
         }
         let advertised = members.iter().flat_map(|member| &member.client_urls);
         let advertised = advertised.filter_map(|url| Endpoint::advertised(url));
+        let advertised = advertised.filter(|endpoint| settings.tls.is_some() || !endpoint.is_tls());
         // An address that leads everybody to himself is of use only to whom it was given.
         let own_only = settings.endpoints.iter().all(|endpoint| !endpoint.is_loopback());
         let usable: BTreeSet<_> = advertised.filter(|endpoint| !(own_only && endpoint.is_loopback())).collect();
