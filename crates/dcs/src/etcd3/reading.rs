@@ -16,7 +16,7 @@ use std::rc::Rc;
 /// mutilated on its way and still be JSON. The others change all the time, and less hangs on them.
 const ORDINARY: [&[u8]; 3] = [b"members/", b"status", b"optime/"];
 /// So often until two readings in a row agree.
-const READINGS_MAX: u32 = 4;
+const READINGS_MAX: u32 = 8;
 
 /// All keys are read again after so many readings of changes, whatever these say.
 const CHANGES_IN_A_ROW: u32 = 60;
