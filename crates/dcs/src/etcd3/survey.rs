@@ -92,9 +92,18 @@ impl Etcd3 {
             // the answer to this is empty, so what became of it is seen by who leads then
             let asked = self.client.call_at(&at, "/maintenance/transfer-leadership", &body, deadline).await;
             if let Err(Failure::Explicit(e)) = asked {
-                log::warn!("etcd's leadership could not be moved from {} to {}: {}", leader.name, member.name, e.message);
+                log::warn!(
+                    "etcd's leadership could not be moved from {} to {}: {}",
+                    leader.name,
+                    member.name,
+                    e.message
+                );
             } else if self.comes_to_lead(member, deadline).await {
-                log::info!("etcd's leadership was moved from {}, which is on this host, to {}", leader.name, member.name);
+                log::info!(
+                    "etcd's leadership was moved from {}, which is on this host, to {}",
+                    leader.name,
+                    member.name
+                );
                 self.moves.done(boottime());
                 return Some(member.name.clone());
             }
