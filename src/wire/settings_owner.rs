@@ -99,11 +99,11 @@ impl SettingsOwner {
             api.headers.do_send(ChangeHeaders(new.restapi.headers.clone()));
         }
         self.take_certificates(certificates, &new);
-        if let Some(server) = &self.etcd_server {
-            if **server.load() != etcd {
-                server.store(Arc::new(etcd));
-                log::info!("etcd is asked at {} from now on", new.etcd3.names());
-            }
+        if let Some(server) = &self.etcd_server
+            && **server.load() != etcd
+        {
+            server.store(Arc::new(etcd));
+            log::info!("etcd is asked at {} from now on", new.etcd3.names());
         }
         if let Some(coordinator) = &self.tags {
             coordinator.do_send(LocalChanged { tags: new.tags });

@@ -3,8 +3,7 @@
 
 use crate::{
     Cluster, Counts, DcsSurvey, Instant, MemberName, PostgresState, Role, ScheduledRestart, ServerPhase, Settings,
-    SlotNote,
-    SystemId, Tags, Timeline, WallTime,
+    SlotNote, SystemId, Tags, Timeline, WallTime,
 };
 use serde::Serialize;
 use std::collections::BTreeSet;
