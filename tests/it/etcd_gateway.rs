@@ -2,20 +2,94 @@
 //! reason to end a primary whose lease can still be renewed in time.
 
 use crate::support::*;
+use pgherd_testkit::node::Node;
 use pgherd_testkit::proxy::Spoil;
-use std::time::Duration;
+use pgherd_testkit::writer::Writer;
+use std::time::{Duration, Instant};
 
+const TOKEN: &str =
+    r#"{"error":"etcdserver: invalid auth token","message":"etcdserver: invalid auth token","code":16}"#;
 const GONE: &str = r#"{"error":"etcdserver: requested lease not found","code":5}"#;
+const NO_LEADER: &str = r#"{"error":"etcdserver: no leader","message":"etcdserver: no leader","code":14}"#;
+const DENIED: &str = r#"{"error":"etcdserver: permission denied","code":7}"#;
+
+const SHORT: Duration = Duration::from_secs(2);
+const LONG: Duration = Duration::from_secs(8);
+
+/// One node at ttl 20 whose client writes all the time.
+struct Played {
+    cluster: Cluster,
+    writer: Writer,
+}
+
+impl Played {
+    fn start() -> Self {
+        let cluster = Cluster::start(1, options_with(20, 1, 3));
+        let writer = cluster.write();
+        Self { cluster, writer }
+    }
+    fn node(&self) -> &Node {
+        &self.cluster.nodes[0]
+    }
+    /// The client gets on as long as the fault lasts and after it, the node is primary all the time, and renews again.
+    fn survives(&self, spoil: Spoil, length: Duration) {
+        let (node, mark) = (self.node(), self.node().log_mark());
+        node.etcd_links[0].spoil(spoil);
+        let begun = Instant::now();
+        while begun.elapsed() < length {
+            self.cluster.await_acks(&self.writer, 1);
+            assert_eq!(node.check("/primary"), Some(200), "{spoil:?} for {length:?}");
+        }
+        node.etcd_links[0].heal();
+        await_renewal(node);
+        self.cluster.await_acks(&self.writer, 10);
+        assert_eq!(node.logged_since(mark, "panicked"), None, "{spoil:?} for {length:?}");
+    }
+    fn ends_undisturbed(self) {
+        assert_undisturbed(&self.writer.stop());
+    }
+}
+
+#[test]
+fn no_spoiled_answer_ends_a_primary() {
+    let play = Played::start();
+    let agent = play.node().agent_pid();
+    for spoil in [
+        Spoil::Half,
+        Spoil::Late(700),
+        Spoil::OneByte,
+        Spoil::Status(500),
+        Spoil::Status(404),
+        Spoil::Instead(200, "{}"),
+        Spoil::Instead(200, "<html>sign in</html>"),
+        Spoil::Instead(401, TOKEN),
+        Spoil::Instead(503, NO_LEADER),
+        Spoil::Instead(502, "bad gateway"),
+        Spoil::Instead(403, DENIED),
+    ] {
+        play.survives(spoil, SHORT);
+    }
+    assert_eq!(play.node().agent_pid(), agent, "the same agent all the time");
+    play.ends_undisturbed();
+}
+
+#[test]
+fn nor_does_a_burst_of_them_that_the_lease_outlives() {
+    let play = Played::start();
+    let agent = play.node().agent_pid();
+    for spoil in
+        [Spoil::OneByte, Spoil::Half, Spoil::Instead(401, TOKEN), Spoil::Instead(503, NO_LEADER), Spoil::Status(500)]
+    {
+        play.survives(spoil, LONG);
+    }
+    assert_eq!(play.node().agent_pid(), agent, "the same agent all the time");
+    play.ends_undisturbed();
+}
 
 /// An answer that says for certain that the lease is gone is not believed as long as the key hangs on it.
 #[test]
 fn a_lie_about_the_lease_is_looked_into() {
-    let cluster = Cluster::start(1, options_with(20, 1, 3));
-    let node = &cluster.nodes[0];
-    let writer = cluster.write();
-    node.etcd_links[0].spoil(Spoil::Instead(404, GONE));
-    std::thread::sleep(Duration::from_secs(2));
-    node.etcd_links[0].heal();
-    cluster.await_acks(&writer, 10);
-    assert_undisturbed(&writer.stop());
+    let play = Played::start();
+    play.survives(Spoil::Instead(404, GONE), SHORT);
+    play.ends_undisturbed();
 }

@@ -4,14 +4,34 @@ mod common;
 
 use common::*;
 use pgherd_dcs::{Dcs, EtcdLogin, EtcdServer, EtcdTls};
-use pgherd_testkit::certificates::Authority;
+use pgherd_testkit::authority::{Authority, Usage, write};
 use pgherd_testkit::etcd::{self, Etcd, EtcdSetup};
 use pgherd_testkit::postgres::TestDir;
 use pgherd_tls::{ClientFiles, IdentityFiles};
 use pgherd_types::Refused;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 type Files = (PathBuf, PathBuf);
+
+/// An authority, and what it signs, as files in a directory.
+struct Signer<'a> {
+    authority: Authority,
+    directory: &'a Path,
+}
+
+impl<'a> Signer<'a> {
+    fn new(directory: &'a TestDir) -> Self {
+        Self { authority: Authority::new(), directory: directory.path() }
+    }
+    fn file(&self) -> PathBuf {
+        write(self.directory, "ca.pem", &self.authority.pem())
+    }
+    fn signs(&self, name: &str, usage: Usage, common_name: Option<&str>) -> Files {
+        let (certificate, key) = self.authority.sign(usage, common_name);
+        let file = |ending: &str, text| write(self.directory, &format!("{name}.{ending}"), text);
+        (file("pem", &certificate), file("key", &key))
+    }
+}
 
 fn reached(etcd: &Etcd, authority: Option<PathBuf>, own: Option<&Files>) -> EtcdServer {
     let identity = own.map(|(certificate, key)| IdentityFiles {
@@ -23,7 +43,7 @@ fn reached(etcd: &Etcd, authority: Option<PathBuf>, own: Option<&Files>) -> Etcd
     EtcdServer { tls: Some(EtcdTls::read(&files).expect("files")), ..server(&[etcd.url()]) }
 }
 
-fn start(authority: &Authority, server: Files, client: Option<Files>) -> Etcd {
+fn start(authority: &Signer, server: Files, client: Option<Files>) -> Etcd {
     let tls = etcd::EtcdTls { authority: authority.file(), server, client };
     Etcd::start_setup(&EtcdSetup { tls: Some(tls), ..EtcdSetup::members(1) }).remove(0)
 }
@@ -38,9 +58,9 @@ async fn why(server: EtcdServer) -> String {
 #[actix_rt::test]
 async fn a_server_is_verified_and_may_ask_for_a_certificate() {
     let directory = TestDir::new();
-    let authority = Authority::new(directory.path());
-    let client = authority.signs("client", false, true, None);
-    let server = authority.signs("server", true, true, Some("etcd"));
+    let authority = Signer::new(&directory);
+    let client = authority.signs("client", Usage::Client, None);
+    let server = authority.signs("server", Usage::Both, Some("etcd"));
     let mut etcd = start(&authority, server.clone(), Some(client.clone()));
     let a = node_at("a", reached(&etcd, Some(authority.file()), Some(&client)));
     script(&a, &node_at("b", reached(&etcd, Some(authority.file()), Some(&client)))).await;
@@ -57,7 +77,7 @@ async fn a_server_is_verified_and_may_ask_for_a_certificate() {
     let with =
         |files: &Files| EtcdServer { login: login.clone(), ..reached(&etcd, Some(authority.file()), Some(files)) };
     node_at("a", with(&client)).read(soon()).await.expect("a certificate without a CommonName and a password");
-    let named = authority.signs("named", false, true, Some("agent"));
+    let named = authority.signs("named", Usage::Client, Some("agent"));
     let refused = why(with(&named)).await;
     assert!(refused.contains("CommonName") && refused.contains("issue one without"), "{refused}");
 }
@@ -65,9 +85,9 @@ async fn a_server_is_verified_and_may_ask_for_a_certificate() {
 #[actix_rt::test]
 async fn certificates_are_exchanged_while_it_runs() {
     let (one, other) = (TestDir::new(), TestDir::new());
-    let authority = Authority::new(one.path());
-    let etcd = start(&authority, authority.signs("server", true, false, None), None);
-    let stranger = Authority::new(other.path());
+    let authority = Signer::new(&one);
+    let etcd = start(&authority, authority.signs("server", Usage::Server, None), None);
+    let stranger = Signer::new(&other);
     let shared = reached(&etcd, Some(stranger.file()), None).shared();
     let a = shared_node("a", shared.clone());
     assert!(matches!(a.read(in_ms(1000)).await, Err(Refused::Unreachable(_))));
@@ -81,9 +101,9 @@ async fn certificates_are_exchanged_while_it_runs() {
 #[actix_rt::test]
 async fn a_servers_certificate_that_is_not_for_clients_is_named() {
     let directory = TestDir::new();
-    let authority = Authority::new(directory.path());
-    let client = authority.signs("client", false, true, None);
-    let etcd = start(&authority, authority.signs("server", true, false, None), Some(client.clone()));
+    let authority = Signer::new(&directory);
+    let client = authority.signs("client", Usage::Client, None);
+    let etcd = start(&authority, authority.signs("server", Usage::Server, None), Some(client.clone()));
     let why = why(reached(&etcd, Some(authority.file()), Some(&client))).await;
     assert!(why.contains("clientAuth"), "{why}");
 }

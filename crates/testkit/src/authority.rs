@@ -1,7 +1,8 @@
 //! An authority of a test, and certificates that it signs, for servers on this machine and for their clients.
 
 use pgherd_tls::{ClientConfig, ClientFiles, IdentityFiles};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
+use rcgen::{ExtendedKeyUsagePurpose, ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,27 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// See the module.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// What a certificate may be used for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Usage {
+    /// By servers only.
+    Server,
+    /// By clients only.
+    Client,
+    /// By both.
+    Both,
+}
+
+impl Usage {
+    fn purposes(self) -> Vec<ExtendedKeyUsagePurpose> {
+        match self {
+            Self::Server => vec![ServerAuth],
+            Self::Client => vec![ClientAuth],
+            Self::Both => vec![ServerAuth, ClientAuth],
+        }
+    }
+}
 
 impl Authority {
     /// A new one.
@@ -28,24 +50,31 @@ impl Authority {
     }
     /// A certificate for 127.0.0.1 and its key.
     pub fn signed(&self) -> String {
+        let (certificate, key) = self.sign(Usage::Both, None);
+        certificate + &key
+    }
+    /// Such a certificate and its key, for that use and with that CommonName or none.
+    pub fn sign(&self, usage: Usage, common_name: Option<&str>) -> (String, String) {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+        let hosts = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let mut params = CertificateParams::new(hosts).expect("names");
+        params.extended_key_usages = usage.purposes();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "tests");
+        if let Some(common_name) = common_name {
+            params.distinguished_name.push(DnType::CommonName, common_name);
+        }
         let certificate = params.signed_by(&key, &self.0).expect("a signature");
-        format!("{}{}", certificate.pem(), key.serialize_pem())
+        (certificate.pem(), key.serialize_pem())
     }
     /// A client that trusts this authority alone, with such a certificate of its own or without. The files are put there.
     pub fn client(&self, directory: &Path, with_certificate: bool) -> Arc<ClientConfig> {
-        let write = |name: &str, text: String| -> PathBuf {
-            let path = directory.join(name);
-            fs::write(&path, text).expect("write a certificate");
-            path
-        };
         let identity = with_certificate.then(|| IdentityFiles {
-            certificate: write("client.pem", self.signed()),
+            certificate: write(directory, "client.pem", &self.signed()),
             key: None,
             password: None,
         });
-        let authorities = Some(write("client-ca.crt", self.pem()));
+        let authorities = Some(write(directory, "client-ca.crt", &self.pem()));
         let files = ClientFiles { authorities, identity, insecure: false };
         files.read().and_then(|material| material.config()).expect("a client")
     }
@@ -55,4 +84,11 @@ impl Default for Authority {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Puts a file there.
+pub fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
+    let path = directory.join(name);
+    fs::write(&path, text).expect("write a certificate");
+    path
 }

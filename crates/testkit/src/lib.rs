@@ -4,7 +4,6 @@
 //! `leader_watch` and `http` look at what a cluster does.
 
 pub mod authority;
-pub mod certificates;
 pub mod cluster;
 pub mod etcd;
 pub mod eventually;
