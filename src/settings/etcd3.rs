@@ -4,7 +4,7 @@ use super::address::host_port;
 use super::error::SettingsError;
 use super::secret::Secret;
 use super::section::Section;
-use pgherd_dcs::{Endpoint, EtcdLogin, EtcdServer, EtcdTls};
+use pgherd_dcs::{Endpoint, EtcdLogin, EtcdServer, EtcdTls, Srv};
 use pgherd_tls::{ClientFiles, IdentityFiles};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -12,8 +12,10 @@ use std::path::PathBuf;
 /// The DCS.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Etcd3 {
-    /// In the order given; at least one.
+    /// In the order given; at least one, unless DNS names them.
     pub endpoints: Vec<Endpoint>,
+    /// DNS is asked for the endpoints instead.
+    pub srv: Option<Srv>,
     /// They are proxies, or all there is: etcd is not asked for its members.
     pub use_proxies: bool,
     /// For `https` endpoints: whom to trust, and our own certificate.
@@ -28,9 +30,11 @@ impl Etcd3 {
     /// For the adapter; reads the files for TLS, so it blocks for a moment. The error names the file.
     pub fn server(&self) -> Result<EtcdServer, String> {
         let login = self.login.as_ref();
-        let tls = self.endpoints.iter().any(Endpoint::is_tls).then(|| EtcdTls::read(&self.tls));
+        let maybe_tls = self.srv.is_some() || self.endpoints.iter().any(Endpoint::is_tls);
+        let tls = maybe_tls.then(|| EtcdTls::read(&self.tls));
         Ok(EtcdServer {
             endpoints: self.endpoints.clone(),
+            srv: self.srv.clone(),
             discover: !self.use_proxies,
             tls: tls.transpose().map_err(|e| format!("the files for TLS to etcd (etcd3.cacert, cert, key): {e}"))?,
             login: login.map(|(username, password)| EtcdLogin {
@@ -42,12 +46,17 @@ impl Etcd3 {
     }
     /// For messages.
     pub fn names(&self) -> String {
-        self.endpoints.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", ")
+        match &self.srv {
+            Some(srv) => format!("what DNS names for {}", srv.domain),
+            None => self.endpoints.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", "),
+        }
     }
 }
 
 /// Where the endpoints come from: the first of these that is set counts, as in Patroni.
-const SOURCES: [&str; 4] = ["proxy", "hosts", "host", "url"];
+const SOURCES: [&str; 7] = ["proxy", "srv", "discovery_srv", "srv_domain", "hosts", "host", "url"];
+/// Those of them that name a domain for DNS.
+const DOMAINS: [&str; 3] = ["srv", "discovery_srv", "srv_domain"];
 
 /// Reads the section.
 pub fn read(section: Section) -> Result<Etcd3, SettingsError> {
@@ -55,13 +64,21 @@ pub fn read(section: Section) -> Result<Etcd3, SettingsError> {
     if !matches!(protocol.as_str(), "http" | "https") {
         return Err(section.error("protocol", format!("must be http or https, not {protocol}")));
     }
-    let (mut endpoints, mut in_url) = (Vec::new(), None);
+    let (mut endpoints, mut srv, mut in_url) = (Vec::new(), None, None);
+    let suffix = section.text("srv_suffix")?;
     for (key, text) in named(&section)? {
+        if DOMAINS.contains(&key) {
+            srv = Some(domain(&text, suffix.clone()).map_err(|what| section.error(key, what))?);
+            continue;
+        }
         let (bare, login) = without_login(&text);
         in_url = in_url.or(login);
         endpoints.push(endpoint(&bare, &protocol).map_err(|what| section.error(key, what))?);
     }
-    if endpoints.is_empty() {
+    if srv.is_none() && suffix.is_some() {
+        section.warn("srv_suffix", "has no effect: etcd is not found by DNS (etcd3.srv)");
+    }
+    if endpoints.is_empty() && srv.is_none() {
         return Err(
             section.error("hosts", "missing, but needed: the etcd endpoints as host:port, a list or comma separated")
         );
@@ -69,10 +86,10 @@ pub fn read(section: Section) -> Result<Etcd3, SettingsError> {
     let use_proxies = section.flag("use_proxies")?.unwrap_or(false) || section.text("proxy")?.is_some();
     let login = login(&section)?.or(in_url);
     let move_leader = section.flag("move_leader")?.unwrap_or(false);
-    let tls = tls(&section, &endpoints)?;
-    section.without_effect_yet(&["srv", "srv_suffix", "discovery_srv", "srv_domain"]);
+    let maybe_tls = srv.is_some() || endpoints.iter().any(Endpoint::is_tls);
+    let tls = tls(&section, maybe_tls)?;
     section.finish();
-    Ok(Etcd3 { endpoints, use_proxies, tls, login, move_leader })
+    Ok(Etcd3 { endpoints, srv, use_proxies, tls, login, move_leader })
 }
 
 /// What is named by the first source that names anything, each with the key it came from.
@@ -109,10 +126,10 @@ fn login(section: &Section) -> Result<Option<(String, Secret)>, SettingsError> {
 }
 
 /// Files for TLS, which have an effect only where TLS is spoken.
-fn tls(section: &Section, endpoints: &[Endpoint]) -> Result<ClientFiles, SettingsError> {
+fn tls(section: &Section, maybe_used: bool) -> Result<ClientFiles, SettingsError> {
     let path = |key: &str| -> Result<_, SettingsError> { Ok(section.text(key)?.map(PathBuf::from)) };
     let (authorities, certificate, key) = (path("cacert")?, path("cert")?, path("key")?);
-    if !endpoints.iter().any(Endpoint::is_tls) {
+    if !maybe_used {
         for name in ["cacert", "cert", "key"].into_iter().filter(|name| section.raw(name).is_some()) {
             section.warn(name, "has no effect: no endpoint is reached by https; set etcd3.protocol: https");
         }
@@ -151,6 +168,18 @@ fn decoded(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A name that the names of services can be put before.
+fn domain(text: &str, suffix: Option<String>) -> Result<Srv, String> {
+    let is_name = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    if text.is_empty() || text.len() > 200 || !is_name(text) {
+        return Err(format!("must be the name of a domain, not {text}"));
+    }
+    if suffix.as_deref().is_some_and(|suffix| suffix.is_empty() || suffix.len() > 40 || !is_name(suffix)) {
+        return Err("srv_suffix must be what comes after _etcd-client- in the name of the record".to_owned());
+    }
+    Ok(Srv { domain: text.to_owned(), suffix, name_server: None })
 }
 
 fn endpoint(text: &str, protocol: &str) -> Result<Endpoint, String> {

@@ -196,6 +196,8 @@ fn etcd_is_named_in_every_way_that_is_known() {
         ("{proxy: 'http://p:80', hosts: a}", "http://p:80", true, None),
         ("{hosts: a, use_proxies: true, protocol: http}", "http://a:2379", true, None),
         ("{url: 'http://u:p%40ss@a:1/'}", "http://a:1", false, Some("u")),
+        ("{srv: db.test, srv_suffix: pg, hosts: a}", "what DNS names for db.test", false, None),
+        ("{discovery_srv: db.test}", "what DNS names for db.test", false, None),
         ("{hosts: 'a,b', username: me, password: x}", "http://a:2379, http://b:2379", false, Some("me")),
     ] {
         let loaded = load_text(&with(section)).unwrap_or_else(|e| panic!("{section}: {e}"));
@@ -215,11 +217,15 @@ fn etcd_is_named_in_every_way_that_is_known() {
         ("{hosts: []}", "etcd3.hosts: missing"),
         ("{hosts: a, move_leader: maybe}", "etcd3.move_leader: must be true or false"),
         ("{hosts: a, key: /k}", "etcd3.cert: missing, but needed"),
+        ("{srv: 'db test'}", "etcd3.srv: must be the name of a domain"),
+        ("{srv: db.test, srv_suffix: 'a b'}", "etcd3.srv: srv_suffix must be"),
         ("{hosts: a, protocol: gopher}", "etcd3.protocol: must be http or https"),
     ] {
         let found = error_of(&with(section));
         assert!(found.contains(error) && !found.contains("hunter2"), "{section}: {found}");
     }
+    let srv = load_text(&with("{srv: db.test, srv_suffix: pg}")).unwrap().settings.etcd3.srv.unwrap();
+    assert_eq!((srv.domain.as_str(), srv.suffix.as_deref()), ("db.test", Some("pg")));
     let loaded = load_text(&with("{host: a, url: 'http://b'}")).unwrap();
     assert!(
         loaded.warnings.iter().any(|w| w.contains("etcd3.url: has no effect: etcd is found by host")),

@@ -1,7 +1,7 @@
 //! The adapter for etcd v3 through its JSON gateway (docs/dcs-layout.md). One file a subject: `wire` builds requests and
 //! reads answers, `client` finds an endpoint that answers in time (`endpoints`: in which order; `session`: with which
 //! token), `settle` carries a guarded write through lost answers, `kv` names each write's guard, `lease`, `reading` and
-//! `watch` do the rest; `survey` looks at etcd itself.
+//! `watch` do the rest; `survey` looks at etcd itself, and `srv` finds it by DNS.
 
 mod client;
 mod endpoint;
@@ -15,6 +15,7 @@ mod reading;
 mod request;
 mod session;
 mod settle;
+mod srv;
 mod survey;
 mod version;
 mod watch;

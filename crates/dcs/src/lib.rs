@@ -13,5 +13,5 @@ pub mod port;
 pub use codec::Complaint;
 pub use etcd3::{Endpoint, Etcd3};
 pub use layout::Layout;
-pub use options::{EtcdLogin, EtcdOptions, EtcdServer, EtcdTls, SharedServer};
+pub use options::{EtcdLogin, EtcdOptions, EtcdServer, EtcdTls, SharedServer, Srv};
 pub use port::{Answer, Dcs, Reading, Watch, WatchEnded, WatchEvent};

@@ -5,6 +5,7 @@ use arc_swap::ArcSwap;
 use pgherd_tls::{ClientConfig, ClientFiles, ClientMaterial, TlsError};
 use pgherd_types::MemberName;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What the adapter must know from the start.
@@ -28,6 +29,8 @@ pub type SharedServer = Arc<ArcSwap<EtcdServer>>;
 pub struct EtcdServer {
     /// The members (or proxies) to ask, in this order at first.
     pub endpoints: Vec<Endpoint>,
+    /// Ask DNS for them instead.
+    pub srv: Option<Srv>,
     /// Ask those for the other members, again and again. Not for proxies.
     pub discover: bool,
     /// How endpoints with `https://` are spoken to.
@@ -36,6 +39,25 @@ pub struct EtcdServer {
     pub login: Option<EtcdLogin>,
     /// Move etcd's leadership away from the host of a primary.
     pub move_leader: bool,
+}
+
+/// SRV records name the endpoints: `_etcd-client._tcp.<domain>`, or `_etcd-client-<suffix>._tcp.<domain>`, and the like.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Srv {
+    /// Whose records.
+    pub domain: String,
+    /// Tells several clusters of etcd in one domain apart.
+    pub suffix: Option<String>,
+    /// Asked instead of those that /etc/resolv.conf names.
+    pub name_server: Option<SocketAddr>,
+}
+
+impl Srv {
+    /// Absolute, as a search list must not be put upon it.
+    pub(crate) fn name(&self, service: &str) -> String {
+        let suffix = self.suffix.as_ref().map(|suffix| format!("-{suffix}")).unwrap_or_default();
+        format!("{service}{suffix}._tcp.{}.", self.domain.trim_end_matches('.'))
+    }
 }
 
 impl EtcdServer {

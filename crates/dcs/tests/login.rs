@@ -5,7 +5,9 @@ mod common;
 use common::*;
 use pgherd_dcs::{Dcs, EtcdLogin, EtcdServer, WatchEnded};
 use pgherd_testkit::etcd::{Etcd, EtcdSetup};
+use pgherd_testkit::postgres::TestDir;
 use pgherd_types::{DcsWrite, Refused, SyncGuard};
+
 fn login(username: &str, password: &str) -> Option<EtcdLogin> {
     Some(EtcdLogin { username: username.into(), password: password.into() })
 }
@@ -45,6 +47,45 @@ async fn everything_works_with_a_password_and_goes_on_when_tokens_are_forgotten(
     let mut watch = a.watch(None, soon()).await.unwrap();
     etcds[0].put("/service/main/leader", "x");
     assert!(tokio::time::timeout(PATIENCE, watch.next()).await.unwrap().is_ok());
+}
+
+fn token_of(etcd: &Etcd) -> String {
+    let login = r#"{"name":"agent","password":"secret of agent"}"#;
+    let (_, answer) = etcd.call("/v3/auth/authenticate", login).expect("an answer");
+    serde_json::from_str::<serde_json::Value>(&answer).expect("JSON")["token"].as_str().expect("a token").to_owned()
+}
+
+async fn is_valid(etcd: &Etcd, token: &str) -> bool {
+    let request = awc::Client::default().post(format!("{}/v3/kv/range", etcd.url()));
+    let request = request.insert_header(("Authorization", token));
+    let answer = request.send_body(r#"{"key":"L3NlcnZpY2UvbWFpbi9sZWFkZXI="}"#).await.expect("an answer");
+    assert!(answer.status() == 200 || answer.status() == 401, "{}", answer.status());
+    answer.status() == 200
+}
+
+#[actix_rt::test]
+async fn tokens_that_lapse_are_replaced_before_anybody_notices() {
+    let directory = TestDir::new();
+    let secret = directory.path().join("jwt");
+    std::fs::write(&secret, "a secret of thirty-two bytes, and more").expect("write a secret");
+    let token = format!("--auth-token=jwt,sign-method=HS256,priv-key={},ttl=3s", secret.display());
+    let etcd = start(&EtcdSetup::members(1).with(&token)).remove(0);
+    let a = node_at("a", guarded(&etcd, "agent", "secret of agent"));
+    let lease = lease_of(&a).await;
+    a.acquire(lease, SyncGuard::At(None), soon()).await.unwrap();
+    let mut watch = a.watch(None, soon()).await.unwrap();
+    let mut number = 0;
+    for _ in 0..2 {
+        let token = token_of(&etcd);
+        while is_valid(&etcd, &token).await {
+            number += 1;
+            a.renew(lease, true, soon()).await.unwrap();
+            a.write(Some(lease), DcsWrite::Status(status(number)), soon()).await.unwrap();
+            assert!(tokio::time::timeout(PATIENCE, watch.next()).await.unwrap().is_ok(), "an open watch stays");
+        }
+    }
+    // the first attempt may be the one that finds out that the token has lapsed
+    eventually(PATIENCE, "a new watch can be opened", async || a.watch(None, soon()).await.ok()).await;
 }
 
 #[actix_rt::test]

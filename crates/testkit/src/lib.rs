@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod cluster;
+pub mod dns;
 pub mod etcd;
 pub mod eventually;
 pub mod http;

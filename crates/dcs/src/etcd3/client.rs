@@ -13,6 +13,7 @@ use super::wire::Header;
 use crate::options::{EtcdServer, SharedServer};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use hickory_resolver::TokioResolver;
 use pgherd_clock::{boottime, left_until};
 use pgherd_types::Instant;
 use std::cell::{Cell, RefCell};
@@ -41,6 +42,7 @@ pub(super) struct Client {
     pub pools: RefCell<Rc<Pools>>,
     pub session: Session,
     pub api: Cell<&'static str>,
+    pub resolver: RefCell<Option<TokioResolver>>,
     revision: Cell<i64>,
     /// Which cluster of etcd answers; 0 before the first answer.
     cluster: Cell<u64>,
@@ -61,6 +63,7 @@ impl Client {
             endpoints,
             session: Session::default(),
             api: Cell::new("/v3"),
+            resolver: RefCell::default(),
             revision: Cell::new(0),
             cluster: Cell::new(0),
             stranger: Cell::new(0),
@@ -83,7 +86,8 @@ impl Client {
         if Arc::ptr_eq(&wanted, &before) {
             return wanted;
         }
-        if wanted.endpoints != before.endpoints || wanted.discover != before.discover {
+        let named_anew = wanted.endpoints != before.endpoints || wanted.srv != before.srv;
+        if named_anew || wanted.discover != before.discover {
             self.endpoints.configure(&wanted.endpoints);
         }
         if wanted.login != before.login {
@@ -96,11 +100,8 @@ impl Client {
 
     /// One round: the endpoints are asked in turn until one gives a usable answer (a lone one on two connections).
     pub async fn call(&self, path: &str, body: &str, deadline: Instant) -> Result<Reply, Failure> {
+        self.ready(deadline).await.map_err(Failure::unsent)?;
         let budget = left_until(deadline);
-        self.settings();
-        if self.endpoints.is_empty() {
-            return Err(Failure::unsent("no etcd endpoint is configured; set etcd3.hosts"));
-        }
         if budget.is_zero() {
             return Err(Failure::unsent(format!("no time was left for {path}")));
         }
@@ -111,6 +112,18 @@ impl Client {
                 let names = self.endpoints.names();
                 Err(Failure::unsure(format!("no answer to {path} within {budget:?} from {names}")))
             }
+        }
+    }
+
+    /// Takes over the settings; there is an endpoint then.
+    pub async fn ready(&self, deadline: Instant) -> Result<(), String> {
+        self.settings();
+        if self.endpoints.is_empty() {
+            self.look_up(deadline).await?;
+        }
+        match self.endpoints.is_empty() {
+            true => Err("no etcd endpoint is configured; set etcd3.hosts".to_owned()),
+            false => Ok(()),
         }
     }
 

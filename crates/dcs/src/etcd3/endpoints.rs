@@ -32,6 +32,16 @@ impl Endpoints {
         let configured = endpoints.iter().take(ENDPOINTS_MAX).cloned().map(Rc::new).collect();
         *self.0.borrow_mut() = State { configured, ..State::default() };
     }
+    /// What DNS names instead of the settings. True if that is something new.
+    pub fn named(&self, endpoints: &[Endpoint]) -> bool {
+        let mut state = self.0.borrow_mut();
+        let named: Vec<_> = endpoints.iter().take(ENDPOINTS_MAX).cloned().map(Rc::new).collect();
+        let changed = named != state.configured;
+        state.discovered.retain(|endpoint| !named.contains(endpoint));
+        state.configured = named;
+        state.forget_the_unknown();
+        changed
+    }
     /// What etcd's members advertise. True if that is something new.
     pub fn discovered(&self, endpoints: BTreeSet<Endpoint>) -> bool {
         let mut state = self.0.borrow_mut();
@@ -39,9 +49,7 @@ impl Endpoints {
         let new: Vec<_> = new.take(ENDPOINTS_MAX).map(Rc::new).collect();
         let changed = new != state.discovered;
         state.discovered = new;
-        let known: BTreeSet<_> = state.all().cloned().collect();
-        state.failed_at.retain(|endpoint, _| known.contains(endpoint));
-        state.member.retain(|endpoint, _| known.contains(endpoint));
+        state.forget_the_unknown();
         changed
     }
     /// That member answered there: it is asked first from now on.
@@ -81,6 +89,11 @@ impl Endpoints {
 impl State {
     fn all(&self) -> impl Iterator<Item = &Rc<Endpoint>> {
         self.configured.iter().chain(&self.discovered)
+    }
+    fn forget_the_unknown(&mut self) {
+        let known: BTreeSet<_> = self.all().cloned().collect();
+        self.failed_at.retain(|endpoint, _| known.contains(endpoint));
+        self.member.retain(|endpoint, _| known.contains(endpoint));
     }
     /// `None`, which comes first, if it is not; then the one that failed longest ago.
     fn avoided_since(&self, endpoint: &Rc<Endpoint>, now: Instant) -> Option<Instant> {
@@ -137,5 +150,15 @@ mod tests {
         assert_eq!(hosts(&endpoints, NOW), "d e a c b", "b is the same member as d");
         assert!(endpoints.discovered(BTreeSet::new()));
         assert_eq!(hosts(&endpoints, NOW), "a b c");
+    }
+
+    #[test]
+    fn what_dns_names_takes_the_place_of_what_is_configured() {
+        let (endpoints, _) = three();
+        let list = |hosts: &[&str]| hosts.iter().map(|host| host.parse().unwrap()).collect::<Vec<_>>();
+        endpoints.discovered(list(&["d", "e"]).into_iter().collect());
+        assert!(endpoints.named(&list(&["e", "c"])));
+        assert!(!endpoints.named(&list(&["e", "c"])));
+        assert_eq!(hosts(&endpoints, NOW), "e c d", "what was discovered stays");
     }
 }
