@@ -44,6 +44,10 @@ impl EtcdError {
         const TEXTS: [&str; 3] = ["invalid auth token", "user name is empty", "revision of auth store is old"];
         self.code == 16 || TEXTS.iter().any(|text| self.message.contains(text))
     }
+    /// Some versions refuse transactions then even if they only read.
+    pub fn no_space(&self) -> bool {
+        self.message.contains("database space exceeded")
+    }
     pub fn auth_is_off(&self) -> bool {
         self.message.contains("authentication is not enabled")
     }

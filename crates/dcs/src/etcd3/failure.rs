@@ -56,6 +56,9 @@ pub(super) fn of_sending(url: &str, error: &SendRequestError) -> Failure {
     if unmade { Failure::unsent(why) } else { Failure::unsure(why) }
 }
 
+const GATEWAYS_CERTIFICATE: &str = "if this goes on, etcd runs with client-cert-auth and its own certificate lacks the \
+    extended key usage clientAuth, by which its gateway logs in at itself: issue one with serverAuth and clientAuth";
+
 /// Text that etcd, its gateway or the network says, and what to do.
 const ADVICE: &[(&str, &str)] = &[
     (
@@ -88,11 +91,8 @@ const ADVICE: &[(&str, &str)] = &[
         "etcd's certificate does not name this host: use a name or address that it has, or issue one with it",
     ),
     ("InvalidContentType", "it does not speak TLS: is it http instead of https?"),
-    (
-        "connection closed",
-        "if this goes on, etcd runs with client-cert-auth and its own certificate lacks the extended key usage clientAuth, by \
-         which its gateway logs in at itself: issue one with serverAuth and clientAuth",
-    ),
+    ("connection closed", GATEWAYS_CERTIFICATE),
+    ("authentication handshake failed: remote error", GATEWAYS_CERTIFICATE),
     (
         "CommonName of client",
         "etcd's authentication does not work with a client certificate that has a CommonName, through the gateway: issue one \

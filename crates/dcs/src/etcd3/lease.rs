@@ -152,22 +152,15 @@ impl Etcd3 {
     /// A refusal ends a lead, so it counts only when a second look says the same: an answer may have been mutilated on
     /// its way and still be JSON.
     async fn prove_leader(&self, lease: LeaseId, deadline: Instant) -> Result<(), Refused> {
-        let key = self.layout.key("leader");
-        let proof = proof(&key, lease);
         let mut pauses = Pauses::default();
         loop {
-            let failure = match self.txn(&proof, deadline).await {
-                Ok((reply, _)) if reply.succeeded => return Ok(()),
-                Ok((reply, _)) => {
-                    let refusal = disproof(reply.reads().next().flatten().as_ref(), lease);
-                    match (refusal, self.look(&key, false, deadline).await) {
-                        (Some(why), Ok(seen)) if disproof(seen.leader.as_ref(), lease).as_ref() == Some(&why) => {
-                            return Err(why);
-                        }
-                        (_, Ok(_)) => Failure::unsure("etcd's answers contradict each other about the leader key"),
-                        (_, Err(failure)) => failure,
-                    }
-                }
+            let failure = match self.disproved(lease, deadline).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(why)) => match self.leader_key(deadline).await {
+                    Ok(leader) if disproof(leader.as_ref(), lease).as_ref() == Some(&why) => return Err(why),
+                    Ok(_) => contradiction(),
+                    Err(failure) => failure,
+                },
                 Err(failure) => failure,
             };
             match failure {
@@ -176,6 +169,35 @@ impl Etcd3 {
             }
         }
     }
+
+    /// What speaks against it that the leader key hangs on the lease.
+    async fn disproved(&self, lease: LeaseId, deadline: Instant) -> Result<Option<Refused>, Failure> {
+        let key = self.layout.key("leader");
+        match self.txn(&proof(&key, lease), deadline).await {
+            Ok((reply, _)) if reply.succeeded => Ok(None),
+            Ok((reply, _)) => {
+                let why = disproof(reply.reads().next().flatten().as_ref(), lease);
+                why.map(Some).ok_or_else(contradiction)
+            }
+            Err(Failure::Explicit(e)) if e.no_space() => {
+                Ok(disproof(self.read_one(&key, deadline).await?.as_ref(), lease))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn leader_key(&self, deadline: Instant) -> Result<Option<KeyValue>, Failure> {
+        let key = self.layout.key("leader");
+        match self.look(&key, false, deadline).await {
+            Ok(seen) => Ok(seen.leader),
+            Err(Failure::Explicit(e)) if e.no_space() => self.read_one(&key, deadline).await,
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+fn contradiction() -> Failure {
+    Failure::unsure("etcd's answers contradict each other about the leader key")
 }
 
 /// What is to be said of a leader key that does not hang on the lease; `None` if it does.

@@ -5,7 +5,7 @@
 use super::Etcd3;
 use super::failure::Failure;
 use super::settle::parse;
-use super::wire::{RangeReply, range_body, range_since_body};
+use super::wire::{RangeReply, one_body, range_body, range_since_body};
 use crate::codec::{self, KeyValue};
 use crate::port::Reading;
 use pgherd_types::{Instant, Refused};
@@ -109,6 +109,11 @@ impl Etcd3 {
             return Err(Failure::unsure(format!("etcd says that there are {count} keys and sends {}", keys.len())));
         }
         Ok(Known::all(revision, keys))
+    }
+
+    /// One key, linearizably.
+    pub(super) async fn read_one(&self, key: &str, deadline: Instant) -> Result<Option<KeyValue>, Failure> {
+        Ok(self.range(&one_body(key), deadline).await?.keys().pop())
     }
 
     /// A range is linearizable unless asked otherwise.

@@ -135,10 +135,11 @@ impl Client {
         })
     }
 
-    /// A watch that was refused because of its token was answered all the same; the next one needs another token.
+    /// A watch that was refused because of its token was answered all the same; the next one needs another token. (etcd 3.5
+    /// calls a lapsed token a lack of permission there.)
     pub fn watch_ended(&self, ended: &WatchEnded) {
         if let WatchEnded::Canceled(why) = ended
-            && (EtcdError { code: 2, message: why.clone() }).is_about_login()
+            && (EtcdError { code: 2, message: why.clone() }.is_about_login() || why.contains("permission denied"))
         {
             self.session.lost();
         }

@@ -70,6 +70,10 @@ pub(super) fn range_body(from: &str, end: &[u8]) -> String {
     json!({"key": b64(from), "range_end": b64(end)}).to_string()
 }
 
+pub(super) fn one_body(key: &str) -> String {
+    json!({"key": b64(key)}).to_string()
+}
+
 /// Only keys that were changed after that revision; `count` counts all.
 pub(super) fn range_since_body(from: &str, end: &[u8], revision: i64) -> String {
     json!({"key": b64(from), "range_end": b64(end), "min_mod_revision": (revision + 1).to_string()}).to_string()
