@@ -7,7 +7,7 @@ use common::*;
 use pgherd_dcs::Dcs;
 use pgherd_testkit::etcd::{Etcd, EtcdSetup};
 use pgherd_testkit::proxy::Proxy;
-use pgherd_types::{DcsWrite, Refused, SyncGuard, SyncNames, SyncWrite, Timeline};
+use pgherd_types::{DcsWrite, FailoverKey, Initialize, Refused, SyncGuard, SyncNames, SyncWrite, SystemId, Timeline};
 use std::collections::BTreeMap;
 
 #[actix_rt::test]
@@ -78,7 +78,7 @@ async fn answers_of_two_clusters_are_not_mixed_until_one_has_gone() {
     assert_eq!(other.get(&key("leader")).as_deref(), Some("a"));
 }
 
-/// All that only a leader may write.
+/// All that a deposed leader must not overwrite.
 fn leaders_writes(number: u32, seen: Option<i64>) -> Vec<DcsWrite> {
     let leader = if number < 100 { "a" } else { "b" };
     vec![
@@ -90,19 +90,32 @@ fn leaders_writes(number: u32, seen: Option<i64>) -> Vec<DcsWrite> {
     ]
 }
 
+/// The same, of which there is only a first time.
+fn first_writes(number: u32) -> Vec<DcsWrite> {
+    vec![DcsWrite::FinishInitialize(id(number)), DcsWrite::Config(format!("{{\"ttl\":{number}}}"))]
+}
+
+fn id(number: u32) -> SystemId {
+    SystemId(7_000_000_000_000_000_000 + u64::from(number))
+}
+
 #[actix_rt::test]
 async fn a_deposed_leader_never_overwrites_its_successor() {
     let etcd = Etcd::start();
     for round in 0..10 {
         etcd.ctl(&["del", "--prefix", "/service/main/"]);
         let (a, on_a) = leader("a", &etcd).await;
+        a.write(Some(on_a), DcsWrite::ClaimInitialize, soon()).await.unwrap();
         let b = node("b", &[etcd.url()]);
         let on_b = lease_of(&b).await;
         let deposed = async {
             // it does not know, and goes on until the successor has written everything, and then some
             let mut refused = 0;
             while refused < 10 {
-                for write in leaders_writes(1 + round, None) {
+                let late = [DcsWrite::DropInitialize, DcsWrite::ClearFailover { seen: 0 }];
+                // (as long as it leads, it may)
+                let first = if refused > 0 { first_writes(1 + round) } else { Vec::new() };
+                for write in leaders_writes(1 + round, None).into_iter().chain(first).chain(late) {
                     let is_status = write.key() == "status";
                     let answer = a.write(Some(on_a), write, soon()).await;
                     refused += u32::from(is_status && answer == Err(Refused::Compare));
@@ -117,7 +130,8 @@ async fn a_deposed_leader_never_overwrites_its_successor() {
                     Err(_) => tokio::task::yield_now().await,
                 }
             };
-            for write in leaders_writes(100 + round, seen.sync.revision()) {
+            let claim = std::iter::once(DcsWrite::ClaimInitialize).chain(first_writes(100 + round));
+            for write in claim.chain(leaders_writes(100 + round, seen.sync.revision())) {
                 let write = match write {
                     DcsWrite::ReserveTimeline { timeline, .. } => {
                         DcsWrite::ReserveTimeline { timeline, seen: seen.timeline_reserved }
@@ -126,12 +140,17 @@ async fn a_deposed_leader_never_overwrites_its_successor() {
                 };
                 b.write(Some(on_b), write.clone(), soon()).await.unwrap_or_else(|e| panic!("{write:?}: {e:?}"));
             }
+            let request = FailoverKey { candidate: Some("b".into()), ..FailoverKey::default() };
+            b.write(None, DcsWrite::AskFailover { request, seen: None }, soon()).await.expect("a request");
         };
         tokio::join!(deposed, successor);
         let after = b.read(soon()).await.unwrap().cluster;
         assert_eq!(after.leader.as_ref().map(|key| key.lease), Some(Some(on_b)));
         assert_eq!(after.status, status((100 + round).into()));
         assert_eq!(after.timeline_reserved, Some(Timeline(100 + round)));
+        assert_eq!(after.initialize, Some(Initialize::Done(id(100 + round))));
+        assert_eq!(after.config.map(|key| key.text), Some(format!("{{\"ttl\":{}}}", 100 + round)));
+        assert!(after.failover.is_some_and(|key| key.asks()), "a request that the deposed one has not seen");
         let sync = etcd.get(&key("sync")).unwrap();
         assert!(sync.contains(&format!("\"quorum\":{}", 100 + round)), "{sync}");
         assert!(etcd.get(&key("failsafe")).unwrap().contains(&format!("{}/patroni", 100 + round)));
