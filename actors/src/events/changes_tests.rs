@@ -86,6 +86,10 @@ fn the_dcs_members_and_keys() {
     let happened = story([usual(0), lost, usual(4000)]);
     assert_eq!(happened, [("dcs.lost", json!({"silent_ms": 2000})), ("dcs.back", json!({"lost_ms": 3000}))]);
 
+    let restored = |revision| at(10, move |_, cluster| cluster.revision = revision);
+    let happened = story([restored(7), restored(9), restored(3), restored(4)]);
+    assert_eq!(happened, [("dcs.went_back", json!({"from": 9, "to": 3}))]);
+
     let streaming = at(10, |_, cluster| {
         cluster.members.get_mut(&"b".into()).unwrap().doc.replication_state = Some("streaming".into());
         cluster.members.insert("c".into(), Member { name: "c".into(), lease: None, doc: running() });

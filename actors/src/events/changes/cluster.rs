@@ -12,6 +12,7 @@ pub fn changes(last: &NodeStatus, status: &NodeStatus, phases: &mut Phases, happ
     if Arc::ptr_eq(before, after) {
         return;
     }
+    went_back(before, after, happened);
     leader(before, after, status, phases, happened);
     members(before, after, happened);
     sync(before, after, status, happened);
@@ -28,6 +29,14 @@ fn dcs(last: &NodeStatus, status: &NodeStatus, happened: &mut Vec<Happening>) {
             happened.push(Happening::new("dcs.back", json!({"lost_ms": ms(Some(since), status)})));
         }
         (None, None) | (Some(_), Some(_)) => {}
+    }
+}
+
+/// Revisions only grow, unless the store is another one than before.
+fn went_back(before: &Cluster, after: &Cluster, happened: &mut Vec<Happening>) {
+    if after.revision < before.revision {
+        let data = json!({"from": before.revision, "to": after.revision});
+        happened.push(Happening::new("dcs.went_back", data));
     }
 }
 
