@@ -8,6 +8,7 @@ import ctypes
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -136,20 +137,43 @@ class Cluster:
         self.home, self.program, self.network = home, program, network
         os.makedirs(home, exist_ok=True)
         self.members = dict(list(ETCDS.items())[:members])
-        self.etcds = [self.start_etcd(place) for place in self.members]
+        for place, address in self.members.items():
+            network.join(place, address)
+        self.etcds = {place: self.start_etcd(place) for place in self.members}
         self.nodes = []
         for number in range(1, NODES + 1):
             network.join(f"n{number}", f"{NETWORK}.{number}")
             self.nodes.append(Node(self, number))
 
     def start_etcd(self, place):
-        self.network.join(place, self.members[place])
         url, peer = f"http://{self.members[place]}:2379", f"http://{self.members[place]}:2380"
         peers = ",".join(f"{name}=http://{address}:2380" for name, address in self.members.items())
         command = ["etcd", "--data-dir", f"{self.home}/{place}", "--name", place, "--listen-client-urls", url, "--advertise-client-urls", url,
                    "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", peers]
-        with open(f"{self.home}/{place}.log", "w") as log:
+        with open(f"{self.home}/{place}.log", "a") as log:
             return subprocess.Popen(self.network.within(place, command), stdout=log, stderr=log)
+
+    def kill_etcd(self, place):
+        self.etcds[place].kill()
+        self.etcds[place].wait()
+
+    def whole(self):
+        """Could any member of etcd be lost now, and the others go on? Each serves, knows the others for reachable, and has nothing on
+        its way to them that had to be sent again: what was lost while a cable was out takes TCP seconds to make good."""
+        return all(self.serves(place) and self.reaches_all(place) for place in self.members)
+
+    def serves(self, place):
+        return json.loads(self.ask_etcd(place, "health"))["health"] == "true"
+
+    def reaches_all(self, place):
+        lines = self.ask_etcd(place, "metrics").splitlines()
+        active = [line for line in lines if line.startswith("etcd_network_active_peers{") and line.endswith(" 1")]
+        sockets = subprocess.run(self.network.within(place, ["ss", "-Htni", "state", "established"]), check=True, capture_output=True, text=True)
+        return len(active) == len(self.members) - 1 and "backoff:" not in sockets.stdout
+
+    def ask_etcd(self, place, path):
+        with urllib.request.urlopen(f"http://{self.members[place]}:2379/{path}", timeout=2) as answer:
+            return answer.read().decode()
 
     def yaml(self, node):
         hosts = ",".join(f"{address}:2379" for address in self.members.values())
@@ -207,7 +231,8 @@ postgresql:
     def stop(self):
         for node in self.nodes:
             node.end()
-        for etcd in self.etcds:
+        for etcd in self.etcds.values():
+            etcd.send_signal(signal.SIGCONT)
             etcd.terminate()
-        for etcd in self.etcds:
+        for etcd in self.etcds.values():
             etcd.wait()
