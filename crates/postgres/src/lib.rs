@@ -32,6 +32,7 @@ mod initdb;
 mod interrupted;
 mod kill;
 mod known_control;
+mod known_wal_end;
 mod local_options;
 mod look_row;
 mod methods;

@@ -2,6 +2,7 @@
 
 use crate::accept;
 use crate::control_data::{look_at_data_directory, look_with, major_version};
+use crate::known_wal_end::AGAIN_AFTER;
 use crate::look_row::{objects, pid, running};
 use crate::pending_restart;
 use crate::process::{Alive, PidFileStatus, Postmaster, alive};
@@ -12,6 +13,7 @@ use crate::sql::SqlError;
 use crate::standby_names::Moment;
 use crate::timeline_files;
 use crate::wal_end;
+use pgherd_clock::boottime;
 use pgherd_types::postgres::ControlState;
 use pgherd_types::{ControlData, DataDirectory, PostgresState, RunningServer, Server, Timeline};
 use serde_json::Value;
@@ -74,7 +76,7 @@ pub fn needs_wal_end(server: &Postgres, state: &PostgresState) -> bool {
     let unknown = |c: &ControlData| {
         !c.standby_signal
             && !c.rewind_interrupted
-            && server.known_wal_end(&ControlData { wal_end: None, ..c.clone() }).is_none()
+            && server.wal_end.get(&ControlData { wal_end: None, ..c.clone() }, boottime()).is_none()
     };
     state.server == Server::Stopped && state.control().is_some_and(unknown)
 }
@@ -83,13 +85,20 @@ pub fn needs_wal_end(server: &Postgres, state: &PostgresState) -> bool {
 pub fn find_wal_end(server: &Postgres, control: &ControlData) {
     let control = ControlData { wal_end: None, ..control.clone() };
     let end = wal_end::wal_end(&server.options, &control);
-    server.remember_wal_end(Some((control, end)));
+    if let Err(why) = &end {
+        let seconds = AGAIN_AFTER.as_secs();
+        log::warn!(
+            "where the WAL of this former primary ends cannot be found: {why}; it is looked for again in {seconds} s (pgherd \
+             reinit replaces the data)"
+        );
+    }
+    server.wal_end.set(control, end.ok(), boottime());
 }
 
 fn with_known_wal_end(server: &Postgres, data: DataDirectory) -> DataDirectory {
     match data {
         DataDirectory::Present(control) if !control.standby_signal => {
-            let wal_end = server.known_wal_end(&control).flatten();
+            let wal_end = server.wal_end.get(&control, boottime()).flatten();
             DataDirectory::Present(ControlData { wal_end, ..control })
         }
         other => other,

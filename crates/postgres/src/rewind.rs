@@ -160,6 +160,6 @@ fn become_standby(server: &Postgres, from: &Upstream) -> Outcome<()> {
     config_files::set_standby_signal(server, dir, true)?;
     config_files::clean_auto_conf(server, dir)?;
     config_files::write(server, Recovery::Standby(Some(from)))?;
-    server.remember_wal_end(None);
+    server.wal_end.forget();
     Ok(())
 }

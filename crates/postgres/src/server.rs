@@ -7,6 +7,7 @@ use crate::error::{OperationError, Outcome, Tried};
 use crate::interrupted;
 use crate::kill::Killer;
 use crate::known_control::KnownControl;
+use crate::known_wal_end::KnownWalEnd;
 use crate::local_options;
 use crate::methods::{self, Way};
 use crate::options::PostgresOptions;
@@ -22,7 +23,6 @@ use crate::sql::Session;
 use crate::standby_names::{PARAMETER, StandbyNamesOwner};
 use crate::state_dir::StateDir;
 use arc_swap::ArcSwap;
-use pgherd_types::{ControlData, Lsn};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,7 +59,7 @@ pub struct Postgres {
     /// What was last said of a pause of replay.
     pub(crate) told_of_pause: Mutex<Option<String>>,
     /// Where the WAL ends, for the control data it was found for.
-    wal_end: Mutex<Option<(ControlData, Option<Lsn>)>>,
+    pub(crate) wal_end: KnownWalEnd,
     /// The messages of the copy that is being made.
     pub(crate) copying: Mutex<Option<PathBuf>>,
     /// No server has been started on the copy that was made and flushed last.
@@ -121,7 +121,7 @@ impl Postgres {
             receiver: KnownReceiver::default(),
             known_control: KnownControl::default(),
             told_of_pause: Mutex::new(None),
-            wal_end: Mutex::new(None),
+            wal_end: KnownWalEnd::default(),
             copying: Mutex::new(None),
             copy_is_flushed: AtomicBool::new(false),
             archives: Mutex::new(None),
@@ -283,16 +283,6 @@ impl Postgres {
             *known = Some(postmaster);
         }
         archives && find_postmaster(&self.options.data_dir) == Some(postmaster)
-    }
-
-    /// The end of the WAL, if it was found for just this control data; `None` when it was not looked for.
-    pub(crate) fn known_wal_end(&self, control: &ControlData) -> Option<Option<Lsn>> {
-        let known = self.wal_end.lock().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().filter(|(of, _)| of == control).map(|(_, end)| *end)
-    }
-
-    pub(crate) fn remember_wal_end(&self, found: Option<(ControlData, Option<Lsn>)>) {
-        *self.wal_end.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
     /// Makes sure that no server process of the data directory lives before something is done to it. A living

@@ -111,7 +111,7 @@ pub(crate) fn spawn(
     parameters: &BTreeMap<String, String>,
     more: &[(&str, &str)],
 ) -> Outcome<Spawned> {
-    server.remember_wal_end(None);
+    server.wal_end.forget();
     server.standby_names.settled(); // its processes read the files when they begin
     make_socket_directories(server, dir)?;
     let log = server.state.open_log()?;

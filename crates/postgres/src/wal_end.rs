@@ -2,6 +2,7 @@
 //! find it. `pg_waldump` reads from the last checkpoint until it meets something that is no record.
 
 use crate::options::PostgresOptions;
+use crate::programs::Said;
 use crate::timeline_files;
 use pgherd_types::{ControlData, Lsn, Timeline};
 use std::process::Command;
@@ -14,31 +15,43 @@ const PAGE: u64 = 8192;
 const PAGE_HEADER: u64 = 24;
 const FIRST_PAGE_HEADER: u64 = 40;
 
-/// The end of the WAL on disk; `None` when that cannot be decided.
-pub fn wal_end(options: &PostgresOptions, control: &ControlData) -> Option<Lsn> {
+/// The end of the WAL on disk, or why that cannot be decided.
+pub fn wal_end(options: &PostgresOptions, control: &ControlData) -> Result<Lsn, String> {
     let timeline = control.wal_timeline();
-    if timeline_files::newest_real(&options.data_dir).is_some_and(|newest| newest > timeline) {
-        return None; // a promotion that did not come to its end
+    if let Some(newest) = timeline_files::newest_real(&options.data_dir).filter(|newest| *newest > timeline) {
+        return Err(format!("a promotion to timeline {newest} did not come to its end"));
     }
-    let begin = begin(options, control)?;
-    let segment = segment_bytes(options)?;
+    let begin = begin(options, control).ok_or_else(|| format!("there is no history of timeline {timeline}"))?;
+    let segment = segment_bytes(options).ok_or("pg_controldata does not say how long a WAL file is")?;
     let missing = first_missing_segment(options, timeline, begin, segment)?.to_string();
     let dump = |from: Lsn, more: &[&str]| {
         let arguments = |c: &mut Command| {
             c.arg("-p").arg(options.data_dir.join("pg_wal")).arg("-t").arg(timeline.to_string());
             c.args(["-s", &from.to_string(), "-e", &missing]).args(more);
         };
-        options.run_short("pg_waldump", arguments, PATIENCE).ok()
+        options.run_short("pg_waldump", arguments, PATIENCE).map_err(|e| e.to_string())
     };
     let quiet = dump(begin, &["--quiet"])?;
     let last = match last_record_before_error(&quiet.stderr) {
         Some(lsn) => lsn,
         // It read to the end of the last segment there is, and says nothing then: the records are listed instead.
-        None if quiet.success => last_listed(&dump(begin, &[])?.stdout)?.start,
-        None => return None,
+        None if quiet.success => listed(&dump(begin, &[])?)?.start,
+        None => return Err(unreadable(&quiet)),
     };
-    let record = last_listed(&dump(last, &["-n", "1"])?.stdout)?;
-    (record.start == last).then(|| record.end(segment))
+    let record = listed(&dump(last, &["-n", "1"])?)?;
+    match record.start == last {
+        true => Ok(record.end(segment)),
+        false => Err(format!("pg_waldump lists a record at {} instead of the one at {last}", record.start)),
+    }
+}
+
+fn listed(said: &Said) -> Result<Record, String> {
+    last_listed(&said.stdout).ok_or_else(|| unreadable(said))
+}
+
+fn unreadable(said: &Said) -> String {
+    let words = said.stderr.trim();
+    format!("pg_waldump finds no record: {}", if words.is_empty() { "it says nothing" } else { words })
 }
 
 /// From where to read: the last checkpoint, or where the timeline began that was promoted to since.
@@ -51,8 +64,13 @@ fn begin(options: &PostgresOptions, control: &ControlData) -> Option<Lsn> {
 }
 
 /// Where the unbroken row of segment files ends: `pg_waldump` would wait seconds for a file that is not there, and for ever
-/// on what is no file (`None`).
-fn first_missing_segment(options: &PostgresOptions, timeline: Timeline, begin: Lsn, segment: u64) -> Option<Lsn> {
+/// on what is no file.
+fn first_missing_segment(
+    options: &PostgresOptions,
+    timeline: Timeline,
+    begin: Lsn,
+    segment: u64,
+) -> Result<Lsn, String> {
     let place = |number: u64| {
         let per_log = (1 << 32) / segment;
         let name = format!("{:08X}{:08X}{:08X}", timeline.0, number / per_log, number % per_log);
@@ -61,11 +79,11 @@ fn first_missing_segment(options: &PostgresOptions, timeline: Timeline, begin: L
     for number in begin.0 / segment.. {
         match std::fs::metadata(place(number)) {
             Ok(found) if found.is_file() => {}
-            Ok(_) => return None,
-            Err(_) => return Some(Lsn(number * segment)),
+            Ok(_) => return Err(format!("{} is no file", place(number).display())),
+            Err(_) => return Ok(Lsn(number * segment)),
         }
     }
-    None
+    Err("there is no end to the WAL files".to_owned())
 }
 
 /// The size of a WAL file.

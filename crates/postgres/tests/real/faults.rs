@@ -270,6 +270,14 @@ async fn the_wal_end_is_where_crash_recovery_ends() {
         let _busy = Busy::on(a.server.options().listen_port).await;
         a.server.killer().kill_all(PATIENCE).unwrap();
     }
+    // What cannot be read is said, and is no end.
+    let control = look(&a).await.control().unwrap().clone();
+    let wal = a.server.options().data_dir.join("pg_wal");
+    let aside = dir.path().join("wal-aside");
+    std::fs::rename(&wal, &aside).unwrap();
+    let why = wal_end(a.server.options(), &control).unwrap_err();
+    assert!(why.contains("pg_waldump"), "{why}");
+    std::fs::rename(&aside, &wal).unwrap();
     end_is_found_by_recovery(&a).await;
     // The last record switched to a segment that does not exist yet.
     a.sql("INSERT INTO t VALUES (1); SELECT pg_switch_wal()").await.unwrap();
@@ -374,5 +382,5 @@ async fn nothing_becomes_writable_after_its_fence() {
     start_replica(&b.server, Some(&a.upstream()), &free()).unwrap();
     eventually(PATIENCE, "it streams again", async || look(&b).await.running().filter(|r| r.streaming).map(|_| ()))
         .await;
-    assert!(wal_end(b.server.options(), look(&b).await.control().unwrap()).is_some());
+    assert!(wal_end(b.server.options(), look(&b).await.control().unwrap()).is_ok());
 }
