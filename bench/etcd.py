@@ -1,5 +1,5 @@
-"""What three nodes at rest cost etcd, and how quick renewals are while one of three members of etcd is frozen; pgherd beside
-Patroni where that can be measured. `python3 bench/etcd.py --pgherd P [--patroni SITE]` writes a page to standard output.
+"""What three nodes at rest cost etcd, how quick renewals are while one of three members of etcd is frozen, and how long writes stop
+when a member is lost together with the primary's node; pgherd beside Patroni where that can be measured. `make bench-etcd` writes a page to standard output.
 
 Requests are counted by etcd itself (its series grpc_server_handled_total: the gateway passes every request on by gRPC), as are
 the proposals of its raft log, which are what a disk is written for. Renewals are timed by the agent (pgherd_dcs_seconds).
@@ -7,16 +7,20 @@ the proposals of its raft log, which are what a disk is written for. Renewals ar
 
 import argparse
 import os
+import pathlib
 import re
 import shutil
 import signal
+import statistics
 import sys
 import tempfile
 import time
 import urllib.request
 
 import cluster as clusters
+from client import Client
 from cluster import Cluster, both
+from events import longest_pause
 from servers import Etcd, free_port, machine, theirs_version
 
 DEFAULTS = (30, 10, 10)
@@ -122,6 +126,32 @@ def frozen(cluster, seconds):
     return number, min(bound for bound, count in took.items() if count >= 0.99 * number), took
 
 
+def lost_together(cluster, rounds):
+    """The primary's node dies at the same time as a member of etcd that follows, and as the one that leads: how long writes stopped."""
+    cluster.start()
+    cluster.settle()
+    client, stopped = Client(cluster), {False: [], True: []}
+    try:
+        for number in range(2 * rounds):
+            leads = number % 2 == 1
+            primary, member = cluster.primary(), next(m for m in cluster.etcd.members if m.leads() == leads)
+
+            def cause():
+                primary.kill()
+                member.kill()
+                return {node.name for node in cluster.nodes if node is not primary}
+
+            stopped[leads].append(longest_pause(cluster, client, cause))
+            say(f"{cluster.product}: with etcd's {'leader' if leads else 'follower'}: {stopped[leads][-1]:.2f} s")
+            member.start()
+            cluster.wait(cluster.etcd.serves, 60, "etcd serves")
+            primary.start(cluster.command)
+            cluster.settle()
+    finally:
+        client.stop()
+    return stopped
+
+
 def made(product, command, timing, etcd, measure):
     home = tempfile.mkdtemp(prefix="pgherd-bench-")
     os.chmod(home, 0o755)
@@ -134,12 +164,37 @@ def made(product, command, timing, etcd, measure):
         shutil.rmtree(home, ignore_errors=True)
 
 
+def page(arguments, rest, renewals_while_frozen, together):
+    number, bound, took = renewals_while_frozen
+    lines = []
+    version = f" {theirs_version(arguments.patroni)}" if arguments.patroni else ""
+    heads = " | ".join(p + (version if p == "Patroni" else "") for p in rest)
+    lines.append(f"# What etcd has to do\n\nMachine: {machine()}.\n")
+    lines.append("## At rest\n\nThree nodes, ttl 30, loop_wait 10, nobody writes; per minute, counted by etcd.\n")
+    lines.append(f"| | {heads} |\n| --- |" + " --- |" * len(rest))
+    for text in next(iter(rest.values())):
+        lines.append(f"| {text} | " + " | ".join(f"{rows[text]:.1f}" for rows in rest.values()) + " |")
+    lines.append(f"\n## One of three members frozen\n\nttl 5, loop_wait 1, retry_timeout 1; each member in turn is frozen for {arguments.frozen_seconds:g} s, etcd's leader included. "
+          f"Of the primary's {number:.0f} renewals in that time 99 of 100 took no longer than {bound:g} s, and it stayed the primary.\n")
+    lines.append("| took at most, s | renewals |\n| --- | --- |")
+    lines += [f"| {limit:g} | {count:.0f} |" for limit, count in sorted(took.items()) if count]
+    lines.append(f"\n## A member of etcd lost with the primary's node\n\nThree members of etcd, ttl 5, loop_wait 1, retry_timeout 1; {arguments.rounds} rounds each. The longest time without an "
+          "acknowledged write, in seconds: median (all). A new leader of etcd gives every lease its whole time again.\n")
+    lines.append(f"| lost with the node | {heads} |\n| --- |" + " --- |" * len(rest))
+    for leads, text in ((False, "a follower"), (True, "etcd's leader")):
+        cells = [f"{statistics.median(stopped[leads]):.2f} ({', '.join(f'{s:.2f}' for s in stopped[leads])})" for stopped in together.values()]
+        lines.append(f"| {text} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--pgherd", required=True)
     parser.add_argument("--patroni")
     parser.add_argument("--settle-seconds", type=float, default=30)
     parser.add_argument("--idle-seconds", type=float, default=120)
+    parser.add_argument("--save", action="store_true", help="write bench/RESULTS-etcd.md too")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--frozen-seconds", type=float, default=20)
     arguments = parser.parse_args()
     products = both(arguments.pgherd, arguments.patroni)
@@ -150,19 +205,17 @@ def main():
         say(f"{product}: at rest")
         rest[product] = made(product, command, DEFAULTS, Etcd, lambda c: at_rest(c, arguments.settle_seconds, arguments.idle_seconds))
     say("pgherd: one of three members of etcd frozen")
-    number, bound, took = made("pgherd", products["pgherd"], QUICK, Three, lambda c: frozen(c, arguments.frozen_seconds))
+    at_frozen = made("pgherd", products["pgherd"], QUICK, Three, lambda c: frozen(c, arguments.frozen_seconds))
 
-    version = f" {theirs_version(arguments.patroni)}" if arguments.patroni else ""
-    print(f"# What etcd has to do\n\nMachine: {machine()}.\n")
-    print("## At rest\n\nThree nodes, ttl 30, loop_wait 10, nobody writes; per minute, counted by etcd.\n")
-    print("| | " + " | ".join(p + (version if p == "Patroni" else "") for p in rest) + " |\n| --- |" + " --- |" * len(rest))
-    for text in next(iter(rest.values())):
-        print(f"| {text} | " + " | ".join(f"{rows[text]:.1f}" for rows in rest.values()) + " |")
-    print(f"\n## One of three members frozen\n\nttl 5, loop_wait 1, retry_timeout 1; each member in turn is frozen for {arguments.frozen_seconds:g} s, etcd's leader included. "
-          f"Of the primary's {number:.0f} renewals in that time 99 of 100 took no longer than {bound:g} s, and it stayed the primary.\n")
-    print("| took at most, s | renewals |\n| --- | --- |")
-    for limit, count in sorted(took.items()):
-        print(f"| {limit:g} | {count:.0f} |")
+    together = {}
+    for product, command in products.items():
+        say(f"{product}: a member of etcd is lost with the primary's node")
+        together[product] = made(product, command, QUICK, Three, lambda c: lost_together(c, arguments.rounds))
+
+    text = page(arguments, rest, at_frozen, together)
+    print(text)
+    if arguments.save:
+        (pathlib.Path(__file__).parent / "RESULTS-etcd.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -54,10 +54,23 @@ class Etcd:
         self.port, peer = port or free_port(), peer or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         own = f"http://127.0.0.1:{peer}"
-        self.process = subprocess.Popen(
-            ["etcd", "--data-dir", f"{home}/etcd", "--name", name, "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
-             "--listen-peer-urls", own, "--initial-advertise-peer-urls", own, "--initial-cluster", peers or f"{name}={own}"],
-            stdout=open(f"{home}/etcd.log", "w"), stderr=subprocess.STDOUT)
+        self.command = ["etcd", "--data-dir", f"{home}/etcd", "--name", name, "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
+                        "--listen-peer-urls", own, "--initial-advertise-peer-urls", own, "--initial-cluster", peers or f"{name}={own}"]
+        self.log = f"{home}/etcd.log"
+        self.start()
+
+    def start(self):
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=subprocess.STDOUT)
+
+    def leads(self):
+        with urllib.request.urlopen(f"{self.url}/v3/maintenance/status", b"{}", timeout=2) as answer:
+            status = json.load(answer)
+        return status["leader"] == status["header"]["member_id"]
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
 
     def get(self, key):
         body = json.dumps({"key": base64.b64encode(key.encode()).decode()}).encode()
