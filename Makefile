@@ -16,7 +16,8 @@ test: deps
 	$(CARGO) test --workspace
 	$(MAKE) --no-print-directory explore
 
-# What depends on order, again and again: `TIMES` (10) times, then `SEEDS` (200000) histories; about an hour.
+# What depends on order, again and again: `TIMES` (10) times, a logical consumer through `SWITCHOVERS` (20) and `DEATHS` (5), then
+# `SEEDS` (200000) histories; about an hour.
 test-long: deps
 	CARGO="$(CARGO)" SEEDS=$(if $(filter command environment,$(origin SEEDS)),$(SEEDS),200000) sh scripts/test-long
 

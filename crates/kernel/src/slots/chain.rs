@@ -29,6 +29,13 @@ fn keeps_logical(view: &View, cluster: &Cluster, name: &MemberName, tags: &Tags)
     applying(&view.settings).next().is_some() && tags.may_lead() && way_to_leader(cluster, name, tags).is_some()
 }
 
+/// Copies that the server made of slots that were wanted: nobody but the server may drop them, and it does so only while it
+/// copies slots, which needs feedback.
+fn has_servers_copies(view: &View) -> bool {
+    let running = view.postgres.get().and_then(|p| p.running());
+    running.is_some_and(|running| running.slots.iter().any(|slot| slot.synced && slot.managed))
+}
+
 /// The permanent logical slots of this cluster; a standby cluster has none.
 pub(super) fn applying(settings: &Settings) -> impl Iterator<Item = &String> {
     let here = |slot: &PermanentSlot| {
@@ -45,7 +52,7 @@ pub(super) fn applying(settings: &Settings) -> impl Iterator<Item = &String> {
 pub fn feedback(view: &View) -> Option<bool> {
     let cluster = view.cluster.get().filter(|cluster| cluster.config.as_ref().is_some_and(|config| config.valid))?;
     let me = &view.me;
-    if keeps_logical(view, cluster, &me.name, &me.tags) {
+    if keeps_logical(view, cluster, &me.name, &me.tags) || has_servers_copies(view) {
         return Some(true);
     }
     let feeds = cluster.members.values().filter(|member| member.name != me.name).any(|member| {
@@ -56,11 +63,13 @@ pub fn feedback(view: &View) -> Option<bool> {
     Some(feeds)
 }
 
-/// Is none of this server's own slots in the way when it copies those of its primary (PostgreSQL 17 and later)? `None`
-/// while that is not known. A former primary's slots are dropped first.
+/// Can this server copy logical slots of its primary (PostgreSQL 17 and later)? Not from another standby, and not while
+/// slots of its own are in the way: a former primary's are dropped first. `None` while that is not known.
 pub fn server_may_copy(view: &View) -> Option<bool> {
-    let running = view.postgres.get()?.running()?;
-    Some(!running.slots.iter().any(|slot| slot.failover && !slot.synced))
+    let (running, cluster) = (view.postgres.get()?.running()?, view.cluster.get()?);
+    let in_the_way = running.slots.iter().any(|slot| slot.failover && !slot.synced);
+    let by_the_leader = way_to_leader(cluster, &view.me.name, &view.me.tags).is_some_and(|way| way.is_empty());
+    Some(by_the_leader && !in_the_way)
 }
 
 #[cfg(test)]
@@ -92,6 +101,9 @@ mod tests {
         assert_eq!(feedback(&below(false).build().0), Some(true));
         assert_eq!(feedback(&below(true).build().0), Some(false));
         assert_eq!(feedback(&with_slot(replica()).with_cluster(|c| c.config = None).build().0), None);
+        let copy = |managed| pgherd_types::SeenSlot { synced: true, managed, ..Default::default() };
+        let left = |managed| feedback(&replica().with_server(|s| s.slots = vec![copy(managed)]).build().0);
+        assert_eq!((left(true), left(false)), (Some(true), Some(false)), "until the server has dropped its copy");
     }
 
     #[test]
@@ -102,6 +114,8 @@ mod tests {
         assert_eq!(may(replica().with_server(|s| s.slots = vec![slot(true), slot(false)])), Some(false));
         assert_eq!(may(replica().with_server(|s| s.slots = vec![slot(true)])), Some(true));
         assert_eq!(may(replica().stopped()), None);
+        let fed_by = |name: &'static str| replica().with_view(|v| v.me.tags.replicatefrom = Some(name.into()));
+        assert_eq!((may(fed_by("b")), may(fed_by("c"))), (Some(true), Some(false)), "b leads");
     }
 
     #[test]
