@@ -24,7 +24,7 @@ use pgherd_kernel::{Decision, Observation, Reason, View, decide, invariants};
 use pgherd_protocol::coordinator::*;
 use pgherd_protocol::events::Told;
 use pgherd_protocol::postgres_monitor::LookNow;
-use pgherd_protocol::postgres_operator::KeepRows;
+use pgherd_protocol::postgres_operator::{ConsumersWaitFor, KeepRows};
 use pgherd_types::{Instant, NodeStatus, Now};
 use serde_json::json;
 use std::sync::Arc;
@@ -51,6 +51,7 @@ pub struct Coordinator {
     done: Option<oneshot::Sender<()>>,
     leads_standbys: bool,
     keeps_rows: Option<KeepRows>,
+    waited_slots: Option<ConsumersWaitFor>,
     slots_told: slot_words::Told,
     sync_told: sync_words::Told,
     metrics: Metrics,
@@ -97,6 +98,7 @@ impl Coordinator {
             done: Some(done),
             leads_standbys: false,
             keeps_rows: None,
+            waited_slots: None,
             slots_told: slot_words::Told::default(),
             sync_told: sync_words::Told::default(),
             metrics: Metrics::default(),

@@ -1,6 +1,7 @@
 //! Replication slots: consumers that go on after a change of leader, slots that come and go with the configuration, what is
 //! refused or told because a slot is not safe, and slots of others.
 
+mod ahead;
 mod consumer;
 mod ignored;
 mod synchronous;

@@ -11,7 +11,7 @@ use pgherd_protocol::events::EventSink;
 use pgherd_protocol::peer_prober::{AskFailsafe, ProbePeers};
 use pgherd_protocol::postgres_monitor::{ChangeSchedule, LookNow};
 use pgherd_protocol::postgres_operator::{
-    CancelOperation, ConfigChanged, ExtendFence, KeepRows, LeadStandbyCluster, StartOperation,
+    CancelOperation, ConfigChanged, ConsumersWaitFor, ExtendFence, KeepRows, LeadStandbyCluster, StartOperation,
 };
 use pgherd_protocol::slot_manager::AlignSlots;
 use pgherd_protocol::sync_manager::AlignSync;
@@ -56,6 +56,8 @@ pub struct Links {
     pub lead_standby_cluster: Recipient<LeadStandbyCluster>,
     /// To the PostgreSQL operator.
     pub keep_rows: Recipient<KeepRows>,
+    /// To the PostgreSQL operator.
+    pub waited_slots: Recipient<ConsumersWaitFor>,
     /// To the slot manager.
     pub slots: Recipient<AlignSlots>,
     /// To the sync manager.

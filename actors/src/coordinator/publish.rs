@@ -3,13 +3,14 @@
 use super::Coordinator;
 use pgherd_kernel::{Decision, Lock, shown, slots};
 use pgherd_protocol::events::Told;
-use pgherd_protocol::postgres_operator::{KeepRows, LeadStandbyCluster};
+use pgherd_protocol::postgres_operator::{ConsumersWaitFor, KeepRows, LeadStandbyCluster};
 use pgherd_types::node_status::ReasonText;
 use pgherd_types::{NodeStatus, Now, Role, ServerPhase};
 use std::sync::Arc;
 
 impl Coordinator {
     pub(super) fn publish(&mut self, decision: &Decision, now: Now) {
+        self.tell_whom_consumers_await(now);
         let view = &self.view;
         let role = shown::role(view, now.mono);
         let leads_standbys = role == Role::StandbyLeader;
@@ -64,5 +65,20 @@ impl Coordinator {
         }));
         self.links.callbacks.published(&self.status.load());
         self.links.events.tell(Told::Status(self.status.load_full()));
+    }
+
+    /// To whom that is told forgets it when the server is stopped.
+    fn tell_whom_consumers_await(&mut self, now: Now) {
+        let view = &self.view;
+        if view.postgres.get().is_none_or(|postgres| postgres.running().is_none()) {
+            self.waited_slots = None;
+        }
+        let Some(slots) = slots::waited_for(view, now.mono).map(ConsumersWaitFor) else { return };
+        if self.waited_slots.as_ref() != Some(&slots) {
+            let names = slots.0.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            log::info!("consumers of logical slots wait for the standbys of these slots: {names}");
+            self.waited_slots = Some(slots.clone());
+            crate::tell::tell(&self.links.waited_slots, slots);
+        }
     }
 }

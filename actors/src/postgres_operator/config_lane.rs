@@ -6,7 +6,7 @@ use actix::prelude::*;
 use pgherd_postgres::{apply_dynamic, observe, reload_config};
 use pgherd_protocol::callbacks::Reloaded;
 use pgherd_protocol::coordinator::PostgresObserved;
-use pgherd_protocol::postgres_operator::{ConfigChanged, KeepRows, LeadStandbyCluster, ReloadConfig};
+use pgherd_protocol::postgres_operator::{ConfigChanged, ConsumersWaitFor, KeepRows, LeadStandbyCluster, ReloadConfig};
 use std::sync::Arc;
 
 /// What is being done, and what waits for its end.
@@ -84,6 +84,15 @@ impl Handler<KeepRows> for PostgresOperator {
     type Result = ();
     fn handle(&mut self, KeepRows { rows, copies }: KeepRows, ctx: &mut Self::Context) {
         self.server.set_keeps_rows(rows, copies);
+        self.config.dynamic.get_or_insert_with(|| self.server.dynamic());
+        self.go_on_with_config(ctx);
+    }
+}
+
+impl Handler<ConsumersWaitFor> for PostgresOperator {
+    type Result = ();
+    fn handle(&mut self, ConsumersWaitFor(slots): ConsumersWaitFor, ctx: &mut Self::Context) {
+        self.server.set_waited_slots(slots);
         self.config.dynamic.get_or_insert_with(|| self.server.dynamic());
         self.go_on_with_config(ctx);
     }

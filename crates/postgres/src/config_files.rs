@@ -13,6 +13,7 @@ use crate::recovery_section::section;
 use crate::role_overlay::RoleClass;
 use crate::server::Postgres;
 use crate::server_config::{ServerConfig, is_recovery_parameter};
+use crate::slots::waited;
 use crate::standby_names::PARAMETER as STANDBY_NAMES;
 use crate::state_dir::write_private;
 use std::collections::BTreeMap;
@@ -89,6 +90,10 @@ fn write_files(
     all.extend(controlled);
     // read while this is the only writer, so that a later value is not written over by an earlier one
     all.extend(server.standby_names.set_by_agent().map(|names| (STANDBY_NAMES.to_owned(), names)));
+    // a copy has the file of its source, which may name slots that are not here
+    let in_file = if server.role_class(dir, recovery) == RoleClass::Primary { old.as_str() } else { "" };
+    let waited = server.waited_slots.value(config, major_version, in_file);
+    all.extend(waited.map(|slots| (waited::PARAMETER.to_owned(), slots)));
     // Where the files will be once the copy is in its place.
     let final_place = ConfigPlace::of(server);
     for file in AccessFile::ALL {
@@ -145,7 +150,12 @@ pub(crate) fn clean_auto_conf(server: &Postgres, dir: &Path) -> Outcome<()> {
     let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
     let name_in = |line: &str| line.trim_start().split(['=', ' ']).next().unwrap_or_default().to_lowercase();
     let owns_names = server.standby_names.set_by_agent().is_some();
-    let is_ours = |name: &str| is_recovery_parameter(name) || (owns_names && name == STANDBY_NAMES);
+    let owns_waited = server.config().consumers_wait;
+    let is_ours = |name: &str| {
+        is_recovery_parameter(name)
+            || (owns_names && name == STANDBY_NAMES)
+            || (owns_waited && name == waited::PARAMETER)
+    };
     let sets_ours = |line: &&str| is_ours(&name_in(line));
     if !text.lines().any(|line| sets_ours(&line)) {
         return Ok(());

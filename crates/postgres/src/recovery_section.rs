@@ -78,7 +78,7 @@ fn kept_upstream(old: &str) -> Option<Option<Upstream>> {
 }
 
 /// The value that a line of our own file gives this parameter.
-fn value_in(line: &str, name: &str) -> Option<String> {
+pub(crate) fn value_in(line: &str, name: &str) -> Option<String> {
     let quoted = line.strip_prefix(name)?.strip_prefix(" = '")?.strip_suffix('\'')?;
     Some(quoted.replace("''", "'").replace("\\\\", "\\"))
 }

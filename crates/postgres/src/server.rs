@@ -19,11 +19,12 @@ use crate::role_overlay::RoleClass;
 use crate::script_settings::Scripts;
 use crate::server_config::{ServerConfig, UnusableConfig};
 use crate::slots::managed::ManagedSlots;
+use crate::slots::waited::WaitedSlots;
 use crate::sql::Session;
 use crate::standby_names::{PARAMETER, StandbyNamesOwner};
 use crate::state_dir::StateDir;
 use arc_swap::ArcSwap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -46,6 +47,7 @@ pub struct Postgres {
     /// Must its upstream keep rows for it (`hot_standby_feedback`), and may it copy slots? As the coordinator said last.
     keeps_rows: Mutex<Option<(bool, bool)>>,
     pub(crate) managed_slots: ManagedSlots,
+    pub(crate) waited_slots: WaitedSlots,
     /// Held while configuration files are written, so that there is one writer at a time.
     files: Mutex<()>,
     /// The monitoring connection and the postmaster it leads to: making one costs more than all its queries.
@@ -115,6 +117,7 @@ impl Postgres {
             leads_standby_cluster: AtomicBool::new(false),
             keeps_rows: Mutex::new(None),
             managed_slots,
+            waited_slots: WaitedSlots::default(),
             files: Mutex::new(()),
             monitoring: Mutex::new(None),
             replies: Mutex::default(),
@@ -194,6 +197,12 @@ impl Postgres {
     /// as long as one of its own is in the way.
     pub fn set_keeps_rows(&self, rows: bool, copies: bool) {
         *self.keeps_rows.lock().unwrap_or_else(PoisonError::into_inner) = Some((rows, copies));
+    }
+
+    /// Says by which slots those stream for whom consumers of logical slots wait; its files are written for that from now
+    /// on, where the configuration asks for it.
+    pub fn set_waited_slots(&self, slots: BTreeSet<String>) {
+        self.waited_slots.set(slots);
     }
 
     /// Until that is known, the configuration tells: to switch it off for a moment would let go of the rows.

@@ -32,6 +32,8 @@ pub struct ServerConfig {
     pub use_slots: bool,
     /// There are permanent logical slots.
     pub logical_slots: bool,
+    /// The agent says for which standbys consumers of logical slots wait.
+    pub consumers_wait: bool,
     /// How long a primary may take to start, and a `pre_promote` script to end.
     pub primary_start_timeout: Duration,
     /// In a synchronous mode: how long a primary may take to stop in order, instead of `pg_ctl_timeout`.
@@ -76,7 +78,8 @@ impl ServerConfig {
             recovery,
             overlays: overlays(options, &section)?,
             use_slots: section.use_slots()?,
-            logical_slots: has_logical_slots(&root),
+            logical_slots: slots_of(&root).logical().next().is_some(),
+            consumers_wait: slots_of(&root).consumers_wait,
             standby_cluster,
             primary_start_timeout: primary_start_timeout(&root),
             primary_stop_timeout: primary_stop_timeout(&root),
@@ -148,9 +151,8 @@ fn take_recovery_parameters(parameters: &mut Parameters, recovery: &mut Paramete
     }
 }
 
-fn has_logical_slots(dynamic: &Value) -> bool {
-    let read = |map| slot_settings(map, &SlotSettings::default()).0.logical().next().is_some();
-    dynamic.as_object().is_some_and(read)
+fn slots_of(dynamic: &Value) -> SlotSettings {
+    dynamic.as_object().map(|map| slot_settings(map, &SlotSettings::default()).0).unwrap_or_default()
 }
 
 /// 300 s unless it is set, and where it is zero, which is about what to do after a crash.

@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 /// The names of the permanent slots' key; the first that says anything counts.
 const PERMANENT: [&str; 3] = ["permanent_replication_slots", "permanent_slots", "slots"];
 /// All keys that are read here.
-pub const SLOT_KEYS: [&str; 6] = [
+pub const SLOT_KEYS: [&str; 7] = [
     "permanent_replication_slots",
     "permanent_slots",
     "slots",
     "ignore_slots",
     "drop_unknown_slots",
     "slot_wal_warning",
+    "manage_synchronized_standby_slots",
 ];
 const NAME_MAX: usize = 63;
 /// More are a mistake.
@@ -28,6 +29,7 @@ pub fn slot_settings(dynamic: &Map<String, Value>, previous: &SlotSettings) -> (
         ignore: reader.ignore(),
         drop_unknown: reader.drop_unknown(),
         wal_warning: reader.wal_warning(),
+        consumers_wait: reader.consumers_wait(),
     };
     (settings, reader.warnings)
 }
@@ -105,6 +107,22 @@ impl<'a> Reader<'a> {
             Some(_) => {
                 self.warn("drop_unknown_slots: must be never or always; what was in force before is kept".to_owned());
                 self.previous.drop_unknown
+            }
+        }
+    }
+
+    fn consumers_wait(&mut self) -> bool {
+        match self.get("manage_synchronized_standby_slots") {
+            None => false,
+            Some(Value::Bool(on)) => *on,
+            Some(Value::String(word)) if matches!(word.as_str(), "on" | "true" | "yes" | "1") => true,
+            Some(Value::String(word)) if matches!(word.as_str(), "off" | "false" | "no" | "0") => false,
+            Some(_) => {
+                self.warn(
+                    "manage_synchronized_standby_slots: must be true or false; what was in force before is kept"
+                        .to_owned(),
+                );
+                self.previous.consumers_wait
             }
         }
     }

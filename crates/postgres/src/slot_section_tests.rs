@@ -49,9 +49,10 @@ fn what_is_wrong_is_told_and_changes_nothing() {
         assert!(settings.permanent.is_empty() && warnings[0].contains("Invalid permanent replication slot name"));
     }
     let (settings, warnings) =
-        wrong(json!({"slots": [1], "ignore_slots": 5, "drop_unknown_slots": "x", "slot_wal_warning": "lots"}));
+        wrong(json!({"slots": [1], "ignore_slots": 5, "drop_unknown_slots": "x", "slot_wal_warning": "lots",
+            "manage_synchronized_standby_slots": "some"}));
     assert_eq!(settings, before);
-    assert_eq!(warnings.len(), 4);
+    assert_eq!(warnings.len(), 5);
 }
 
 #[test]
@@ -63,8 +64,10 @@ fn an_empty_matcher_is_a_mistake() {
 
 #[test]
 fn the_other_keys_have_defaults_and_units() {
-    let settings = read(json!({"drop_unknown_slots": "always", "slot_wal_warning": "512MB"})).0;
-    assert_eq!((settings.drop_unknown, settings.wal_warning), (true, 512 << 20));
+    let settings = read(json!({"drop_unknown_slots": "always", "slot_wal_warning": "512MB",
+        "manage_synchronized_standby_slots": "on"}));
+    let settings = settings.0;
+    assert_eq!((settings.drop_unknown, settings.wal_warning, settings.consumers_wait), (true, 512 << 20, true));
     let settings = read(json!({})).0;
-    assert_eq!((settings.drop_unknown, settings.wal_warning), (false, 4 << 30));
+    assert_eq!((settings.drop_unknown, settings.wal_warning, settings.consumers_wait), (false, 4 << 30, false));
 }

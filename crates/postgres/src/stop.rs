@@ -9,6 +9,7 @@ use crate::process::find_postmaster;
 use crate::queries;
 use crate::scripts;
 use crate::server::Postgres;
+use crate::slots::waited;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,12 @@ pub async fn stop_fast(server: &Postgres, control: &OperationControl) -> Outcome
             log::info!("checkpoint before the stop was skipped: {e}");
         },
         () = hurried(control) => {}
+    }
+    if !has_signal_file(&server.options.data_dir) {
+        tokio::select! {
+            () = waited::leave_connected(server) => {}
+            () = hurried(control) => {}
+        }
     }
     scripts::before_stop(&server.current(), &server.scripts().before_stop, control);
     let patience = server.stop_patience();

@@ -2,6 +2,7 @@
 
 use actix::Message;
 use pgherd_types::{Instant, Operation, OperationId};
+use std::collections::BTreeSet;
 
 /// An operation is already running.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +51,12 @@ pub struct KeepRows {
     /// Nothing here keeps the server from copying logical slots of its primary (PostgreSQL 17 and later).
     pub copies: bool,
 }
+
+/// Consumers of logical slots wait for those that stream by these slots (`synchronized_standby_slots`, PostgreSQL 17 and later),
+/// where the dynamic configuration asks for it.
+#[derive(Message, Clone, PartialEq, Eq, Debug)]
+#[rtype(result = "()")]
+pub struct ConsumersWaitFor(pub BTreeSet<String>);
 
 /// The local configuration or its files may have changed (SIGHUP, `POST /reload`): files are written and PostgreSQL is
 /// reloaded in any case.

@@ -64,11 +64,20 @@ pub struct SlotSettings {
     pub drop_unknown: bool,
     /// `slot_wal_warning`: a slot that holds back more WAL than this is reported, in bytes; 0: never.
     pub wal_warning: u64,
+    /// `manage_synchronized_standby_slots`: from PostgreSQL 17 on, consumers of slots that outlive a failover wait for the
+    /// standbys that may be promoted.
+    pub consumers_wait: bool,
 }
 
 impl Default for SlotSettings {
     fn default() -> Self {
-        Self { permanent: BTreeMap::new(), ignore: Vec::new(), drop_unknown: false, wal_warning: 4 << 30 }
+        Self {
+            permanent: BTreeMap::new(),
+            ignore: Vec::new(),
+            drop_unknown: false,
+            wal_warning: 4 << 30,
+            consumers_wait: false,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is remembered of slots: changes that did not work, copies that were tried, which copies are safe.
 
 use super::ready::Readiness;
+use super::waited_for::Streamed;
 use crate::View;
 use pgherd_types::{
     Instant, Lsn, MemberName, RunningServer, SeenSlot, SlotFault, SlotReport, SlotSettings, SlotTarget, Timeline,
@@ -68,6 +69,8 @@ pub struct SlotMemory {
     pub copies: Copies,
     /// Which copies are safe to be used.
     pub readiness: Readiness,
+    /// Who has streamed from this primary.
+    pub streamed: Streamed,
     /// Slots that hold back more WAL than is liked.
     pub holding: BTreeSet<String>,
     /// What a leader without the DCS said of its slots.
@@ -125,8 +128,9 @@ impl SlotMemory {
     }
 
     /// What is there now.
-    pub(crate) fn looked(&mut self, running: Option<&RunningServer>, settings: &SlotSettings) {
+    pub(crate) fn looked(&mut self, running: Option<&RunningServer>, settings: &SlotSettings, at: Instant) {
         let Some(running) = running else { return };
+        self.streamed.looked(running, at);
         self.weigh(running, settings.wal_warning);
         self.readiness.of_server(&running.postmaster_start_time);
         self.readiness.looked(&running.slots);
@@ -153,7 +157,8 @@ mod tests {
         let (mut memory, settings) = (SlotMemory::default(), SlotSettings { wal_warning: 100, ..Default::default() });
         let mut reported = |held_bytes, settings: &SlotSettings| {
             let slot = SeenSlot { name: "x".into(), physical: true, held_bytes, ..SeenSlot::default() };
-            memory.looked(Some(&RunningServer { slots: vec![slot], ..server(false) }), settings);
+            let server = RunningServer { slots: vec![slot], ..server(false) };
+            memory.looked(Some(&server), settings, Instant::default());
             memory.holding.contains("x")
         };
         let held = [99, 100, 101, 99, 76, 75, 99, 101].map(|held| reported(Some(held), &settings));

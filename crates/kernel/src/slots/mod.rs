@@ -7,7 +7,7 @@
 //! nothing it needs can have been removed here (`ready`). A slot that the agent neither wants nor made is
 //! reported and left alone.
 //!
-//! Reading order: `wanted`, `changes`, `published`, `chain`, `memory`, `copy`, `ready`, `notes`.
+//! Reading order: `wanted`, `changes`, `published`, `chain`, `memory`, `copy`, `ready`, `waited_for`, `notes`.
 
 mod chain;
 mod changes;
@@ -16,6 +16,7 @@ mod memory;
 mod notes;
 mod published;
 mod ready;
+mod waited_for;
 mod wanted;
 
 pub use chain::{feedback, server_may_copy};
@@ -23,6 +24,7 @@ pub use memory::{SlotMemory, Told};
 pub use notes::notes;
 pub use published::{legacy_optime, status, told_in_failsafe};
 pub use ready::{needed, needed_of, safe, unsafe_slots};
+pub use waited_for::waited_for;
 pub use wanted::{Wanted, Wants, wanted};
 
 use crate::View;

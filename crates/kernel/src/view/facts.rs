@@ -354,7 +354,7 @@ impl View {
         };
         let at = state.looked_at;
         self.sync.looked(state.running(), at);
-        self.slots.looked(state.running(), &self.settings.slots);
+        self.slots.looked(state.running(), &self.settings.slots, at);
         let promoting =
             matches!(&self.operation, Some(running) if matches!(running.operation, Operation::Promote { .. }));
         if !promoting && state.running().is_some_and(|running| running.in_recovery) {

@@ -2,7 +2,7 @@
 
 use crate::sql::{STATEMENT_PATIENCE, Session, SqlError, literal};
 use pgherd_types::{Decoding, Lsn};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio_postgres::SimpleQueryRow;
 
@@ -92,6 +92,13 @@ pub(super) async fn advance(session: &Session, name: &str, to: Lsn) -> Result<()
         literal(name)
     );
     session.rows(&query, ADVANCE_PATIENCE).await.map(drop)
+}
+
+/// The physical slots by which somebody streams.
+pub(super) async fn connected(session: &Session) -> Result<BTreeSet<String>, SqlError> {
+    let query = "SELECT slot_name FROM pg_replication_slots WHERE active AND slot_type = 'physical'";
+    let rows = session.rows(query, STATEMENT_PATIENCE).await?;
+    Ok(rows.iter().map(|row| text(row, 0)).collect())
 }
 
 /// For psql at the leader: a line for this physical slot and for each logical one, with what they keep.
