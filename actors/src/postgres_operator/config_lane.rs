@@ -14,14 +14,25 @@ use std::sync::Arc;
 pub(super) struct ConfigLane {
     busy: bool,
     dynamic: Option<String>,
+    /// The configuration in force is put in force again: something else that the files say has changed. Which one that is
+    /// shows only when its turn comes, as another one may be on its way.
+    again: bool,
+    reload: bool,
+}
+
+/// What is done in one turn.
+struct Turn {
+    dynamic: Option<String>,
+    again: bool,
     reload: bool,
 }
 
 impl ConfigLane {
-    /// What comes next: a dynamic configuration, and whether to reload in any case.
-    fn next(&mut self) -> Option<(Option<String>, bool)> {
-        let (dynamic, reload) = (self.dynamic.take(), std::mem::take(&mut self.reload));
-        (dynamic.is_some() || reload).then_some((dynamic, reload))
+    /// What comes next.
+    fn next(&mut self) -> Option<Turn> {
+        let (again, reload) = (std::mem::take(&mut self.again), std::mem::take(&mut self.reload));
+        let dynamic = self.dynamic.take();
+        (dynamic.is_some() || again || reload).then_some(Turn { dynamic, again, reload })
     }
 }
 
@@ -30,12 +41,12 @@ impl PostgresOperator {
         if self.config.busy {
             return;
         }
-        let Some((dynamic, reload)) = self.config.next() else { return };
+        let Some(Turn { dynamic, again, reload }) = self.config.next() else { return };
         self.config.busy = true;
         let (server, observed) = (self.server.clone(), self.observed.clone());
         let work = async move {
             let mut told = false;
-            if let Some(dynamic) = dynamic {
+            if let Some(dynamic) = dynamic.or_else(|| again.then(|| server.dynamic())) {
                 told |= apply_dynamic(&server, dynamic).await.unwrap_or_else(|e| {
                     log::error!("Exception when setting dynamic_configuration: {e}; the last good one stays in force");
                     false
@@ -75,7 +86,7 @@ impl Handler<LeadStandbyCluster> for PostgresOperator {
     type Result = ();
     fn handle(&mut self, LeadStandbyCluster(leads): LeadStandbyCluster, ctx: &mut Self::Context) {
         self.server.set_leads_standby_cluster(leads);
-        self.config.dynamic.get_or_insert_with(|| self.server.dynamic());
+        self.config.again = true;
         self.go_on_with_config(ctx);
     }
 }
@@ -84,7 +95,7 @@ impl Handler<KeepRows> for PostgresOperator {
     type Result = ();
     fn handle(&mut self, KeepRows { rows, copies }: KeepRows, ctx: &mut Self::Context) {
         self.server.set_keeps_rows(rows, copies);
-        self.config.dynamic.get_or_insert_with(|| self.server.dynamic());
+        self.config.again = true;
         self.go_on_with_config(ctx);
     }
 }
@@ -93,7 +104,7 @@ impl Handler<ConsumersWaitFor> for PostgresOperator {
     type Result = ();
     fn handle(&mut self, ConsumersWaitFor(slots): ConsumersWaitFor, ctx: &mut Self::Context) {
         self.server.set_waited_slots(slots);
-        self.config.dynamic.get_or_insert_with(|| self.server.dynamic());
+        self.config.again = true;
         self.go_on_with_config(ctx);
     }
 }

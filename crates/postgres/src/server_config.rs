@@ -79,7 +79,7 @@ impl ServerConfig {
             overlays: overlays(options, &section)?,
             use_slots: section.use_slots()?,
             logical_slots: slots_of(&root).logical().next().is_some(),
-            consumers_wait: slots_of(&root).consumers_wait,
+            consumers_wait: section.use_slots()? && slots_of(&root).consumers_wait,
             standby_cluster,
             primary_start_timeout: primary_start_timeout(&root),
             primary_stop_timeout: primary_stop_timeout(&root),

@@ -79,8 +79,9 @@ fn a_logical_consumer_misses_nothing_through_switchovers_and_deaths_and_replicas
     rewind_what_diverges(&cluster);
     let leader = cluster.await_primary();
     let marks: Vec<usize> = cluster.nodes.iter().map(Node::log_mark).collect();
-    // two at once
-    configure(&cluster, json!({"slots": {"cdc": logical(), "more": logical(), "backup": {"type": "physical"}}}));
+    // two at once, and a parameter, which is not lost among what follows from the slots
+    let slots = json!({"cdc": logical(), "more": logical(), "backup": {"type": "physical"}});
+    configure(&cluster, json!({"slots": slots, "postgresql": {"parameters": {"work_mem": "5MB"}}}));
     for slot in ["cdc", "more", "backup"] {
         await_slot(&cluster, slot, true);
     }
@@ -92,6 +93,7 @@ fn a_logical_consumer_misses_nothing_through_switchovers_and_deaths_and_replicas
         let starts = times(node, mark, "begins: starting as a secondary");
         assert_eq!((copies, starts), (restarts, restarts), "{} is restarted once for both slots", node.name);
         assert_eq!(node.sql("SHOW hot_standby_feedback"), ["on"]);
+        assert_eq!(node.sql("SHOW work_mem"), ["5MB"]);
     }
 
     let mut story = Story::begin(cluster);

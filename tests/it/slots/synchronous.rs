@@ -1,6 +1,7 @@
 //! Logical slots where commits wait for a standby.
 
 use super::*;
+use pgherd_testkit::slot_consumer::Consumer;
 
 fn sync_standby(cluster: &Cluster) -> Option<usize> {
     let key = cluster.keys().get("sync")?.json();
@@ -31,6 +32,9 @@ fn no_commit_waits_for_a_synchronous_standby_that_is_restarted_for_a_slot_and_no
     let writer = cluster.write();
     let marks: Vec<usize> = cluster.nodes.iter().map(Node::log_mark).collect();
     configure(&cluster, json!({"slots": {"cdc": logical()}}));
+    // a server that copies slots by itself takes one from when its consumer has moved on
+    let consumer = Consumer::start(cluster.nodes.iter().map(|node| node.pg_port).collect(), "cdc");
+    consumer.await_rows(20);
     for node in [first, second] {
         await_safe(&cluster.nodes[node]);
     }
@@ -55,8 +59,7 @@ fn no_commit_waits_for_a_synchronous_standby_that_is_restarted_for_a_slot_and_no
     let next = eventually(PATIENCE, "another one leads", || cluster.primary().filter(|next| *next != leader));
     assert_eq!(next, standby);
     cluster.await_acks(&writer, 30);
+    consumer.await_rows(30);
     assert_nothing_lost(&cluster, next, &writer.stop());
     assert_eq!(times(&cluster.nodes[next], 0, "might be unsafe to use after promote"), 0);
-    let reads = "SELECT count(*) > 0 FROM pg_logical_slot_peek_changes('cdc', NULL, 10)";
-    assert_eq!(cluster.nodes[next].sql(reads), ["t"]);
 }

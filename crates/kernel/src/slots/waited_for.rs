@@ -25,6 +25,7 @@ impl Streamed {
             return *self = Self::default();
         }
         self.primary_since.get_or_insert(at);
+        self.last.retain(|name, _| running.slots.iter().any(|slot| slot.name == *name));
         self.last.extend(running.slots.iter().filter(|slot| streams(running, slot)).map(|s| (s.name.clone(), at)));
     }
 
