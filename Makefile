@@ -2,7 +2,7 @@
 CARGO ?= cargo
 SEEDS ?= 20000
 
-.PHONY: all build deps test test-long test-net test-watchdog test-versions test-api test-ui explore demo bench bench-handover compat lint clean
+.PHONY: all build deps test test-long test-net test-watchdog test-versions test-api test-ui explore demo bench bench-handover bench-api compat lint clean
 
 all: build
 
@@ -57,6 +57,10 @@ bench: deps build
 # Only how long writes are interrupted.
 bench-handover: deps build
 	sh bench/run --only switchover,loaded,restart,crash,crash_move
+
+# The REST API beside Patroni's; about eight minutes, and needs `wrk`. `PROGRAM=api.py sh bench/run --save` writes bench/RESULTS-api.md.
+bench-api: deps build
+	PROGRAM=api.py sh bench/run
 
 # One pgherd and two members of Patroni (from PyPI) through the life of a cluster; about twelve minutes.
 compat: deps build
