@@ -58,7 +58,7 @@ bench: deps build
 bench-handover: deps build
 	sh bench/run --only switchover,loaded,restart,crash,crash_move
 
-# The REST API beside Patroni's; about eight minutes, and needs `wrk`. `PROGRAM=api.py sh bench/run --save` writes bench/RESULTS-api.md.
+# The REST API beside Patroni's; about twelve minutes, and needs `ab`. `PROGRAM=api.py sh bench/run --save` writes bench/RESULTS-api.md.
 bench-api: deps build
 	PROGRAM=api.py sh bench/run
 

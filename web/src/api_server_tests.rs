@@ -130,6 +130,30 @@ async fn silent_clients_are_cut_and_health_stays_answered() {
 }
 
 #[actix_rt::test]
+async fn silent_and_slow_clients_do_not_hold_up_a_health_check() {
+    // nobody is cut off while this goes on: what is answered was answered beside them, not after them
+    let patient = ApiOptions { client_request_timeout: PATIENCE * 4, ..options() };
+    let status = Arc::new(ArcSwap::from_pointee(as_of_now(primary())));
+    let server = ApiServer::bind(&patient, status, EventFeed::default(), SharedRequests::default()).unwrap();
+    let address = server.addresses()[0];
+    let _server = server.start();
+    let beginnings = ["", "GET /primary HT", "PATCH /config HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"];
+    let mut slow = Vec::new();
+    for number in 0..210 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(beginnings[number % beginnings.len()].as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    for path in ["/primary", "/patroni", "/health", "/liveness"] {
+        assert_eq!(ask(address, &format!("GET {path}")).await.0, 200, "{path}");
+    }
+    for stream in slow {
+        let told = stream.try_read(&mut [0]).map_err(|e| e.kind());
+        assert_eq!(told, Err(io::ErrorKind::WouldBlock), "it was answered or cut off");
+    }
+}
+
+#[actix_rt::test]
 async fn a_stopped_server_refuses_connections() {
     let (server, address, _status) = start(primary());
     assert_eq!(ask(address, "GET /primary").await.0, 200);

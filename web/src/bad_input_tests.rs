@@ -58,7 +58,7 @@ fn nonsense(lot: &mut Lot) -> Vec<Vec<u8>> {
     bodies
 }
 
-async fn exchange(api: &Served, bytes: &[u8]) -> String {
+pub(super) async fn exchange(api: &Served, bytes: &[u8]) -> String {
     let talk = async {
         let mut stream = TcpStream::connect(api.address).await.unwrap();
         let _ = stream.write_all(bytes).await;

@@ -286,3 +286,7 @@ mod tests;
 #[cfg(test)]
 #[path = "bad_input_tests.rs"]
 mod bad_input_tests;
+
+#[cfg(test)]
+#[path = "damaged_bodies_tests.rs"]
+mod damaged_bodies_tests;
