@@ -61,8 +61,6 @@ pub async fn open(
     tls: Option<Arc<ListenerTls>>,
 ) -> Result<(Connection, Option<SocketAddr>), DispatchError> {
     let peer = tcp.peer_addr().ok();
-    // a small answer that follows another would wait for the client's acknowledgement
-    let _ = tcp.set_nodelay(true);
     let Some(tls) = tls else { return Ok((Connection::Plain(tcp), peer)) };
     let handshake = TlsAcceptor::from(tls.config.clone()).accept(tcp);
     let late = || io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time");

@@ -137,9 +137,11 @@ fn a_damaged_body_is_refused_and_asks_nobody_for_anything() {
 
 /// Documents of the keys that somewhere mean something.
 fn document() -> impl Strategy<Value = Value> {
-    const KEYS: &[&str] = &["leader", "candidate", "scheduled_at", "schedule", "role", "timeout", "force", "ttl", "name", "slots", "x"];
+    const KEYS: &[&str] =
+        &["leader", "candidate", "scheduled_at", "schedule", "role", "timeout", "force", "ttl", "name", "slots", "x"];
     let texts = prop_oneof![
-        prop::sample::select(vec!["pg1", "replica", "2099-01-01T00:00Z", "30s", "true", "", "16.2"]).prop_map(str::to_owned),
+        prop::sample::select(vec!["pg1", "replica", "2099-01-01T00:00Z", "30s", "true", "", "16.2"])
+            .prop_map(str::to_owned),
         ".{0,12}"
     ];
     let leaf = prop_oneof![

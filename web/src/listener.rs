@@ -46,6 +46,8 @@ fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // an agent that comes back must not wait until the connections of its predecessor are forgotten
     socket.set_reuse_address(true)?;
+    // its connections inherit it: a small answer that follows another would wait for the client's acknowledgement
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())

@@ -14,6 +14,7 @@ use pgherd_protocol::postgres_monitor::LookNow;
 use pgherd_types::Instant;
 use pgherd_types::node_status::NodeStatus;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Asks for a status whose positions are not older than the request: other members ask so before a leader steps down.
@@ -23,7 +24,7 @@ const LOOK_PATIENCE: Duration = Duration::from_millis(1000);
 const LOOK_STEP: Duration = Duration::from_millis(5);
 
 /// Every path and method that changes nothing.
-fn answer(method: &Method, path: &str, query: &str, status: &NodeStatus, now: Instant) -> Answer {
+fn answer(method: &Method, path: &str, query: &str, status: &Arc<NodeStatus>, now: Instant) -> Answer {
     if !is_reading(method) {
         return error(StatusCode::NOT_IMPLEMENTED, "Server does not support this operation");
     }
@@ -34,7 +35,7 @@ fn answer(method: &Method, path: &str, query: &str, status: &NodeStatus, now: In
     match Reading::named(first_segment(path)) {
         Reading::Liveness => bare(probes::liveness(status, now)),
         Reading::Readiness => bare(probes::readiness(status, &parameters, now)),
-        Reading::Status => json_answer(StatusCode::OK, &status::document(status, now)),
+        Reading::Status => Answer::raw_json(StatusCode::OK, status::text(status, now)),
         Reading::Cluster => {
             cluster::document(status, now).map_or_else(never_read, |doc| json_answer(StatusCode::OK, &doc))
         }
@@ -66,13 +67,13 @@ pub fn first_segment(path: &str) -> &str {
     path.trim_start_matches('/').split('/').next().unwrap_or_default()
 }
 
-fn health_check(status: &NodeStatus, path: &str, parameters: &Parameters, now: Instant) -> Answer {
+fn health_check(status: &Arc<NodeStatus>, path: &str, parameters: &Parameters, now: Instant) -> Answer {
     let code = match health::check(status, path, parameters, now) {
         Verdict::Healthy => StatusCode::OK,
         Verdict::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
         Verdict::Nonsense(why) => return error(StatusCode::BAD_REQUEST, &why),
     };
-    json_answer(code, &status::document(status, now))
+    Answer::raw_json(code, status::text(status, now))
 }
 
 /// The dynamic configuration exactly as stored: tools compare checksums of it.
@@ -166,11 +167,10 @@ mod tests {
     use crate::status::tests::{NOW, cluster, primary, replica};
     use pgherd_types::ConfigKey;
     use serde_json::json;
-    use std::sync::Arc;
 
     fn get(path: &str, status: &NodeStatus) -> (u16, Value) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let answer = answer(&Method::GET, path, query, status, NOW);
+        let answer = answer(&Method::GET, path, query, &Arc::new(status.clone()), NOW);
         let body = answer.body.map_or(Value::Null, |body| serde_json::from_str(&body).unwrap_or(Value::String(body)));
         (answer.code.as_u16(), body)
     }
@@ -217,8 +217,8 @@ mod tests {
             status.cluster = Some((Arc::new(pgherd_types::Cluster { config, ..cluster() }), NOW));
             status
         };
-        assert_eq!(answer(&Method::GET, "/config", "", &with(true), NOW).body, Some(text.clone()));
-        assert_eq!(answer(&Method::GET, "/config", "", &with(false), NOW).code, 502);
+        assert_eq!(answer(&Method::GET, "/config", "", &Arc::new(with(true)), NOW).body, Some(text.clone()));
+        assert_eq!(answer(&Method::GET, "/config", "", &Arc::new(with(false)), NOW).code, 502);
     }
 
     #[test]
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn other_methods_are_not_implemented() {
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::TRACE] {
-            let answer = answer(&method, "/switchover", "", &primary(), NOW);
+            let answer = answer(&method, "/switchover", "", &Arc::new(primary()), NOW);
             assert_eq!(answer.code, 501);
             assert!(answer.body.unwrap().contains("Server does not support this operation"));
         }

@@ -9,9 +9,55 @@ use pgherd_types::{
     COMPATIBLE_VERSION, Instant, PRODUCT_VERSION, Role, RunningServer, ScheduledRestart, ServerPhase, millis,
 };
 use serde_json::{Map, Value, json};
+use std::cell::RefCell;
+use std::fmt::Write;
+use std::sync::Arc;
 
-/// The document as of `now`.
-pub fn document(status: &NodeStatus, now: Instant) -> Value {
+thread_local! {
+    static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
+}
+
+/// What was made of a status, for as long as it is the one published last.
+struct Kept {
+    status: Arc<NodeStatus>,
+    /// The server was seen lately then.
+    seen: bool,
+    /// Everything in front of the numbers that move.
+    text: String,
+}
+
+/// The document as of `now`, as text. Load balancers ask again and again while nothing happens: only the numbers that move are
+/// written anew.
+pub fn text(status: &Arc<NodeStatus>, now: Instant) -> String {
+    KEPT.with_borrow_mut(|kept| {
+        let seen = server(status, now).is_some();
+        let usable = kept.take().filter(|kept| kept.seen == seen && Arc::ptr_eq(&kept.status, status));
+        let kept = kept.insert(usable.unwrap_or_else(|| Kept::new(status, now, seen)));
+        let mut text = String::with_capacity(kept.text.len() + MOVING_BYTES);
+        text.push_str(&kept.text);
+        for (key, ms) in moving(status, now) {
+            let _ = write!(text, ",\"{key}\":{ms}");
+        }
+        text.push_str(ENDS);
+        text
+    })
+}
+
+/// So much room the numbers take at most, with their names and the end.
+const MOVING_BYTES: usize = 120;
+/// The part of our own is the last, and the numbers that move are the last of it.
+const ENDS: &str = "}}";
+
+impl Kept {
+    fn new(status: &Arc<NodeStatus>, now: Instant, seen: bool) -> Self {
+        let mut text = lasting(status, now).to_string();
+        text.truncate(text.len() - ENDS.len());
+        Self { status: status.clone(), seen, text }
+    }
+}
+
+/// The document without the numbers that move. Of `now` only matters whether the server was seen lately.
+fn lasting(status: &NodeStatus, now: Instant) -> Value {
     let mut doc = Map::new();
     let server = server(status, now);
     let mut put = |key: &str, value: Value| {
@@ -40,7 +86,7 @@ pub fn document(status: &NodeStatus, now: Instant) -> Value {
     if status.watchdog_failed {
         put("watchdog_failed", true.into());
     }
-    put("pgherd", own_part(status, now));
+    put("pgherd", own_part(status));
     Value::Object(doc)
 }
 
@@ -132,14 +178,11 @@ fn value_of(json: &str) -> Value {
     serde_json::from_str(json).unwrap_or_else(|_| Value::String(json.to_owned()))
 }
 
-/// Ages and what is left in milliseconds; peers use `looked_ms_ago` to know how old the positions above are.
-fn own_part(status: &NodeStatus, now: Instant) -> Value {
+/// What only we tell, without the numbers that move.
+fn own_part(status: &NodeStatus) -> Value {
     let mut own = Map::new();
     own.insert("version".to_owned(), PRODUCT_VERSION.into());
     own.insert("reason".to_owned(), json!({"id": status.reason.id, "text": status.reason.text}));
-    if let Some(looked) = &status.postgres {
-        own.insert("looked_ms_ago".to_owned(), millis(now.since(looked.looked_at)).into());
-    }
     if let Some(operation) = status.operation {
         own.insert("operation".to_owned(), operation.into());
     }
@@ -147,13 +190,15 @@ fn own_part(status: &NodeStatus, now: Instant) -> Value {
         own.insert("progress".to_owned(), json!(progress));
     }
     own.extend(slots::shown(status));
-    if let Some(until) = status.leader_until.filter(|until| now < *until) {
-        own.insert("leader_for_ms".to_owned(), millis(now.until(until)).into());
-    }
-    if let Some(since) = status.dcs_lost_since {
-        own.insert("dcs_lost_ms".to_owned(), millis(now.since(since)).into());
-    }
     Value::Object(own)
+}
+
+/// Ages and what is left in milliseconds; peers use `looked_ms_ago` to know how old the positions in the document are.
+fn moving(status: &NodeStatus, now: Instant) -> impl Iterator<Item = (&'static str, u64)> {
+    let looked = status.postgres.as_ref().map(|looked| ("looked_ms_ago", millis(now.since(looked.looked_at))));
+    let until = status.leader_until.filter(|until| now < *until);
+    let lost = status.dcs_lost_since.map(|since| ("dcs_lost_ms", millis(now.since(since))));
+    [looked, until.map(|until| ("leader_for_ms", millis(now.until(until)))), lost].into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use super::*;
 use pgherd_types::node_status::ReasonText;
 use pgherd_types::postgres::WalSender;
 use pgherd_types::*;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The time of the tests.
@@ -160,6 +159,10 @@ fn standby_server() -> RunningServer {
     }
 }
 
+fn document(status: &NodeStatus, now: Instant) -> Value {
+    serde_json::from_str(&text(&Arc::new(status.clone()), now)).unwrap()
+}
+
 #[test]
 fn a_primarys_document() {
     assert_eq!(
@@ -228,6 +231,26 @@ fn a_synchronous_standby_says_so_behind_its_positions() {
     with(&mut status, SyncMode::On, "pg2");
     status.dcs_lost_since = Some(NOW);
     assert_eq!(document(&status, NOW).get("sync_standby"), None, "nobody knows");
+}
+
+#[test]
+fn what_was_kept_of_a_status_is_of_no_other_one_and_of_no_other_time() {
+    let (led, followed) = (Arc::new(primary()), Arc::new(replica()));
+    let later = NOW + Duration::from_secs(3600);
+    let asked = [
+        (&led, NOW),
+        (&led, NOW + Duration::from_secs(1)),
+        (&followed, NOW),
+        (&led, later),
+        (&led, NOW),
+        (&followed, later),
+    ];
+    for (status, now) in asked {
+        assert_eq!(text(status, now), text(&Arc::new(NodeStatus::clone(status)), now));
+    }
+    let lead = |now| document(&led, now)["pgherd"]["leader_for_ms"].clone();
+    assert_eq!((lead(NOW), lead(NOW + Duration::from_secs(1))), (json!(10_000), json!(9_000)));
+    assert_eq!(lead(NOW + Duration::from_secs(10)), Value::Null, "the claim lapses by itself");
 }
 
 #[test]
