@@ -58,11 +58,11 @@ bench: deps build
 bench-handover: deps build
 	sh bench/run --only switchover,loaded,restart,crash,crash_move
 
-# The REST API beside Patroni's; about twelve minutes, and needs `ab`. `PROGRAM=api.py sh bench/run --save` writes bench/RESULTS-api.md.
+# The REST API beside Patroni's; about 14 minutes, and needs `ab`. `PROGRAM=api.py sh bench/run --save` writes bench/RESULTS-api.md.
 bench-api: deps build
 	PROGRAM=api.py sh bench/run
 
-# One pgherd and two members of Patroni (from PyPI) through the life of a cluster; about twelve minutes.
+# One pgherd and two members of Patroni (from PyPI) through the life of a cluster; about 14 minutes.
 compat: deps build
 	sh tests/compat/run --pgherd $${CARGO_TARGET_DIR:-target}/release/pgherd
 

@@ -23,10 +23,11 @@ TIMING = (60, 10, 10)
 PATHS = ("/primary", "/patroni")
 CONNECTIONS = (1, 16, 64)
 FROZEN_CONNECTIONS = 16
-# Patroni waits for PostgreSQL in each request, two seconds and more
-FROZEN_S = 6
+FROZEN_S = 4
 FOLLOWERS = 1000
 EVENTS = 20
+# a renewal falls into it
+LEASE_S = TIMING[1] + 2
 
 
 def say(text):
@@ -78,7 +79,7 @@ def shortest_lease(node, seconds):
 
 def followers(c, note):
     node = c.primary()
-    undisturbed = shortest_lease(node, 2 * TIMING[1])
+    undisturbed = shortest_lease(node, LEASE_S)
     # memory that the requests before have left is there already
     before = node.usage()[1]
     all_of_them = Followers(node, FOLLOWERS, "request")
@@ -88,7 +89,7 @@ def followers(c, note):
             begun = time.monotonic()
             node.send("POST", "/sigterm", {})
             times.append((all_of_them.until_all_have(b"sigterm", 30) - begun) * 1000)
-            lease.append(shortest_lease(node, 2 * TIMING[1] / EVENTS))
+            lease.append(shortest_lease(node, LEASE_S / EVENTS))
         note("all_have_it", statistics.median(times))
         note("all_have_it_max", max(times))
         note("lease_lost", undisturbed - min(lease))
@@ -125,7 +126,7 @@ def main():
     parser.add_argument("--pgherd", required=True)
     parser.add_argument("--patroni", required=True)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3, help="of each measurement of requests")
+    parser.add_argument("--seconds", type=int, default=2, help="of each measurement of requests")
     parser.add_argument("--only", default="load,frozen,followers")
     parser.add_argument("--alone", action="store_true", help="without Patroni")
     parser.add_argument("--save", action="store_true", help="write bench/RESULTS-api.md")

@@ -109,6 +109,11 @@ def do(page, c, me):
     page.confirm("restart", LOGIN[1])
     page.until("a restart of PostgreSQL here", lambda: "restarted successfully" in page.text("#outcome"))
     page.until("all stream again", lambda: len(page.streaming()) == nodes.NODES - 1)
+    began = c.ask(me, "SELECT pg_postmaster_start_time()")
+    page.confirm("reinit", LOGIN[1])
+    page.until("a new copy of the data here", lambda: "PostgreSQL runs from the new copy" in page.text("#outcome"))
+    page.until("and all stream", lambda: len(page.streaming()) == nodes.NODES - 1)
+    assert c.ask(me, "SELECT pg_postmaster_start_time()") > began, "PostgreSQL was started anew"
 
 
 def failover(page, c):

@@ -3,13 +3,13 @@
 use crate::scene::{End, Scene, upstream_at};
 use crate::servers::{PATIENCE, free};
 use pgherd_postgres::{
-    Alive, Credentials, OperationControl, PidFd, PostgresOptions, alive, find_postmaster, promote, rewind,
+    Alive, Credentials, OperationControl, PidFd, PostgresOptions, alive, find_postmaster, observe, promote, rewind,
     server_processes, start_replica, stop_fast,
 };
 use pgherd_testkit::eventually::{eventually, eventually_blocking};
 use pgherd_testkit::postgres::{PASSWORD, TestDir, TestPostgres, options, run_as};
 use pgherd_types::postgres::ControlState;
-use pgherd_types::{Server, Timeline};
+use pgherd_types::{Progress, Server, Timeline};
 use rustix::process::Signal;
 use std::fs;
 use std::io::Write;
@@ -82,6 +82,27 @@ async fn a_role_that_may_makes_the_checkpoint_on_the_leader() {
     eventually(PATIENCE, "it is ordered", async || scene.b.sql(asked).await.ok().filter(|r| !r.is_empty())).await;
     drop(held);
     rewinding.join().unwrap().unwrap();
+    scene.is_a_standby_of_the_leader().await;
+}
+
+#[tokio::test]
+async fn how_far_pg_rewind_has_come_is_told_while_it_runs() {
+    let scene = Scene::new(End::Killed, |_| ()).await;
+    let (hold, real) = (scene.dir.path().join("hold"), options("a1", scene.dir.path()).bin_dir.unwrap());
+    fs::write(&hold, "").unwrap();
+    // It has done its work, and does not end before somebody has looked.
+    let (real, held) = (real.display(), hold.display());
+    scene.before_pg_rewind(&format!("{real}/pg_rewind \"$@\"; code=$?; while [ -e {held} ]; do sleep 0.05; done; exit $code"));
+    assert_eq!(scene.a.server.progress(), None);
+    let rewinding = scene.rewinding(&Arc::new(free()));
+    let all = |progress: &Progress| progress.total_bytes == Some(progress.done_bytes);
+    let told = eventually(PATIENCE, "all is copied", async || scene.a.server.progress().filter(all)).await;
+    assert_eq!(observe(&scene.a.server).await.state.progress, Some(told));
+    assert!(told.done_bytes > 1 << 20, "{told:?}");
+    assert!(!rewinding.is_finished());
+    fs::remove_file(&hold).unwrap();
+    rewinding.join().unwrap().unwrap();
+    assert_eq!(scene.a.server.progress(), None);
     scene.is_a_standby_of_the_leader().await;
 }
 
