@@ -1,6 +1,7 @@
 """The page that the measurement of the REST API prints: medians of all rounds, their ratios, and what was wanted."""
 
 import datetime
+import math
 import statistics
 
 from servers import machine
@@ -24,6 +25,10 @@ def median_of(rounds):
     return {**middle, "failed": sum(one["failed"] for one in rounds)}
 
 
+def told(value, form):
+    return "no answer" if math.isinf(value) else form.format(value)
+
+
 class Page:
     def __init__(self, found):
         self.ours, self.theirs = ({key: median_of(rounds) for key, rounds in found.get(product, {}).items()}
@@ -45,17 +50,17 @@ class Page:
         return told
 
     def pair(self, key, number, form):
-        return [form.format(each[key][number]) if key in each else "-" for each in (self.ours, self.theirs)]
+        return [told(each[key][number], form) if key in each else "-" for each in (self.ours, self.theirs)]
 
     def put_requests(self):
         self.lines += head(["request", "connections", "requests/s", "Patroni", "p50, ms", "Patroni", "p99, ms", "Patroni",
                             "CPU of the agent, µs each", "Patroni", "share of Patroni's"])
         for key in (key for key in self.ours if len(key) == 3 and isinstance(key, tuple)):
             path, new, connections = key
-            told = [text for number, form in NUMBERS for text in self.pair(key, number, form)]
+            numbers = [text for number, form in NUMBERS for text in self.pair(key, number, form)]
             name = f"{path}, {'new' if new else 'kept'}"
             wanted = self.wanted(f"{name}, {connections}", key) if key in self.theirs else []
-            self.lines.append(row([name, str(connections), *told, "; ".join(wanted + self.failures(key)) or "-"]))
+            self.lines.append(row([name, str(connections), *numbers, "; ".join(wanted + self.failures(key)) or "-"]))
 
     def wanted(self, name, key):
         (_, new, connections), a, b = key, self.ours[key], self.theirs[key]
@@ -74,9 +79,9 @@ class Page:
         self.lines += ["", "While PostgreSQL of the leader and etcd are frozen (SIGSTOP), 16 connections, a new one for each request:", "",
                        *head(["request", "p99, ms", "Patroni", "requests/s", "Patroni", "wanted"])]
         for key in keys:
-            told = self.pair(key, "p99", "{:.2f}") + self.pair(key, "rps", "{:.0f}")
+            numbers = self.pair(key, "p99", "{:.2f}") + self.pair(key, "rps", "{:.0f}")
             wanted = self.judged(f"frozen, {key[1]}: p99", self.ours[key]["p99"], 5, "{:.2f} ms")
-            self.lines.append(row([key[1], *told, "; ".join([wanted, *self.failures(key)])]))
+            self.lines.append(row([key[1], *numbers, "; ".join([wanted, *self.failures(key)])]))
 
     def put_followers(self):
         if "memory" not in self.ours:
