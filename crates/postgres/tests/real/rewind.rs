@@ -92,7 +92,9 @@ async fn how_far_pg_rewind_has_come_is_told_while_it_runs() {
     fs::write(&hold, "").unwrap();
     // It has done its work, and does not end before somebody has looked.
     let (real, held) = (real.display(), hold.display());
-    scene.before_pg_rewind(&format!("{real}/pg_rewind \"$@\"; code=$?; while [ -e {held} ]; do sleep 0.05; done; exit $code"));
+    scene.before_pg_rewind(&format!(
+        "{real}/pg_rewind \"$@\"; code=$?; while [ -e {held} ]; do sleep 0.05; done; exit $code"
+    ));
     assert_eq!(scene.a.server.progress(), None);
     let rewinding = scene.rewinding(&Arc::new(free()));
     let all = |progress: &Progress| progress.total_bytes == Some(progress.done_bytes);
