@@ -3,23 +3,23 @@
 //! token), `settle` carries a guarded write through lost answers, `kv` names each write's guard, `lease`, `reading` and
 //! `watch` do the rest; `survey` looks at etcd itself, and `srv` finds it by DNS.
 
-mod client;
-mod endpoint;
-mod endpoints;
-mod etcd_error;
-mod failure;
+pub(crate) mod client;
+pub(crate) mod endpoint;
+pub(crate) mod endpoints;
+pub(crate) mod etcd_error;
+pub(crate) mod failure;
 mod kv;
 mod lease;
-mod pools;
+pub(crate) mod pools;
 mod reading;
-mod request;
-mod session;
-mod settle;
+pub(crate) mod request;
+pub(crate) mod session;
+pub(crate) mod settle;
 mod srv;
 mod survey;
 mod version;
-mod watch;
-mod wire;
+pub(crate) mod watch;
+pub(crate) mod wire;
 
 #[cfg(test)]
 mod golden_tests;

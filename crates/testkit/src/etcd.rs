@@ -162,10 +162,22 @@ impl Etcd {
 
     /// One request of the JSON gateway, such as `("/v3/kv/put", r#"{"key":…}"#)`: HTTP status and body.
     pub fn call(&self, path: &str, body: &str) -> Option<(u16, String)> {
+        self.request("POST", path, "application/json", body)
+    }
+
+    /// One request of the v2 API, such as `("PUT", "/service/main/leader", "value=a&ttl=30")`: HTTP status and body.
+    pub fn v2(&self, method: &str, key: &str, form: &str) -> Option<(u16, String)> {
+        match method {
+            "PUT" => self.request(method, &format!("/v2/keys{key}"), "application/x-www-form-urlencoded", form),
+            _ => self.request(method, &format!("/v2/keys{key}?{form}"), "text/plain", ""),
+        }
+    }
+
+    fn request(&self, method: &str, path: &str, kind: &str, body: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect((self.host.as_str(), self.client_port)).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).ok()?;

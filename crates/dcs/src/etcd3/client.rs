@@ -29,13 +29,13 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const COPIES_MAX: usize = 12;
 
 /// A usable answer.
-pub(super) struct Reply {
-    pub body: Vec<u8>,
+pub(crate) struct Reply<T = Vec<u8>> {
+    pub body: T,
     /// Another copy of the request went out before this answer's.
     pub maybe_done_before: bool,
 }
 
-pub(super) struct Client {
+pub(crate) struct Client {
     server: SharedServer,
     pub in_force: RefCell<Arc<EtcdServer>>,
     pub endpoints: Endpoints,
@@ -100,13 +100,23 @@ impl Client {
 
     /// One round: the endpoints are asked in turn until one gives a usable answer (a lone one on two connections).
     pub async fn call(&self, path: &str, body: &str, deadline: Instant) -> Result<Reply, Failure> {
+        self.ask(path, async |at| self.attempt(at, path, body).await, deadline).await
+    }
+
+    /// The same with any kind of request; `path` is for messages.
+    pub async fn ask<T>(
+        &self,
+        path: &str,
+        attempt: impl AsyncFn(&Rc<Endpoint>) -> Result<T, Failure>,
+        deadline: Instant,
+    ) -> Result<Reply<T>, Failure> {
         self.ready(deadline).await.map_err(Failure::unsent)?;
         let budget = left_until(deadline);
         if budget.is_zero() {
             return Err(Failure::unsent(format!("no time was left for {path}")));
         }
         let asked = Asked { endpoints: &self.endpoints, waiting: RefCell::default() };
-        match tokio::time::timeout(budget, self.round(path, body, budget, &asked)).await {
+        match tokio::time::timeout(budget, self.round(&attempt, budget, &asked)).await {
             Ok(result) => result,
             Err(_) => {
                 let names = self.endpoints.names();
@@ -139,7 +149,12 @@ impl Client {
         answer.unwrap_or_else(|_| Err(Failure::unsure(format!("no answer to {path} from {at}"))))
     }
 
-    async fn round(&self, path: &str, body: &str, budget: Duration, asked: &Asked<'_>) -> Result<Reply, Failure> {
+    async fn round<T>(
+        &self,
+        attempt: &impl AsyncFn(&Rc<Endpoint>) -> Result<T, Failure>,
+        budget: Duration,
+        asked: &Asked<'_>,
+    ) -> Result<Reply<T>, Failure> {
         let mut order = self.endpoints.order(boottime());
         if order.len() == 1 {
             order.push(order[0].clone());
@@ -151,7 +166,7 @@ impl Client {
         loop {
             let next = &order[copies % order.len()];
             asked.asks(next);
-            under_way.push(async move { (next, self.attempt(next, path, body).await) });
+            under_way.push(async move { (next, attempt(next).await) });
             copies += 1;
             // until it is time to ask the next one
             loop {

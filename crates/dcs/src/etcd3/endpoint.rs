@@ -9,7 +9,7 @@ pub struct Endpoint(String);
 
 impl Endpoint {
     /// As etcd's members advertise themselves. Addresses that lead a client to itself are no use.
-    pub(super) fn advertised(url: &str) -> Option<Self> {
+    pub(crate) fn advertised(url: &str) -> Option<Self> {
         url.parse().ok().filter(|endpoint: &Self| !matches!(endpoint.host(), "0.0.0.0" | "[::]"))
     }
     /// Name or address; IPv6 in brackets.

@@ -15,7 +15,7 @@ const AVOIDED_FOR: Duration = Duration::from_secs(10);
 pub(super) const ENDPOINTS_MAX: usize = 32;
 
 #[derive(Default)]
-pub(super) struct Endpoints(RefCell<State>);
+pub(crate) struct Endpoints(RefCell<State>);
 
 #[derive(Default)]
 struct State {

@@ -7,7 +7,7 @@ const LEASE_NOT_FOUND: &str = "requested lease not found";
 
 /// An error that etcd put into words.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct EtcdError {
+pub(crate) struct EtcdError {
     /// The gRPC code; 2 (unknown) when there was none.
     pub code: u64,
     pub message: String,

@@ -6,7 +6,7 @@ use pgherd_types::Refused;
 use std::io::ErrorKind;
 
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// Nobody answered.
     NoAnswer {
         /// What was tried.
@@ -36,7 +36,7 @@ impl Failure {
 }
 
 /// Only a connection that was never made proves that the request was not delivered.
-pub(super) fn of_sending(url: &str, error: &SendRequestError) -> Failure {
+pub(crate) fn of_sending(url: &str, error: &SendRequestError) -> Failure {
     // what went wrong in a handshake is often only in the error's own form
     let why = match advice(&format!("{error} {error:?}")) {
         Some(advice) => format!("{url}: {error} ({advice})"),
@@ -101,7 +101,7 @@ const ADVICE: &[(&str, &str)] = &[
 ];
 
 /// The text with what to do about it, where that is known.
-pub(super) fn with_advice(text: String) -> String {
+pub(crate) fn with_advice(text: String) -> String {
     match advice(&text) {
         Some(advice) => format!("{text} ({advice})"),
         None => text,

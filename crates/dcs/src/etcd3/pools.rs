@@ -6,7 +6,7 @@ use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-pub(super) struct Pools {
+pub(crate) struct Pools {
     pub http: awc::Client,
     pub streams: awc::Client,
 }

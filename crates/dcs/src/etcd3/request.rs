@@ -13,7 +13,7 @@ use crate::port::WatchEnded;
 use std::rc::Rc;
 use std::time::Duration;
 
-const BODY_LIMIT_BYTES: usize = 64 << 20;
+pub(crate) const BODY_LIMIT_BYTES: usize = 64 << 20;
 
 impl Client {
     pub(super) async fn attempt(&self, at: &Rc<Endpoint>, path: &str, body: &str) -> Result<Vec<u8>, Failure> {
@@ -167,7 +167,7 @@ fn token_of(answer: &[u8], at: &Endpoint) -> Result<Rc<str>, Failure> {
     }
 }
 
-fn excerpt(body: &[u8]) -> String {
+pub(crate) fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(200)])
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })

@@ -17,10 +17,10 @@ const INTERVAL: (Duration, Duration) = (Duration::from_millis(200), Duration::fr
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What goes into the header; `None` where etcd wants no authentication.
-pub(super) type Token = Option<Rc<str>>;
+pub(crate) type Token = Option<Rc<str>>;
 
 #[derive(Default)]
-pub(super) struct Session {
+pub(crate) struct Session {
     token: RefCell<Option<Token>>,
     /// Raised with every new token.
     number: Cell<u64>,
@@ -32,7 +32,7 @@ pub(super) struct Session {
 }
 
 /// A login on its way; it ends with this value.
-pub(super) struct InFlight<'a>(&'a Session);
+pub(crate) struct InFlight<'a>(&'a Session);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {

@@ -114,7 +114,7 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(reply: &Reply) -> Result<T, 
 
 /// Pauses between rounds: 50 ms, doubled up to 1 s.
 #[derive(Default)]
-pub(super) struct Pauses(u32);
+pub(crate) struct Pauses(u32);
 
 impl Pauses {
     /// False, at once, when the deadline comes first.

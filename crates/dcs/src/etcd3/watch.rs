@@ -15,9 +15,9 @@ use std::time::Duration;
 
 const FRAME_LIMIT_BYTES: usize = 16 << 20;
 /// How long one endpoint may take to confirm a watch.
-const OPENING_MAX: Duration = Duration::from_secs(2);
+pub(crate) const OPENING_MAX: Duration = Duration::from_secs(2);
 /// A watch that brought nothing for so long has its member asked for a sign of life, which may take so long.
-const SILENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(2));
+pub(crate) const SILENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(2));
 type Chunks = Pin<Box<dyn Stream<Item = Result<Vec<u8>, String>>>>;
 
 /// Asks the member of a watch, on another connection, whether it is alive: a frozen one keeps the watch open.

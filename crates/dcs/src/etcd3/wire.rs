@@ -116,7 +116,7 @@ fn bytes<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
 
 #[derive(Deserialize, Default, Debug)]
 #[serde(default)]
-pub(super) struct Header {
+pub(crate) struct Header {
     #[serde(deserialize_with = "int64")]
     pub revision: i64,
     #[serde(deserialize_with = "uint64")]

@@ -4,7 +4,7 @@
 mod script;
 
 pub use pgherd_clock::boottime;
-use pgherd_dcs::{Dcs, Etcd3, EtcdOptions, EtcdServer, SharedServer};
+use pgherd_dcs::{Dcs, Etcd2, Etcd3, EtcdOptions, EtcdServer, SharedServer};
 use pgherd_testkit::etcd::Etcd;
 pub use pgherd_testkit::eventually::eventually;
 use pgherd_types::{Instant, LeaseId, Lsn, StatusKey, SyncGuard};
@@ -38,6 +38,15 @@ pub fn node_at(name: &str, server: EtcdServer) -> Etcd3 {
 
 pub fn shared_node(name: &str, server: SharedServer) -> Etcd3 {
     Etcd3::new(&EtcdOptions { server, namespace: "service".into(), scope: "main".into(), member: name.into() })
+}
+
+/// A member that speaks the v2 API.
+pub fn node2(name: &str, urls: &[String]) -> Etcd2 {
+    node2_at(name, server(urls).shared())
+}
+
+pub fn node2_at(name: &str, server: SharedServer) -> Etcd2 {
+    Etcd2::new(&EtcdOptions { server, namespace: "service".into(), scope: "main".into(), member: name.into() })
 }
 
 pub fn key(name: &str) -> String {

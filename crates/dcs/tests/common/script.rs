@@ -45,7 +45,7 @@ pub async fn script(a: &dyn Dcs, b: &dyn Dcs) {
     assert_eq!(b.acquire(on_b, SyncGuard::At(None), soon()).await, Err(Refused::Compare), "judged by another sync key");
     b.acquire(on_b, SyncGuard::At(judged_by), soon()).await.unwrap();
     assert_eq!(a.write(Some(moved), DcsWrite::Status(status(1)), soon()).await, Err(Refused::Compare));
-    let seen = a.read(soon()).await.unwrap().cluster;
+    let seen = b.read(soon()).await.unwrap().cluster;
     assert_eq!((seen.status, seen.leader.map(|key| key.lease)), (status(9), Some(Some(on_b))));
     a.revoke(moved, soon()).await;
     assert!(b.read(soon()).await.unwrap().cluster.members.is_empty(), "the member key went with its lease");

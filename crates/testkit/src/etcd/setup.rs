@@ -48,6 +48,10 @@ impl EtcdSetup {
     pub fn members(n: usize) -> Self {
         Self { hosts: vec!["127.0.0.1".to_owned(); n], args: Vec::new(), tls: None }
     }
+    /// With the v2 API beside the other.
+    pub fn with_v2(self) -> Self {
+        self.with("--enable-v2")
+    }
     /// With this option for every member.
     pub fn with(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
