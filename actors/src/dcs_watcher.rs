@@ -11,7 +11,7 @@ mod watch_link;
 use crate::tell::MAILBOX_CAPACITY;
 use actix::prelude::*;
 use lease_desk::LeaseDesk;
-use pgherd_dcs::{Dcs, Etcd3, EtcdOptions};
+use pgherd_dcs::{Dcs, EtcdOptions};
 use pgherd_protocol::coordinator::{ClusterObserved, DcsLost, DcsSurveyed};
 use pgherd_protocol::dcs_watcher::{
     AcquireLease, ChangeTimes, KeysChanged, LinkLost, ReleaseLease, RenewLease, Renewed, WriteKey,
@@ -56,8 +56,7 @@ pub struct DcsWatcher {
 impl DcsWatcher {
     /// A watcher that reports there. Make it on the thread it runs on.
     pub fn new(options: &WatcherOptions, observed: Recipient<ClusterObserved>, lost: Recipient<DcsLost>) -> Self {
-        let dcs = Rc::new(Etcd3::new(&options.etcd));
-        Self::with_dcs(dcs, options.times, options.adopt_lease, observed, lost)
+        Self::with_dcs(pgherd_dcs::open(&options.etcd), options.times, options.adopt_lease, observed, lost)
     }
 
     /// The same over any DCS.

@@ -72,6 +72,7 @@ fn options(name: &str, url: &str, times: ChangeTimes) -> WatcherOptions {
         namespace: "service".into(),
         scope: "main".into(),
         member: name.into(),
+        api: pgherd_dcs::EtcdApi::V3,
     };
     WatcherOptions { etcd, times, adopt_lease: None }
 }

@@ -3,6 +3,8 @@
 /// Where the DCS is, instead of what the settings say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DcsUrl {
+    /// The section of the settings that it stands for.
+    pub section: &'static str,
     /// `host:port`.
     pub host: String,
     /// The namespace, if the URL has one.
@@ -21,19 +23,19 @@ pub fn parse(text: &str) -> Result<DcsUrl, String> {
         _ => (authority, ""),
     };
     let by_port = OTHERS.iter().find(|(_, default)| *default == port).map_or("etcd3", |(name, _)| *name);
-    match scheme.unwrap_or(by_port) {
-        "etcd3" => {}
-        "etcd" => return Err("etcd's v2 protocol is not supported; use etcd3://".to_owned()),
+    let section = match scheme.unwrap_or(by_port) {
+        "etcd3" => "etcd3",
+        "etcd" => "etcd",
         other if OTHERS.iter().any(|(name, _)| *name == other) => {
             return Err(format!("the store {other} is not supported; use etcd3://"));
         }
         other => return Err(format!("Unknown dcs scheme: {other}")),
-    }
+    };
     let host = if host.is_empty() { "localhost" } else { host };
     let port = if port.is_empty() { "2379" } else { port };
     port.parse::<u16>().map_err(|_| format!("{text}: {port} is not a port"))?;
     let namespace = namespace.filter(|path| !path.trim_matches('/').is_empty()).map(str::to_owned);
-    Ok(DcsUrl { host: format!("{host}:{port}"), namespace })
+    Ok(DcsUrl { section, host: format!("{host}:{port}"), namespace })
 }
 
 #[cfg(test)]
@@ -51,12 +53,12 @@ mod tests {
             ("[::1]:2380/", "[::1]:2380", None),
             ("[::1]", "[::1]:2379", None),
         ] {
-            let expected = DcsUrl { host: host.to_owned(), namespace: namespace.map(str::to_owned) };
+            let expected = DcsUrl { section: "etcd3", host: host.to_owned(), namespace: namespace.map(str::to_owned) };
             assert_eq!(parse(text), Ok(expected), "{text}");
         }
+        assert_eq!(parse("etcd://h:4001").map(|url| (url.section, url.host)), Ok(("etcd", "h:4001".to_owned())));
         for (text, part) in [
             ("x://h", "Unknown dcs scheme: x"),
-            ("etcd://h", "etcd3://"),
             ("h:8500", "consul"),
             ("zookeeper://h", "zookeeper"),
             ("etcd3://h:x", "not a port"),

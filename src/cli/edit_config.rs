@@ -5,7 +5,6 @@ use super::console::{Outcome, Stop, Verdict};
 use super::session::{Session, deadline};
 use super::{editor, pager, yaml_text};
 use clap::Args;
-use pgherd_dcs::Dcs;
 use pgherd_types::{DcsWrite, Refused};
 use serde_json::{Map, Value};
 

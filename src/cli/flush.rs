@@ -6,7 +6,6 @@ use super::selection::{RoleFilter, confirm, select};
 use super::session::{Session, deadline, leader_first};
 use awc::http::Method;
 use clap::{Args, ValueEnum};
-use pgherd_dcs::Dcs;
 use pgherd_types::{Cluster, DcsWrite, Member, Refused};
 
 /// What to take back.

@@ -4,7 +4,6 @@ use super::console::{Outcome, Stop, Verdict};
 use super::list::{Format, members_text};
 use super::session::{Session, deadline};
 use clap::Args;
-use pgherd_dcs::Dcs;
 
 /// Which cluster.
 #[derive(Args)]

@@ -9,12 +9,13 @@ use super::selection::{RoleFilter, select};
 use crate::settings::{self, ClientSettings};
 use awc::http::Method;
 use clap::Args;
-use pgherd_dcs::{Dcs, Etcd3, EtcdOptions};
+use pgherd_dcs::{Dcs, EtcdOptions};
 use pgherd_types::{Cluster, Member, MemberName, Refused, Settings, SyncMode};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How long etcd may take for one answer.
@@ -53,7 +54,7 @@ pub struct Connection {
     /// it PATRONICTL_CONFIG_FILE, else ~/.config/patroni/patronictl.yaml if that exists.
     #[arg(short = 'c', long = "config-file", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The DCS, `[etcd3://][host][:port][/namespace]`, instead of what the file says. Without it DCS_URL.
+    /// The DCS, `[etcd3://][host][:port][/namespace]` (or `etcd://` for its v2 API), instead of what the file says. Without it DCS_URL.
     #[arg(short = 'd', long = "dcs-url", alias = "dcs", value_name = "URL")]
     dcs_url: Option<String>,
     /// Do not check the certificates of members.
@@ -103,7 +104,7 @@ impl<'a> Session<'a> {
         let file = explicit.or_else(|| home().filter(|file| readable(file)));
         let url = connection.dcs_url.as_ref().or_else(|| given("DCS_URL"));
         let url = url.map(|url| dcs_url::parse(url)).transpose().map_err(Stop::Error)?;
-        let over = url.map(|url| settings::OtherDcs { host: url.host, namespace: url.namespace });
+        let over = url.map(|url| settings::OtherDcs { section: url.section, host: url.host, namespace: url.namespace });
         let settings = settings::load_client(file.as_deref(), variables.clone(), over);
         let settings = settings.map_err(|e| Stop::Error(e.to_string()))?;
         let mut ctl = settings.ctl.clone();
@@ -131,17 +132,18 @@ impl<'a> Session<'a> {
     }
 
     /// The DCS of one cluster.
-    pub fn dcs(&self, scope: &str) -> Result<Etcd3, Stop> {
+    pub fn dcs(&self, scope: &str) -> Result<Rc<dyn Dcs>, Stop> {
         let Some(etcd3) = &self.settings.etcd3 else {
             let text = "Can not find suitable configuration of distributed configuration store";
-            return Err(Stop::Error(format!("{text}\nAvailable implementations: etcd3")));
+            return Err(Stop::Error(format!("{text}\nAvailable implementations: etcd, etcd3")));
         };
-        Ok(Etcd3::new(&EtcdOptions {
+        Ok(pgherd_dcs::open(&EtcdOptions {
             server: etcd3.server().map_err(Stop::Error)?.shared(),
             namespace: self.settings.namespace.clone(),
             scope: scope.to_owned(),
             // No member's key is written, so no member's name is needed.
             member: MemberName::default(),
+            api: etcd3.api,
         }))
     }
 

@@ -7,7 +7,6 @@ use super::session::{Session, deadline, loop_wait_s, paused, sync_mode};
 use awc::http::Method;
 use clap::Args;
 use jiff::tz::TimeZone;
-use pgherd_dcs::Dcs;
 use pgherd_types::{Cluster, DcsWrite, FailoverKey, Member, MemberName, Refused, Role, SyncName};
 use serde_json::{Map, Value};
 use std::time::Duration;

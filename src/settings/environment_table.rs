@@ -156,6 +156,7 @@ pub const TABLE: &[Group] = &[
     },
     Group { prefix: "PATRONI_REWIND_", path: &["postgresql", "authentication", "rewind"], names: DATABASE_LOGIN },
     Group { prefix: "PATRONI_ETCD3_", path: &["etcd3"], names: ETCD },
+    Group { prefix: "PATRONI_ETCD_", path: &["etcd"], names: ETCD },
 ];
 
 /// Older names of `log` keys.
@@ -163,4 +164,4 @@ pub const OLD_NAMES: &[(&str, &str)] =
     &[("PATRONI_LOGLEVEL", "level"), ("PATRONI_LOGFORMAT", "format"), ("PATRONI_LOG_DATEFMT", "dateformat")];
 
 /// Sections of other stores: their variables make the section exist, and that is answered with a clear error.
-pub const OTHER_STORES: &[&str] = &["etcd", "consul", "zookeeper", "exhibitor", "kubernetes", "raft", "citus"];
+pub const OTHER_STORES: &[&str] = &["consul", "zookeeper", "exhibitor", "kubernetes", "raft", "citus"];

@@ -1,10 +1,10 @@
-//! `etcd3`: where the DCS is, and how to get in.
+//! `etcd3` or `etcd`: where the DCS is, and how to get in. Both have the same keys; the second is for etcd's old v2 API.
 
 use super::address::host_port;
 use super::error::SettingsError;
 use super::secret::Secret;
 use super::section::Section;
-use pgherd_dcs::{Endpoint, EtcdLogin, EtcdServer, EtcdTls, Srv};
+use pgherd_dcs::{Endpoint, EtcdApi, EtcdLogin, EtcdServer, EtcdTls, Srv};
 use pgherd_tls::{ClientFiles, IdentityFiles};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -24,19 +24,32 @@ pub struct Etcd3 {
     pub login: Option<(String, Secret)>,
     /// Move etcd's leadership away from the primary's host.
     pub move_leader: bool,
+    /// Which of both sections this is.
+    pub api: EtcdApi,
+}
+
+/// The name of the section.
+pub const fn name(api: EtcdApi) -> &'static str {
+    match api {
+        EtcdApi::V3 => "etcd3",
+        EtcdApi::V2 => "etcd",
+    }
 }
 
 impl Etcd3 {
     /// For the adapter; reads the files for TLS, so it blocks for a moment. The error names the file.
     pub fn server(&self) -> Result<EtcdServer, String> {
         let login = self.login.as_ref();
+        let section = name(self.api);
         let maybe_tls = self.srv.is_some() || self.endpoints.iter().any(Endpoint::is_tls);
         let tls = maybe_tls.then(|| EtcdTls::read(&self.tls));
         Ok(EtcdServer {
             endpoints: self.endpoints.clone(),
             srv: self.srv.clone(),
             discover: !self.use_proxies,
-            tls: tls.transpose().map_err(|e| format!("the files for TLS to etcd (etcd3.cacert, cert, key): {e}"))?,
+            tls: tls
+                .transpose()
+                .map_err(|e| format!("the files for TLS to etcd ({section}.cacert, cert, key): {e}"))?,
             login: login.map(|(username, password)| EtcdLogin {
                 username: username.clone(),
                 password: password.expose().to_owned(),
@@ -59,7 +72,7 @@ const SOURCES: [&str; 7] = ["proxy", "srv", "discovery_srv", "srv_domain", "host
 const DOMAINS: [&str; 3] = ["srv", "discovery_srv", "srv_domain"];
 
 /// Reads the section.
-pub fn read(section: Section) -> Result<Etcd3, SettingsError> {
+pub fn read(section: Section, api: EtcdApi) -> Result<Etcd3, SettingsError> {
     let protocol = section.text("protocol")?.unwrap_or_else(|| "http".to_owned());
     if !matches!(protocol.as_str(), "http" | "https") {
         return Err(section.error("protocol", format!("must be http or https, not {protocol}")));
@@ -76,7 +89,8 @@ pub fn read(section: Section) -> Result<Etcd3, SettingsError> {
         endpoints.push(endpoint(&bare, &protocol).map_err(|what| section.error(key, what))?);
     }
     if srv.is_none() && suffix.is_some() {
-        section.warn("srv_suffix", "has no effect: etcd is not found by DNS (etcd3.srv)");
+        let srv = section.path_of("srv");
+        section.warn("srv_suffix", &format!("has no effect: etcd is not found by DNS ({srv})"));
     }
     if endpoints.is_empty() && srv.is_none() {
         return Err(
@@ -86,10 +100,14 @@ pub fn read(section: Section) -> Result<Etcd3, SettingsError> {
     let use_proxies = section.flag("use_proxies")?.unwrap_or(false) || section.text("proxy")?.is_some();
     let login = login(&section)?.or(in_url);
     let move_leader = section.flag("move_leader")?.unwrap_or(false);
+    if move_leader && api == EtcdApi::V2 {
+        section
+            .warn("move_leader", "has no effect: etcd's v2 API cannot move its leadership, and no lease depends on it");
+    }
     let maybe_tls = srv.is_some() || endpoints.iter().any(Endpoint::is_tls);
     let tls = tls(&section, maybe_tls)?;
     section.finish();
-    Ok(Etcd3 { endpoints, srv, use_proxies, tls, login, move_leader })
+    Ok(Etcd3 { endpoints, srv, use_proxies, tls, login, move_leader, api })
 }
 
 /// What is named by the first source that names anything, each with the key it came from.
@@ -131,7 +149,8 @@ fn tls(section: &Section, maybe_used: bool) -> Result<ClientFiles, SettingsError
     let (authorities, certificate, key) = (path("cacert")?, path("cert")?, path("key")?);
     if !maybe_used {
         for name in ["cacert", "cert", "key"].into_iter().filter(|name| section.raw(name).is_some()) {
-            section.warn(name, "has no effect: no endpoint is reached by https; set etcd3.protocol: https");
+            let protocol = section.path_of("protocol");
+            section.warn(name, &format!("has no effect: no endpoint is reached by https; set {protocol}: https"));
         }
     }
     if certificate.is_none() && key.is_some() {

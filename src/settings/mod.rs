@@ -71,6 +71,8 @@ pub fn load(path: &Path, variables: impl IntoIterator<Item = (String, String)>) 
 /// A DCS that a command names instead of the one in the settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OtherDcs {
+    /// The section that it stands for: `etcd3` or `etcd`.
+    pub section: &'static str,
     /// `host:port`.
     pub host: String,
     /// The namespace, unless the settings' own is meant.
@@ -85,9 +87,9 @@ pub fn load_client(
     dcs: Option<OtherDcs>,
 ) -> Result<ClientSettings, SettingsError> {
     let (reading, mut tree) = read_tree(path, variables)?;
-    if let Some(OtherDcs { host, namespace }) = dcs {
-        tree.retain(|key, _| key != "etcd3" && !node::OTHER_STORES.contains(&key.as_str()));
-        tree.insert("etcd3".to_owned(), serde_json::json!({"hosts": [host]}));
+    if let Some(OtherDcs { section, host, namespace }) = dcs {
+        tree.retain(|key, _| !["etcd", "etcd3"].contains(&key.as_str()) && !node::OTHER_STORES.contains(&key.as_str()));
+        tree.insert(section.to_owned(), serde_json::json!({"hosts": [host]}));
         tree.extend(namespace.map(|namespace| ("namespace".to_owned(), namespace.into())));
     }
     node::read_client(&reading, &tree)

@@ -10,6 +10,7 @@ use super::restapi::{self, RestApi};
 use super::section::{Reading, Section};
 use super::{events, tags, watchdog};
 use pgherd_actors::events::Webhook;
+use pgherd_dcs::EtcdApi;
 use pgherd_types::{MemberName, Tags};
 use pgherd_watchdog::WatchdogOptions;
 use serde_json::{Map, Value};
@@ -27,7 +28,7 @@ pub struct NodeSettings {
     pub restapi: RestApi,
     /// How other members' API servers are spoken to.
     pub ctl: Ctl,
-    /// The DCS.
+    /// The DCS: etcd, by the section `etcd3` or `etcd`.
     pub etcd3: Etcd3,
     /// How a new cluster is made.
     pub bootstrap: Bootstrap,
@@ -44,7 +45,7 @@ pub struct NodeSettings {
 }
 
 /// Keys of other stores: a node with only such a section cannot run yet.
-pub(super) const OTHER_STORES: &[&str] = &["etcd", "consul", "zookeeper", "exhibitor", "kubernetes", "raft"];
+pub(super) const OTHER_STORES: &[&str] = &["consul", "zookeeper", "exhibitor", "kubernetes", "raft"];
 
 /// Reads the whole tree.
 pub fn read(reading: &Reading, map: &Map<String, Value>) -> Result<NodeSettings, SettingsError> {
@@ -54,14 +55,17 @@ pub fn read(reading: &Reading, map: &Map<String, Value>) -> Result<NodeSettings,
     if name == "__patroni_strict_sync_replica_placeholder__" {
         return Err(root.error("name", "this name is reserved"));
     }
-    stores(&root)?;
+    let section = stores(&root)?.unwrap_or(EtcdApi::V3);
+    if section == EtcdApi::V2 {
+        parts_of_a_path(&root, &[("scope", &scope), ("name", &name)])?;
+    }
     let settings = NodeSettings {
         scope,
         name: MemberName(name),
         namespace: namespace(&root)?,
         restapi: restapi::read(root.section("restapi")?)?,
         ctl: ctl(&root)?,
-        etcd3: etcd3::read(root.section("etcd3")?)?,
+        etcd3: etcd3::read(root.section(etcd3::name(section))?, section)?,
         bootstrap: bootstrap::read(root.section("bootstrap")?)?,
         postgresql: postgresql::read(root.section("postgresql")?)?,
         tags: tags::read(root.section("tags")?)?,
@@ -90,9 +94,10 @@ pub struct ClientSettings {
 /// Reads only what such a command needs.
 pub fn read_client(reading: &Reading, map: &Map<String, Value>) -> Result<ClientSettings, SettingsError> {
     let root = Section::root(reading, map);
-    stores(&root)?;
-    let etcd3 = root.section("etcd3")?;
-    let etcd3 = etcd3.exists().then(|| etcd3::read(etcd3)).transpose()?;
+    let etcd3 = match stores(&root)? {
+        Some(api) => Some(etcd3::read(root.section(etcd3::name(api))?, api)?),
+        None => None,
+    };
     let ctl = ctl::read(&root.section("ctl")?, &root.section("restapi")?)?;
     Ok(ClientSettings { scope: root.text("scope")?, namespace: namespace(&root)?, etcd3, ctl })
 }
@@ -112,18 +117,34 @@ fn namespace(root: &Section) -> Result<String, SettingsError> {
     Ok(if trimmed.is_empty() { String::new() } else { format!("/{trimmed}") })
 }
 
-/// The only store so far is etcd v3; a file for another one must not start a node that knows nobody.
-fn stores(root: &Section) -> Result<(), SettingsError> {
-    let has_etcd3 = root.raw("etcd3").is_some();
-    for store in OTHER_STORES.iter().filter(|store| root.raw(store).is_some()) {
-        let what = match *store {
-            "etcd" => "etcd's v2 protocol is not supported yet; name the same hosts under etcd3",
-            _ => "this store is not supported yet; use etcd3",
-        };
-        if !has_etcd3 {
-            return Err(root.error(store, what));
+/// Which of both sections there is. A file for another store must not start a node that knows nobody.
+fn stores(root: &Section) -> Result<Option<EtcdApi>, SettingsError> {
+    let section = match (root.raw("etcd3").is_some(), root.raw("etcd").is_some()) {
+        (true, true) => {
+            return Err(root.error("etcd", "there is a section etcd3 too; keep one: etcd3, or etcd for its old v2 API"));
         }
-        root.warn(store, &format!("ignored because etcd3 is there too: {what}"));
+        (true, false) => Some(EtcdApi::V3),
+        (false, true) => Some(EtcdApi::V2),
+        (false, false) => None,
+    };
+    for store in OTHER_STORES.iter().filter(|store| root.raw(store).is_some()) {
+        let what = "this store is not supported yet; use etcd3";
+        match section {
+            None => return Err(root.error(store, what)),
+            Some(api) => root.warn(store, &format!("ignored because {} is there too: {what}", etcd3::name(api))),
+        }
+    }
+    Ok(section)
+}
+
+/// etcd's v2 API hides keys that begin with `_`, and `.` and `..` are no names in a path.
+fn parts_of_a_path(root: &Section, parts: &[(&str, &str)]) -> Result<(), SettingsError> {
+    for (key, part) in parts {
+        if part.starts_with('_') || [".", ".."].contains(part) {
+            return Err(
+                root.error(key, "must not begin with `_` or be `.` or `..`: etcd's v2 API would not show such a key")
+            );
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The settings as a whole: a good file, and everything that can be wrong with one.
 
 use super::*;
+use pgherd_dcs::EtcdApi;
 use pgherd_watchdog::{WatchdogDriver, WatchdogMode};
 use std::path::PathBuf;
 
@@ -178,7 +179,8 @@ fn wrong_types_name_file_line_and_key() {
             "max_connections: [5]",
             "postgresql.parameters.max_connections: must be a single value",
         ),
-        ("etcd3: {", "etcd: {", "pg.yml:5: etcd: etcd's v2 protocol is not supported yet"),
+        ("etcd3: {", "consul: {", "pg.yml:5: consul: this store is not supported yet"),
+        ("etcd3: {", "etcd: {host: a}\netcd3: {", "pg.yml:5: etcd: there is a section etcd3 too; keep one"),
         ("dcs: {ttl: 3", "dcs: [3], x: {ttl: 3", "pg.yml:"),
     ] {
         let text = GOOD.replacen(good, bad, 1);
@@ -232,6 +234,27 @@ fn etcd_is_named_in_every_way_that_is_known() {
         "{:?}",
         loaded.warnings
     );
+}
+
+#[test]
+fn the_old_api_has_a_section_of_its_own_with_the_same_keys() {
+    let with = |section: &str| GOOD.replacen("etcd3: {hosts: \"10.0.0.1, http://10.0.0.2:2380\"}", section, 1);
+    let loaded = load_text(&with("etcd: {hosts: 'a, b:1', username: me, password: x, move_leader: true}")).unwrap();
+    let etcd = loaded.settings.etcd3;
+    assert_eq!((etcd.names().as_str(), etcd.api), ("http://a:2379, http://b:1", EtcdApi::V2));
+    assert!(loaded.warnings.iter().any(|w| w.contains("etcd.move_leader: has no effect")), "{:?}", loaded.warnings);
+    assert_eq!(load_text(GOOD).unwrap().settings.etcd3.api, EtcdApi::V3);
+    for (section, error) in [
+        ("etcd: {hosts: []}", "etcd.hosts: missing"),
+        ("etcd: {hosts: a, password: x}", "etcd.username: missing"),
+        ("etcd: {hosts: 'ftp://a'}", "etcd.hosts: must begin with http"),
+    ] {
+        let found = error_of(&with(section));
+        assert!(found.contains(error), "{section}: {found}");
+    }
+    let hidden = with("etcd: {hosts: a}").replacen("name: pg1", "name: _pg1", 1);
+    assert!(error_of(&hidden).contains("name: must not begin with `_`"), "{}", error_of(&hidden));
+    assert!(load_text(&GOOD.replacen("name: pg1", "name: _pg1", 1)).is_ok(), "no harm in v3");
 }
 
 #[test]

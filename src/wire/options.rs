@@ -29,6 +29,7 @@ pub fn etcd(settings: &NodeSettings) -> Result<EtcdOptions, String> {
         namespace: settings.namespace.clone(),
         scope: settings.scope.clone(),
         member: settings.name.clone(),
+        api: settings.etcd3.api,
     })
 }
 

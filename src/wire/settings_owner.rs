@@ -100,6 +100,7 @@ impl SettingsOwner {
         }
         self.take_certificates(certificates, &new);
         if let Some(server) = &self.etcd_server
+            && self.opened.etcd3.api == new.etcd3.api
             && **server.load() != etcd
         {
             server.store(Arc::new(etcd));
@@ -133,6 +134,7 @@ impl SettingsOwner {
         let old = &self.opened;
         let proxy = |settings: &NodeSettings| settings.postgresql.proxy_address.clone();
         [
+            ("etcd or etcd3", old.etcd3.api != new.etcd3.api),
             ("namespace", old.namespace != new.namespace),
             ("restapi.listen", old.restapi.listen != new.restapi.listen),
             ("restapi.connect_address", old.restapi.connect_address != new.restapi.connect_address),

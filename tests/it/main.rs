@@ -12,6 +12,7 @@ mod config_api;
 mod custom_bootstrap;
 mod disk;
 mod dynamic_config;
+mod etcd2;
 mod etcd_gateway;
 mod etcd_login;
 mod etcd_outage;

@@ -16,5 +16,13 @@ pub use codec::Complaint;
 pub use etcd2::Etcd2;
 pub use etcd3::{Endpoint, Etcd3};
 pub use layout::Layout;
-pub use options::{EtcdLogin, EtcdOptions, EtcdServer, EtcdTls, SharedServer, Srv};
+pub use options::{EtcdApi, EtcdLogin, EtcdOptions, EtcdServer, EtcdTls, SharedServer, Srv};
 pub use port::{Answer, Dcs, Reading, Watch, WatchEnded, WatchEvent};
+
+/// The adapter for what the options name; connects to nothing yet. Make it on the thread that uses it.
+pub fn open(options: &EtcdOptions) -> std::rc::Rc<dyn Dcs> {
+    match options.api {
+        EtcdApi::V3 => std::rc::Rc::new(Etcd3::new(options)),
+        EtcdApi::V2 => std::rc::Rc::new(Etcd2::new(options)),
+    }
+}

@@ -19,6 +19,18 @@ pub struct EtcdOptions {
     pub scope: String,
     /// This member's name.
     pub member: MemberName,
+    /// How etcd is spoken to.
+    pub api: EtcdApi,
+}
+
+/// How etcd is spoken to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EtcdApi {
+    /// By the JSON gateway of its API v3.
+    #[default]
+    V3,
+    /// By its old API v2.
+    V2,
 }
 
 /// Can be exchanged while the node runs, from any thread.

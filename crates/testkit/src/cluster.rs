@@ -3,7 +3,7 @@
 //! fails shows the end of every log.
 
 use crate::authority::Authority;
-use crate::etcd::Etcd;
+use crate::etcd::{Etcd, EtcdSetup};
 use crate::eventually::eventually_blocking;
 use crate::keys::Keys;
 use crate::node::Node;
@@ -35,6 +35,8 @@ pub struct ClusterOptions {
     pub loop_wait_s: u32,
     /// `retry_timeout`, in seconds.
     pub retry_timeout_s: u32,
+    /// Agents speak etcd's v2 API.
+    pub etcd_v2: bool,
     /// REST APIs with TLS: each node has a certificate of the cluster's authority, clients need one for what changes something.
     pub https: bool,
 }
@@ -42,7 +44,15 @@ pub struct ClusterOptions {
 impl ClusterOptions {
     /// Quick times, one etcd member.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), etcd_members: 1, ttl_s: 5, loop_wait_s: 1, retry_timeout_s: 1, https: false }
+        Self {
+            program: program.into(),
+            etcd_members: 1,
+            ttl_s: 5,
+            loop_wait_s: 1,
+            retry_timeout_s: 1,
+            etcd_v2: false,
+            https: false,
+        }
     }
 }
 
@@ -73,7 +83,8 @@ impl Cluster {
     pub fn prepare(nodes: usize, options: ClusterOptions) -> Self {
         let permit = Permit::take();
         let program = Program::reachable(&options.program);
-        let etcd = Etcd::start_cluster(options.etcd_members);
+        let setup = EtcdSetup::members(options.etcd_members);
+        let etcd = Etcd::start_setup(&if options.etcd_v2 { setup.with_v2() } else { setup });
         let (directory, nodes_wanted) = (TestDir::new(), nodes);
         let authority = Authority::new();
         let mut cluster = Self { nodes: Vec::new(), etcd, authority, options, directory, program, _permit: permit };
@@ -128,7 +139,7 @@ name: {name}
 restapi:
   listen: 127.0.0.1:{rest}
   connect_address: 127.0.0.1:{rest_link}{tls}
-etcd3:
+{etcd}:
   hosts: {hosts}
   # else the agents would find the members themselves, beside the links
   use_proxies: true
@@ -168,6 +179,7 @@ log:
             rest_link = node.rest_link.port(),
             pg = node.pg_port,
             pg_link = node.pg_link.port(),
+            etcd = if self.options.etcd_v2 { "etcd" } else { "etcd3" },
             hosts = hosts.join(","),
         )
     }

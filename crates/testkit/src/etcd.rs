@@ -173,7 +173,8 @@ impl Etcd {
         }
     }
 
-    fn request(&self, method: &str, path: &str, kind: &str, body: &str) -> Option<(u16, String)> {
+    /// Any request: HTTP status and body.
+    pub fn request(&self, method: &str, path: &str, kind: &str, body: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect((self.host.as_str(), self.client_port)).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         let head = format!(

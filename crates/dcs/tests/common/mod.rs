@@ -4,7 +4,7 @@
 mod script;
 
 pub use pgherd_clock::boottime;
-use pgherd_dcs::{Dcs, Etcd2, Etcd3, EtcdOptions, EtcdServer, SharedServer};
+use pgherd_dcs::{Dcs, Etcd2, Etcd3, EtcdApi, EtcdOptions, EtcdServer, SharedServer};
 use pgherd_testkit::etcd::Etcd;
 pub use pgherd_testkit::eventually::eventually;
 use pgherd_types::{Instant, LeaseId, Lsn, StatusKey, SyncGuard};
@@ -37,7 +37,7 @@ pub fn node_at(name: &str, server: EtcdServer) -> Etcd3 {
 }
 
 pub fn shared_node(name: &str, server: SharedServer) -> Etcd3 {
-    Etcd3::new(&EtcdOptions { server, namespace: "service".into(), scope: "main".into(), member: name.into() })
+    Etcd3::new(&options(name, server, EtcdApi::V3))
 }
 
 /// A member that speaks the v2 API.
@@ -46,7 +46,11 @@ pub fn node2(name: &str, urls: &[String]) -> Etcd2 {
 }
 
 pub fn node2_at(name: &str, server: SharedServer) -> Etcd2 {
-    Etcd2::new(&EtcdOptions { server, namespace: "service".into(), scope: "main".into(), member: name.into() })
+    Etcd2::new(&options(name, server, EtcdApi::V2))
+}
+
+fn options(name: &str, server: SharedServer, api: EtcdApi) -> EtcdOptions {
+    EtcdOptions { server, namespace: "service".into(), scope: "main".into(), member: name.into(), api }
 }
 
 pub fn key(name: &str) -> String {
