@@ -271,7 +271,7 @@ async fn a_deposed_leader_never_overwrites_its_successor() {
                 if answer == Err(Refused::Compare) {
                     // what the deposed one had sent came a moment before: the guard is the key's, and says so
                     let now = b.read(soon()).await.unwrap().cluster;
-                    let write = match write {
+                    let write = match write.clone() {
                         DcsWrite::Sync(write) => DcsWrite::Sync(SyncWrite { seen: now.sync.revision(), ..write }),
                         DcsWrite::ReserveTimeline { timeline, .. } => {
                             DcsWrite::ReserveTimeline { timeline, seen: now.timeline_reserved }

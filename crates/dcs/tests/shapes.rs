@@ -1,7 +1,7 @@
 //! The adapter against a scripted server: answers that a healthy etcd 3.4 never gives.
 
 use pgherd_clock::boottime;
-use pgherd_dcs::{Dcs, Etcd3, EtcdLogin, EtcdOptions, EtcdServer};
+use pgherd_dcs::{Dcs, Etcd3, EtcdApi, EtcdLogin, EtcdOptions, EtcdServer};
 use pgherd_types::{DcsWrite, Instant, LeaseId, Refused, StatusKey};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -77,7 +77,13 @@ fn node(servers: &[&Server]) -> Etcd3 {
 
 fn node_at(server: EtcdServer) -> Etcd3 {
     let server = server.shared();
-    Etcd3::new(&EtcdOptions { server, namespace: "service".into(), scope: "main".into(), member: "a".into() })
+    Etcd3::new(&EtcdOptions {
+        server,
+        namespace: "service".into(),
+        scope: "main".into(),
+        member: "a".into(),
+        api: EtcdApi::V3,
+    })
 }
 
 fn soon() -> Instant {

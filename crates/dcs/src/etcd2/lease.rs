@@ -7,12 +7,15 @@ use super::settle::{Judgement, Seen, Settled};
 use super::tag::Tag;
 use super::wire::{Guard, Node, Request};
 use crate::port::Answer;
-use futures_util::future::join;
+use futures_util::future::{Either, select};
 use pgherd_clock::boottime;
 use pgherd_types::{Instant, LeaseGrant, LeaseId, Refused};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::pin::pin;
 use std::time::Duration;
 
+/// How long a proof waits for the renewal of the member key.
+const MEMBER_PATIENCE: Duration = Duration::from_millis(500);
 const CONTRADICTION: &str = "etcd's answers contradict each other about our keys";
 
 /// Nobody else ever calls a lease so.
@@ -42,15 +45,9 @@ impl Etcd2 {
         if self.key_ttl_s(lease, deadline).await.map_err(refused)?.is_none() {
             return Err(Refused::LeaseGone);
         }
-        let sent_at = if prove_leader {
-            let (leader, member) = join(self.keep_leader(lease, deadline), self.keep_member(lease, deadline)).await;
-            // the proof does not depend on it: the kernel sees by itself when its key is gone
-            if let Err(why) = member {
-                log::debug!("our member key was not renewed: {why:?}");
-            }
-            leader
-        } else {
-            self.keep_member(lease, deadline).await
+        let sent_at = match prove_leader {
+            true => self.keep_both(lease, deadline).await,
+            false => self.keep_member(lease, deadline).await,
         };
         let sent_at = match sent_at {
             Err(Refused::LeaseGone) => {
@@ -61,6 +58,21 @@ impl Etcd2 {
         };
         let ttl_s = self.with_held(lease, |held| held.ttl_s).ok_or(Refused::LeaseGone)?;
         Ok(LeaseGrant { lease, sent_at, ttl_ms: ttl_s * 1000, asked_ttl_ms: None })
+    }
+
+    /// The proof does not depend on the member key and waits for it only a little: the kernel sees by itself when its key is
+    /// gone.
+    async fn keep_both(&self, lease: LeaseId, deadline: Instant) -> Result<Instant, Refused> {
+        let leader = self.keep_leader(lease, deadline);
+        let member = self.keep_member(lease, deadline);
+        let (proven, renewed) = match select(pin!(leader), pin!(member)).await {
+            Either::Left((proven, member)) => (proven, tokio::time::timeout(MEMBER_PATIENCE, member).await.ok()),
+            Either::Right((renewed, leader)) => (leader.await, Some(renewed)),
+        };
+        if !matches!(renewed, Some(Ok(_))) {
+            log::debug!("our member key was not renewed: {renewed:?}");
+        }
+        proven
     }
 
     /// Renews the leader key, which proves that it is ours; from when on the promise counts.
