@@ -71,8 +71,6 @@ async fn lease_of_leader(node: &Etcd2) -> Option<LeaseId> {
 async fn the_script_works_on_one_member_and_on_three() {
     let etcd = one();
     script(&node2("a", &[etcd.url()]), &node2("b", &[etcd.url()])).await;
-    let urls: Vec<_> = start(3).iter().map(Etcd::url).collect();
-    assert!(node2("a", &urls).read(in_ms(300)).await.is_err(), "they have ended");
     let etcds = start(3);
     script(&node2("a", &[etcds[0].url()]), &node2("b", &[etcds[2].url()])).await;
 }
@@ -301,10 +299,9 @@ async fn requests_whose_answers_are_lost_are_read_back() {
     let proxy = Proxy::start(etcd.port());
     let (a, lease) = joined("a", &[proxy.url()]).await;
     put(&etcd, "sync", "value={\"leader\":\"x\"}");
-    let judged_by = a.read(soon()).await.unwrap().cluster.sync.revision();
     // the creation, then the look, then the writing of the sync key
     for answers in [0, 1, 2] {
-        let judged_by = a.read(soon()).await.unwrap().cluster.sync.revision().or(judged_by);
+        let judged_by = a.read(soon()).await.unwrap().cluster.sync.revision();
         proxy.cut_one_reply(answers);
         assert_eq!(a.acquire(lease, SyncGuard::At(judged_by), soon()).await, Ok(()), "answer {answers}");
         assert!(proxy.has_healed());

@@ -44,6 +44,8 @@ pub(super) struct Held {
     pub document: String,
     /// What its tag says of the leader key.
     pub tagged: Option<i64>,
+    /// The last request for the leader key ended without an answer.
+    pub asked_in_vain: bool,
     /// A leader key with our name may have been created that was not confirmed, or may yet be.
     pub stray_until: Option<Instant>,
 }

@@ -39,15 +39,22 @@ impl Etcd2 {
         deadline: Instant,
     ) -> Result<(), Refused> {
         let _acquiring = Acquiring::begin(self);
+        let answer = self.acquire_and_confirm(lease, sync, deadline).await;
+        let in_vain = matches!(answer, Err(Refused::Unreachable(_)));
+        self.with_held(lease, |held| held.asked_in_vain = in_vain);
+        answer
+    }
+
+    async fn acquire_and_confirm(&self, lease: LeaseId, sync: SyncGuard, deadline: Instant) -> Result<(), Refused> {
         let ttl_s = self.key_ttl_s(lease, deadline).await.map_err(refused)?.ok_or(Refused::LeaseGone)?;
         let (key, me) = (self.layout.key("leader"), self.layout.me().as_str());
         let create = Request::put(&key, me, Some(ttl_s), Guard::Absent);
-        let stray = self.with_held(lease, |held| held.stray_until.is_some()).unwrap_or(false);
+        let in_vain = self.with_held(lease, |held| held.asked_in_vain).unwrap_or(false);
         self.with_held(lease, |held| held.expects_copies(boottime()));
         // a key that is there already needs its full time once more: the caller's promise is younger than it
         let ours = |seen: &Seen<'_>, node: &Node| {
             self.leads(lease, node)
-                || ((seen.unsure || stray)
+                || ((seen.unsure || in_vain)
                     && node.value == me
                     && self.has_the_name_since_before(lease, node.created, seen))
         };
