@@ -2,8 +2,7 @@
 //!
 //! It is created if there is none, and is nobody's until it is **confirmed**: a look after its creation must show that our
 //! name is held by this very process, and the `sync` key as the race was judged by. That look suffices: what a deposed leader
-//! wrote there and acted upon, it wrote before its key was gone. Writing the same value once more then makes what it sent
-//! and nobody has received yet fail.
+//! wrote there and acted upon, it wrote before its key was gone.
 
 use super::Etcd2;
 use super::held::Kept;
@@ -13,7 +12,6 @@ use super::wire::{Guard, Node, Request};
 use crate::codec;
 use pgherd_clock::boottime;
 use pgherd_types::{Instant, LeaseId, Refused, StatusKey, SyncGuard};
-use std::cell::RefCell;
 
 /// While it lives nothing is cleaned up.
 struct Acquiring<'a>(&'a Etcd2);
@@ -86,24 +84,13 @@ impl Etcd2 {
             SyncGuard::At(revision) => Some(revision.unwrap_or(0)),
         };
         let key = self.layout.key("sync");
-        // the value by which the race was judged, once it was sent
-        let judged = RefCell::new(None);
         let judge = |seen: &Seen<'_>| {
             let there = seen.leader().is_some_and(|now| now.created == node.created && now.value == node.value);
             let named = seen.member().is_none() || self.has_the_name_since_before(lease, node.created, seen);
-            let sync = seen.get(&key);
-            match judged_by {
-                _ if !there || !named => Judgement::Refuse(Refused::Compare),
-                None => Judgement::Done,
-                Some(0) if sync.is_none() => Judgement::Done,
-                Some(revision) => match sync {
-                    Some(sync) if sync.modified == revision => {
-                        judged.replace(Some(sync.value.clone()));
-                        Judgement::Try(Request::put(&key, &sync.value, None, Guard::At(revision)))
-                    }
-                    Some(sync) if seen.unsure && judged.borrow().as_ref() == Some(&sync.value) => Judgement::Done,
-                    _ => Judgement::Refuse(Refused::Compare),
-                },
+            let sync = seen.get(&key).map_or(0, |sync| sync.modified);
+            match there && named && judged_by.is_none_or(|revision| revision == sync) {
+                true => Judgement::Done,
+                false => Judgement::Refuse(Refused::Compare),
             }
         };
         self.settle(None, judge, deadline).await.map(drop)
