@@ -12,12 +12,13 @@ use crate::etcd3::failure::Failure;
 use pgherd_clock::{boottime, left_until};
 use pgherd_types::{DcsSurvey, Instant, Refused};
 use serde::Deserialize;
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// How long one member may take to say what its clock shows.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long DNS may take, beside what it was given when nothing was known.
+const LOOKUP: Duration = Duration::from_secs(2);
 
 #[derive(Deserialize)]
 struct Members {
@@ -42,28 +43,15 @@ struct Ahead {
 
 impl Etcd2 {
     pub(super) async fn look_around(&self, deadline: Instant) -> Result<DcsSurvey, Refused> {
+        if let Err(why) = self.client.look_up(boottime() + LOOKUP.min(left_until(deadline) / 2)).await {
+            log::debug!("{why}; going on with {}", self.client.endpoints.names());
+        }
         let reply = ask(&self.client, &Request::get("/v2/members"), deadline).await.map_err(refused)?;
         let nonsense = |e| refused(Failure::unsure(format!("etcd's list of its members makes no sense: {e}")));
         let Members { members } = serde_json::from_slice(&reply.body.body).map_err(nonsense)?;
-        self.take_endpoints(&members);
+        self.client.take_advertised(members.iter().flat_map(|member| &member.client_urls));
         let troubles = self.clocks(deadline).await.into_iter().collect();
         Ok(DcsSurvey { members: u32::try_from(members.len()).unwrap_or(u32::MAX), troubles, ..DcsSurvey::default() })
-    }
-
-    fn take_endpoints(&self, members: &[Member]) {
-        let settings = self.client.settings();
-        if !settings.discover {
-            return;
-        }
-        let advertised = members.iter().flat_map(|member| &member.client_urls);
-        let advertised = advertised.filter_map(|url| Endpoint::advertised(url));
-        let advertised = advertised.filter(|endpoint| settings.tls.is_some() || !endpoint.is_tls());
-        // An address that leads everybody to himself is of use only to whom it was given.
-        let own_only = settings.endpoints.iter().all(|endpoint| !endpoint.is_loopback());
-        let usable: BTreeSet<_> = advertised.filter(|endpoint| !(own_only && endpoint.is_loopback())).collect();
-        if self.client.endpoints.discovered(usable) {
-            log::info!("etcd is reached at {}", self.client.endpoints.names());
-        }
     }
 
     /// What is wrong with the clocks, if anything.

@@ -132,7 +132,7 @@ fn broken(failure: crate::etcd3::failure::Failure) -> WatchEnded {
 impl Etcd2 {
     /// Asks the endpoints one after the other; each gets its share of the time.
     pub(super) async fn open_watch(&self, after: Option<i64>, deadline: Instant) -> Result<Box<dyn Watch>, WatchEnded> {
-        self.client.settings();
+        self.client.ready(deadline).await.map_err(WatchEnded::Broken)?;
         let endpoints = self.client.endpoints.order(boottime());
         let mut ended = WatchEnded::Broken("no time was left to open a watch".into());
         for (done, endpoint) in endpoints.iter().enumerate() {

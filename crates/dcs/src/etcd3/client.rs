@@ -17,6 +17,7 @@ use hickory_resolver::TokioResolver;
 use pgherd_clock::{boottime, left_until};
 use pgherd_types::Instant;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,6 +135,22 @@ impl Client {
         match self.endpoints.is_empty() {
             true => Err("no etcd endpoint is configured; set etcd3.hosts".to_owned()),
             false => Ok(()),
+        }
+    }
+
+    /// What etcd's members say of where they are reached.
+    pub fn take_advertised<'a>(&self, urls: impl Iterator<Item = &'a String>) {
+        let settings = self.settings();
+        if !settings.discover {
+            return;
+        }
+        let advertised = urls.filter_map(|url| Endpoint::advertised(url));
+        let advertised = advertised.filter(|endpoint| settings.tls.is_some() || !endpoint.is_tls());
+        // An address that leads everybody to himself is of use only to whom it was given.
+        let own_only = settings.endpoints.iter().all(|endpoint| !endpoint.is_loopback());
+        let usable: BTreeSet<_> = advertised.filter(|endpoint| !(own_only && endpoint.is_loopback())).collect();
+        if self.endpoints.discovered(usable) {
+            log::info!("etcd is reached at {}", self.endpoints.names());
         }
     }
 

@@ -38,7 +38,7 @@ struct Service {
 
 impl Client {
     /// Asks DNS which endpoints there are, if that is how they are found. A cache keeps it from being asked too often.
-    pub(super) async fn look_up(&self, deadline: Instant) -> Result<(), String> {
+    pub async fn look_up(&self, deadline: Instant) -> Result<(), String> {
         let settings = self.settings();
         let Some(srv) = &settings.srv else { return Ok(()) };
         let answer = tokio::time::timeout(left_until(deadline), self.found_by(srv)).await;

@@ -10,7 +10,6 @@ use super::wire::{MemberInfo, MembersReply, StatusReply};
 use pgherd_clock::{boottime, left_until};
 use pgherd_types::{DcsSurvey, Instant, Refused};
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::time::Duration;
@@ -50,7 +49,7 @@ impl Etcd3 {
         }
         let reply = self.client.call("/cluster/member/list", "{}", deadline).await?;
         let members = parse::<MembersReply>(&reply)?.members;
-        self.take_endpoints(&members);
+        self.client.take_advertised(members.iter().flat_map(|member| &member.client_urls));
         let mut survey =
             DcsSurvey { members: u32::try_from(members.len()).unwrap_or(u32::MAX), ..DcsSurvey::default() };
         let status = match self.client.call("/maintenance/status", "{}", deadline).await {
@@ -68,22 +67,6 @@ impl Etcd3 {
             survey.moved_to = self.move_leader(leader, &members, deadline).await;
         }
         Ok(survey)
-    }
-
-    fn take_endpoints(&self, members: &[MemberInfo]) {
-        let settings = self.client.settings();
-        if !settings.discover {
-            return;
-        }
-        let advertised = members.iter().flat_map(|member| &member.client_urls);
-        let advertised = advertised.filter_map(|url| Endpoint::advertised(url));
-        let advertised = advertised.filter(|endpoint| settings.tls.is_some() || !endpoint.is_tls());
-        // An address that leads everybody to himself is of use only to whom it was given.
-        let own_only = settings.endpoints.iter().all(|endpoint| !endpoint.is_loopback());
-        let usable: BTreeSet<_> = advertised.filter(|endpoint| !(own_only && endpoint.is_loopback())).collect();
-        if self.client.endpoints.discovered(usable) {
-            log::info!("etcd is reached at {}", self.client.endpoints.names());
-        }
     }
 
     /// To the first member on another host that takes it; its name. Only etcd's leader can hand over.
