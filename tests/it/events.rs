@@ -21,15 +21,6 @@ fn seq(event: &Value) -> u64 {
     id.split_once('.').expect("term and number").1.parse().expect("a number")
 }
 
-/// The first event of that kind for which this is true.
-fn await_event(node: &Node, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let what = format!("{} tells {kind}", node.name);
-    eventually(PATIENCE, &what, || {
-        let answer = node.get(&format!("/events?limit=1000&type={kind}"))?;
-        answer.json()["events"].as_array()?.iter().find(|event| wanted(&event["data"])).cloned()
-    })
-}
-
 /// Reads server-sent events, from that one on.
 struct Stream(BufReader<TcpStream>);
 

@@ -1,7 +1,11 @@
 //! A former primary has what nobody else has.
 
 use crate::support::*;
+use pgherd_testkit::node::Node;
+use pgherd_testkit::postgres::server_programs;
 use serde_json::json;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 /// Makes the primary write rows that no replica receives, and ends its node; the place of the old and the new primary.
 fn leave_behind(cluster: &mut Cluster) -> (usize, usize) {
@@ -18,13 +22,45 @@ fn leave_behind(cluster: &mut Cluster) -> (usize, usize) {
     (old, new)
 }
 
+/// pg_rewind does its work and does not end as long as that file is there.
+fn hold_rewinds(node: &Node) -> PathBuf {
+    let (real, hold) = (server_programs(), node.write_file("hold", ""));
+    let place = node.directory().join("bin");
+    std::fs::create_dir(&place).expect("a directory");
+    for program in std::fs::read_dir(&real).expect("the programs").map(|entry| entry.expect("an entry")) {
+        if program.file_name() != "pg_rewind" {
+            symlink(program.path(), place.join(program.file_name())).expect("a link");
+        }
+    }
+    let (real, held) = (real.display(), hold.display());
+    let script = format!("{real}/pg_rewind \"$@\"; code=$?; while [ -e {held} ]; do sleep 0.05; done; exit $code");
+    node.add_script("bin/pg_rewind", &script);
+    let text = std::fs::read_to_string(node.config()).expect("the settings");
+    let (before, after) = text.split_once("\n  bin_dir: ").expect("a line for the programs");
+    let (_, after) = after.split_once('\n').expect("more lines");
+    let text = format!("{before}\n  bin_dir: {}\n{after}", place.display());
+    std::fs::write(node.config(), text).expect("write the settings");
+    hold
+}
+
 #[test]
-fn it_is_rewound_and_follows_where_that_is_configured() {
-    let mut cluster = cluster(2);
+fn it_is_rewound_and_follows_where_that_is_configured_and_tells_how_far_it_is() {
+    let mut cluster = Cluster::prepare(2, options());
+    let holds: Vec<_> = cluster.nodes.iter().map(hold_rewinds).collect();
+    cluster.nodes.iter_mut().for_each(Node::start);
+    cluster.await_complete();
     configure(&cluster, json!({"postgresql": {"use_pg_rewind": true}}));
     let (old, new) = leave_behind(&mut cluster);
     let mark = cluster.nodes[old].log_mark();
     cluster.nodes[old].start();
+    let node = &cluster.nodes[old];
+    let progress = eventually(PATIENCE, "all is copied, and that is told", || {
+        let told = node.status()["pgherd"]["progress"].clone();
+        (told["done_bytes"].as_u64()? > 1 << 20 && told["done_bytes"] == told["total_bytes"]).then_some(told)
+    });
+    let event = await_event(node, "operation.progress", |data| data["total_bytes"] == progress["total_bytes"]);
+    assert!(event["data"]["operation"].as_str().is_some_and(|name| name.contains("pg_rewind")), "{event}");
+    std::fs::remove_file(&holds[old]).expect("let it end");
     cluster.await_streaming(old);
     assert!(cluster.nodes[old].logged_since(mark, "running pg_rewind from").is_some());
     assert!(!was_cloned_since(&cluster.nodes[old], mark));

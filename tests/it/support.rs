@@ -7,6 +7,7 @@ use pgherd_testkit::keys::Key;
 pub use pgherd_testkit::leader_watch::LeaderWatch;
 use pgherd_testkit::node::Node;
 use pgherd_testkit::writer::Ack;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 pub use std::time::Instant;
@@ -129,4 +130,13 @@ pub fn await_renewal(node: &Node) {
         let left = lease_left_s(node)?;
         (left > before - begun.elapsed().as_secs_f64() + 0.5 && left > 0.0).then_some(())
     });
+}
+
+/// The first event of that kind for which this is true.
+pub fn await_event(node: &Node, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let what = format!("{} tells {kind}", node.name);
+    eventually(PATIENCE, &what, || {
+        let answer = node.get(&format!("/events?limit=1000&type={kind}"))?;
+        answer.json()["events"].as_array()?.iter().find(|event| wanted(&event["data"])).cloned()
+    })
 }

@@ -59,6 +59,10 @@ impl Node {
         }
     }
 
+    /// The node's own directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
     /// The settings file.
     pub fn config(&self) -> PathBuf {
         self.directory.join("node.yml")

@@ -73,6 +73,11 @@ fn bin_dir() -> Option<PathBuf> {
     Some(wanted)
 }
 
+/// The directory of PostgreSQL's programs.
+pub fn server_programs() -> PathBuf {
+    bin_dir().expect("PostgreSQL's programs, from Debian's package")
+}
+
 /// Options for a server of this name below a directory, on a free port.
 pub fn options(name: &str, dir: &Path) -> PostgresOptions {
     let mut options = PostgresOptions::new(name.into(), "test", &dir.join(name));
