@@ -2,7 +2,7 @@
 CARGO ?= cargo
 SEEDS ?= 20000
 
-.PHONY: all build deps test test-long test-net test-watchdog test-versions test-api test-ui explore demo bench bench-handover bench-api compat lint clean
+.PHONY: all build deps test test-long test-net test-watchdog test-versions test-api test-ui explore demo bench bench-handover bench-api bench-etcd compat lint clean
 
 all: build
 
@@ -61,6 +61,10 @@ bench-handover: deps build
 # The REST API beside Patroni's; about 14 minutes, and needs `ab`. `PROGRAM=api.py sh bench/run --save` writes bench/RESULTS-api.md.
 bench-api: deps build
 	PROGRAM=api.py sh bench/run
+
+# What etcd has to do, beside Patroni; about 15 minutes. `PROGRAM=etcd.py sh bench/run --save` writes bench/RESULTS-etcd.md.
+bench-etcd: deps build
+	PROGRAM=etcd.py sh bench/run
 
 # One pgherd and two members of Patroni (from PyPI) through the life of a cluster; about 14 minutes.
 compat: deps build

@@ -89,9 +89,10 @@ fn a_logical_consumer_misses_nothing_through_switchovers_and_deaths_and_replicas
     for node in cluster.others(leader) {
         await_safe(&cluster.nodes[node]);
         let (node, mark) = (&cluster.nodes[node], marks[node]);
-        let copies = times(node, mark, "begins: copying logical slots");
+        // (a copy that cannot be used yet, because WAL is still on its way, restarts nothing)
+        assert_eq!(times(node, mark, "begins: copying logical slots") > 0, restarts > 0, "{}", node.name);
         let starts = times(node, mark, "begins: starting as a secondary");
-        assert_eq!((copies, starts), (restarts, restarts), "{} is restarted once for both slots", node.name);
+        assert_eq!(starts, restarts, "{} is restarted once for both slots", node.name);
         assert_eq!(node.sql("SHOW hot_standby_feedback"), ["on"]);
         assert_eq!(node.sql("SHOW work_mem"), ["5MB"]);
     }
