@@ -16,6 +16,13 @@ const DENIED: &str = r#"{"error":"etcdserver: permission denied","code":7}"#;
 const SHORT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(8);
 
+#[derive(Copy, Clone, Debug)]
+enum Fault {
+    /// Connections are ended and refused.
+    Reset,
+    Spoiled(Spoil),
+}
+
 /// One node at ttl 20 whose client writes all the time.
 struct Played {
     cluster: Cluster,
@@ -32,18 +39,21 @@ impl Played {
         &self.cluster.nodes[0]
     }
     /// The client gets on as long as the fault lasts and after it, the node is primary all the time, and renews again.
-    fn survives(&self, spoil: Spoil, length: Duration) {
+    fn survives(&self, fault: Fault, length: Duration) {
         let (node, mark) = (self.node(), self.node().log_mark());
-        node.etcd_links[0].spoil(spoil);
+        match fault {
+            Fault::Reset => node.etcd_links[0].cut(),
+            Fault::Spoiled(how) => node.etcd_links[0].spoil(how),
+        }
         let begun = Instant::now();
         while begun.elapsed() < length {
             self.cluster.await_acks(&self.writer, 1);
-            assert_eq!(node.check("/primary"), Some(200), "{spoil:?} for {length:?}");
+            assert_eq!(node.check("/primary"), Some(200), "{fault:?} for {length:?}");
         }
         node.etcd_links[0].heal();
         await_renewal(node);
         self.cluster.await_acks(&self.writer, 10);
-        assert_eq!(node.logged_since(mark, "panicked"), None, "{spoil:?} for {length:?}");
+        assert_eq!(node.logged_since(mark, "panicked"), None, "{fault:?} for {length:?}");
     }
     fn ends_undisturbed(self) {
         assert_undisturbed(&self.writer.stop());
@@ -54,20 +64,21 @@ impl Played {
 fn no_spoiled_answer_ends_a_primary() {
     let play = Played::start();
     let agent = play.node().agent_pid();
-    for spoil in [
-        Spoil::Half,
-        Spoil::Late(700),
-        Spoil::OneByte,
-        Spoil::Status(500),
-        Spoil::Status(404),
-        Spoil::Instead(200, "{}"),
-        Spoil::Instead(200, "<html>sign in</html>"),
-        Spoil::Instead(401, TOKEN),
-        Spoil::Instead(503, NO_LEADER),
-        Spoil::Instead(502, "bad gateway"),
-        Spoil::Instead(403, DENIED),
+    for fault in [
+        Fault::Reset,
+        Fault::Spoiled(Spoil::Half),
+        Fault::Spoiled(Spoil::Late(700)),
+        Fault::Spoiled(Spoil::OneByte),
+        Fault::Spoiled(Spoil::Status(500)),
+        Fault::Spoiled(Spoil::Status(404)),
+        Fault::Spoiled(Spoil::Instead(200, "{}")),
+        Fault::Spoiled(Spoil::Instead(200, "<html>sign in</html>")),
+        Fault::Spoiled(Spoil::Instead(401, TOKEN)),
+        Fault::Spoiled(Spoil::Instead(503, NO_LEADER)),
+        Fault::Spoiled(Spoil::Instead(502, "bad gateway")),
+        Fault::Spoiled(Spoil::Instead(403, DENIED)),
     ] {
-        play.survives(spoil, SHORT);
+        play.survives(fault, SHORT);
     }
     assert_eq!(play.node().agent_pid(), agent, "the same agent all the time");
     play.ends_undisturbed();
@@ -77,10 +88,15 @@ fn no_spoiled_answer_ends_a_primary() {
 fn nor_does_a_burst_of_them_that_the_lease_outlives() {
     let play = Played::start();
     let agent = play.node().agent_pid();
-    for spoil in
-        [Spoil::OneByte, Spoil::Half, Spoil::Instead(401, TOKEN), Spoil::Instead(503, NO_LEADER), Spoil::Status(500)]
-    {
-        play.survives(spoil, LONG);
+    for fault in [
+        Fault::Reset,
+        Fault::Spoiled(Spoil::OneByte),
+        Fault::Spoiled(Spoil::Half),
+        Fault::Spoiled(Spoil::Instead(401, TOKEN)),
+        Fault::Spoiled(Spoil::Instead(503, NO_LEADER)),
+        Fault::Spoiled(Spoil::Status(500)),
+    ] {
+        play.survives(fault, LONG);
     }
     assert_eq!(play.node().agent_pid(), agent, "the same agent all the time");
     play.ends_undisturbed();
@@ -90,6 +106,6 @@ fn nor_does_a_burst_of_them_that_the_lease_outlives() {
 #[test]
 fn a_lie_about_the_lease_is_looked_into() {
     let play = Played::start();
-    play.survives(Spoil::Instead(404, GONE), SHORT);
+    play.survives(Fault::Spoiled(Spoil::Instead(404, GONE)), SHORT);
     play.ends_undisturbed();
 }

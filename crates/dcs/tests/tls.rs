@@ -96,6 +96,7 @@ async fn certificates_are_exchanged_while_it_runs() {
     assert_eq!(right, reached(&etcd, Some(authority.file()), None), "the same files say the same");
     shared.store(std::sync::Arc::new(right));
     a.read(soon()).await.expect("the right authority is in force");
+    script(&a, &node_at("b", reached(&etcd, Some(authority.file()), None))).await;
 }
 
 #[actix_rt::test]
