@@ -22,7 +22,7 @@ test-long: deps
 	CARGO="$(CARGO)" SEEDS=$(if $(filter command environment,$(origin SEEDS)),$(SEEDS),200000) sh scripts/test-long
 
 # The network between nodes, and between them and members of etcd, is cut, in network namespaces of this machine: needs root, `ip`
-# and `ss`; about five minutes.
+# and `ss`; five to ten minutes.
 test-net: deps
 	$(CARGO) build --bin pgherd
 	sh tests/net/run --program $${CARGO_TARGET_DIR:-target}/debug/pgherd

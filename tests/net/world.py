@@ -32,7 +32,10 @@ NOWHERE = "02:00:00:00:00:ff"
 CLONE_NEWNET = 0x40000000
 DYNAMIC = {"ttl": 8, "loop_wait": 2, "retry_timeout": 2, "maximum_lag_on_failover": 1048576,
            "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": {"wal_keep_size": "256MB", "wal_sender_timeout": "5s"}}}
-eventually = waiting(90, 0.1, (OSError, psycopg.Error, KeyError, TypeError, ValueError))
+EXPECTED = (OSError, psycopg.Error, KeyError, TypeError, ValueError)
+eventually = waiting(90, 0.1, EXPECTED)
+# TCP may wait two minutes before it tries again to send what got lost
+patiently = waiting(300, 0.1, EXPECTED)
 
 
 def ip(*arguments):
