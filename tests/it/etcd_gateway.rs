@@ -55,16 +55,20 @@ impl Played {
         self.cluster.await_acks(&self.writer, 10);
         assert_eq!(node.logged_since(mark, "panicked"), None, "{fault:?} for {length:?}");
     }
-    fn ends_undisturbed(self) {
+    /// One after the other, with the same agent all the time and a client that was never disturbed.
+    fn survives_all(self, faults: impl IntoIterator<Item = Fault>, length: Duration) {
+        let agent = self.node().agent_pid();
+        for fault in faults {
+            self.survives(fault, length);
+        }
+        assert_eq!(self.node().agent_pid(), agent, "the same agent all the time");
         assert_undisturbed(&self.writer.stop());
     }
 }
 
 #[test]
 fn no_spoiled_answer_ends_a_primary() {
-    let play = Played::start();
-    let agent = play.node().agent_pid();
-    for fault in [
+    let faults = [
         Fault::Reset,
         Fault::Spoiled(Spoil::Half),
         Fault::Spoiled(Spoil::Late(700)),
@@ -77,35 +81,25 @@ fn no_spoiled_answer_ends_a_primary() {
         Fault::Spoiled(Spoil::Instead(503, NO_LEADER)),
         Fault::Spoiled(Spoil::Instead(502, "bad gateway")),
         Fault::Spoiled(Spoil::Instead(403, DENIED)),
-    ] {
-        play.survives(fault, SHORT);
-    }
-    assert_eq!(play.node().agent_pid(), agent, "the same agent all the time");
-    play.ends_undisturbed();
+    ];
+    Played::start().survives_all(faults, SHORT);
 }
 
 #[test]
 fn nor_does_a_burst_of_them_that_the_lease_outlives() {
-    let play = Played::start();
-    let agent = play.node().agent_pid();
-    for fault in [
+    let faults = [
         Fault::Reset,
         Fault::Spoiled(Spoil::OneByte),
         Fault::Spoiled(Spoil::Half),
         Fault::Spoiled(Spoil::Instead(401, TOKEN)),
         Fault::Spoiled(Spoil::Instead(503, NO_LEADER)),
         Fault::Spoiled(Spoil::Status(500)),
-    ] {
-        play.survives(fault, LONG);
-    }
-    assert_eq!(play.node().agent_pid(), agent, "the same agent all the time");
-    play.ends_undisturbed();
+    ];
+    Played::start().survives_all(faults, LONG);
 }
 
 /// An answer that says for certain that the lease is gone is not believed as long as the key hangs on it.
 #[test]
 fn a_lie_about_the_lease_is_looked_into() {
-    let play = Played::start();
-    play.survives(Fault::Spoiled(Spoil::Instead(404, GONE)), SHORT);
-    play.ends_undisturbed();
+    Played::start().survives_all([Fault::Spoiled(Spoil::Instead(404, GONE))], SHORT);
 }

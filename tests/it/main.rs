@@ -16,6 +16,7 @@ mod etcd2;
 mod etcd_gateway;
 mod etcd_login;
 mod etcd_outage;
+mod etcd_tls;
 mod events;
 mod explain;
 mod failsafe;

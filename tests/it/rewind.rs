@@ -2,9 +2,8 @@
 
 use crate::support::*;
 use pgherd_testkit::node::Node;
-use pgherd_testkit::postgres::server_programs;
+use pgherd_testkit::postgres::{replace_program, server_programs};
 use serde_json::json;
-use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 /// Makes the primary write rows that no replica receives, and ends its node; the place of the old and the new primary.
@@ -25,16 +24,10 @@ fn leave_behind(cluster: &mut Cluster) -> (usize, usize) {
 /// pg_rewind does its work and does not end as long as that file is there.
 fn hold_rewinds(node: &Node) -> PathBuf {
     let (real, hold) = (server_programs(), node.write_file("hold", ""));
-    let place = node.directory().join("bin");
-    std::fs::create_dir(&place).expect("a directory");
-    for program in std::fs::read_dir(&real).expect("the programs").map(|entry| entry.expect("an entry")) {
-        if program.file_name() != "pg_rewind" {
-            symlink(program.path(), place.join(program.file_name())).expect("a link");
-        }
-    }
-    let (real, held) = (real.display(), hold.display());
-    let script = format!("{real}/pg_rewind \"$@\"; code=$?; while [ -e {held} ]; do sleep 0.05; done; exit $code");
-    node.add_script("bin/pg_rewind", &script);
+    let (place, held) = (node.directory().join("bin"), hold.display());
+    let rewind = real.join("pg_rewind");
+    let script = format!("{} \"$@\"; code=$?; while [ -e {held} ]; do sleep 0.05; done; exit $code", rewind.display());
+    replace_program(&place, &real, "pg_rewind", &script);
     let text = std::fs::read_to_string(node.config()).expect("the settings");
     let (before, after) = text.split_once("\n  bin_dir: ").expect("a line for the programs");
     let (_, after) = after.split_once('\n').expect("more lines");

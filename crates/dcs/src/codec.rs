@@ -8,7 +8,7 @@ mod scalars;
 mod sync;
 
 pub use cluster::{KeyValue, cluster};
-pub use manual::{encode_failover, encode_failsafe, moment};
+pub use manual::{encode_failover, encode_failsafe, moment, operators_value};
 pub use member::encode_member;
 pub use scalars::{encode_history, encode_status, is_config_object, read_timeline};
 pub use sync::{decode_sync, encode_sync};

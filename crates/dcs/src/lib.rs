@@ -1,9 +1,9 @@
 //! The distributed configuration store: the port [`Dcs`] that the actors use, and its adapters for etcd v3 and etcd v2.
 //!
 //! Reading order: `port` (what can be asked), `layout` (where each key lives), `codec` (keys and values to types and
-//! back; whatever other programs put there, reading never fails), `etcd3` (the adapter), `etcd2` (the one for the old API, which
-//! shares the client). Nothing here knows an actor,
-//! decides when to write, or keeps the lease: the caller owns it.
+//! back; whatever other programs put there, reading never fails), `etcd3` (the adapter), `etcd2` (the one for the old
+//! API, which shares the client). Nothing here knows an actor, decides when to write, or keeps the lease: the caller
+//! owns it.
 
 pub mod codec;
 pub mod etcd2;

@@ -3,8 +3,8 @@
 
 use pgherd_postgres::{Credentials, Killer, OperationControl, Outcome, Postgres, PostgresOptions, bootstrap};
 use pgherd_types::Upstream;
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -76,6 +76,18 @@ fn bin_dir() -> Option<PathBuf> {
 /// The directory of PostgreSQL's programs.
 pub fn server_programs() -> PathBuf {
     bin_dir().expect("PostgreSQL's programs, from Debian's package")
+}
+
+/// Makes a directory of the programs that are in another one, in which that one is this shell script instead.
+pub fn replace_program(place: &Path, real: &Path, name: &str, script: &str) {
+    fs::create_dir(place).expect("a directory for programs");
+    let programs = fs::read_dir(real).expect("PostgreSQL's programs").flatten();
+    for program in programs.filter(|program| program.file_name() != name) {
+        symlink(program.path(), place.join(program.file_name())).expect("a link to a program");
+    }
+    let path = place.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write a script");
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("permissions");
 }
 
 /// Options for a server of this name below a directory, on a free port.

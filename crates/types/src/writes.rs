@@ -103,6 +103,16 @@ pub enum SyncGuard {
     At(Option<i64>),
 }
 
+impl SyncGuard {
+    /// The revision to compare with, 0 for a key that is absent; `None` where nothing is compared.
+    pub fn judged_by(self) -> Option<i64> {
+        match self {
+            Self::Unguarded => None,
+            Self::At(revision) => Some(revision.unwrap_or(0)),
+        }
+    }
+}
+
 /// Why a request to the DCS did not do what was asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refused {

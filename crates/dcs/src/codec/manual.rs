@@ -1,7 +1,9 @@
 //! What operators ask for: the `failover` key and a member's scheduled restart; and the `failsafe` key.
 
-use super::{Faults, json};
-use pgherd_types::{FailoverKey, MemberName, RestartFilter, RestartWish, Role, Schedule, ScheduledRestart, WallTime};
+use super::{Faults, is_config_object, json};
+use pgherd_types::{
+    DcsWrite, FailoverKey, MemberName, Refused, RestartFilter, RestartWish, Role, Schedule, ScheduledRestart, WallTime,
+};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,6 +68,20 @@ fn schedule(value: &Value, faults: &mut Faults) -> Option<Schedule> {
 /// ISO 8601 with a zone: without one, nobody knows when it is.
 pub fn moment(text: &str) -> Option<WallTime> {
     text.trim().parse::<jiff::Timestamp>().ok().map(|at| WallTime(at.as_millisecond()))
+}
+
+/// What anybody may write for an operator: the value, and the revision of the key that it was made up by, 0 for none. `None`
+/// where it is written whatever is there.
+pub fn operators_value(write: &DcsWrite) -> Result<(Vec<u8>, Option<i64>), Refused> {
+    match write {
+        DcsWrite::ReplaceConfig { text, .. } if !is_config_object(text.as_bytes()) => {
+            Err(Refused::Denied("the configuration to write is not a JSON object".into()))
+        }
+        DcsWrite::ReplaceConfig { text, seen } => Ok((text.clone().into_bytes(), Some(*seen))),
+        DcsWrite::AskFailover { request, seen } => Ok((encode_failover(request), *seen)),
+        DcsWrite::ClearFailover { seen } => Ok((b"{}".to_vec(), Some(*seen))),
+        other => Err(Refused::Denied(format!("{} is not an operator's to write", other.key()))),
+    }
 }
 
 /// Patroni's form: the parts that are given, in this order.

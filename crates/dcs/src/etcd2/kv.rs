@@ -79,15 +79,8 @@ impl Etcd2 {
     /// What anybody may write for an operator: guarded by the key's index, not by the leader key.
     async fn operators_write(&self, write: &DcsWrite, deadline: Instant) -> Result<(), Refused> {
         let key = self.layout.key(write.key());
-        let (value, expected) = match write {
-            DcsWrite::ReplaceConfig { text, .. } if !codec::is_config_object(text.as_bytes()) => {
-                return Err(Refused::Denied("the configuration to write is not a JSON object".into()));
-            }
-            DcsWrite::ReplaceConfig { text, seen } => (text.clone(), Some(*seen)),
-            DcsWrite::AskFailover { request, seen } => (text(&codec::encode_failover(request)), *seen),
-            DcsWrite::ClearFailover { seen } => ("{}".to_owned(), Some(*seen)),
-            other => return Err(Refused::Denied(format!("{} is not an operator's to write", other.key()))),
-        };
+        let (value, expected) = codec::operators_value(write)?;
+        let value = text(&value);
         let judge = |seen: &Seen<'_>| {
             let node = seen.get(&key);
             match expected {

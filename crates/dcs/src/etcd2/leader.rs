@@ -79,10 +79,7 @@ impl Etcd2 {
     }
 
     async fn confirm(&self, lease: LeaseId, node: &Node, sync: SyncGuard, deadline: Instant) -> Result<(), Refused> {
-        let judged_by = match sync {
-            SyncGuard::Unguarded => None,
-            SyncGuard::At(revision) => Some(revision.unwrap_or(0)),
-        };
+        let judged_by = sync.judged_by();
         let key = self.layout.key("sync");
         let judge = |seen: &Seen<'_>| {
             let there = seen.leader().is_some_and(|now| now.created == node.created && now.value == node.value);

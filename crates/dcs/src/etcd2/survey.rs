@@ -17,8 +17,6 @@ use std::time::Duration;
 
 /// How long one member may take to say what its clock shows.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long DNS may take, beside what it was given when nothing was known.
-const LOOKUP: Duration = Duration::from_secs(2);
 
 #[derive(Deserialize)]
 struct Members {
@@ -43,9 +41,7 @@ struct Ahead {
 
 impl Etcd2 {
     pub(super) async fn look_around(&self, deadline: Instant) -> Result<DcsSurvey, Refused> {
-        if let Err(why) = self.client.look_up(boottime() + LOOKUP.min(left_until(deadline) / 2)).await {
-            log::debug!("{why}; going on with {}", self.client.endpoints.names());
-        }
+        self.client.look_up_again(deadline).await;
         let reply = ask(&self.client, &Request::get("/v2/members"), deadline).await.map_err(refused)?;
         let nonsense = |e| refused(Failure::unsure(format!("etcd's list of its members makes no sense: {e}")));
         let Members { members } = serde_json::from_slice(&reply.body.body).map_err(nonsense)?;

@@ -7,16 +7,14 @@ use super::wire::{Answered, Request, code, error_of};
 use crate::etcd3::client::Client;
 use crate::etcd3::endpoint::Endpoint;
 use crate::etcd3::request::excerpt;
-use crate::etcd3::watch::{OPENING_MAX, SILENCE};
+use crate::etcd3::watch::{Chunks, OPENING_MAX, SILENCE, SignOfLife};
 use crate::port::{Answer, Watch, WatchEnded, WatchEvent};
-use futures_util::{Stream, StreamExt};
-use pgherd_clock::{boottime, left_until};
+use futures_util::StreamExt;
 use pgherd_types::{Instant, Refused};
 use std::pin::Pin;
 use std::rc::Rc;
 
 const EVENT_LIMIT_BYTES: usize = 16 << 20;
-type Chunks = Pin<Box<dyn Stream<Item = Result<Vec<u8>, String>>>>;
 type Sending = Pin<Box<dyn Future<Output = Result<Wait, WatchEnded>>>>;
 
 /// A request that etcd has confirmed: its answer comes when something changes.
@@ -29,9 +27,6 @@ struct Wait {
 
 /// Makes the next request.
 type Again = Box<dyn Fn(i64) -> Sending>;
-/// Asks the member of a watch, on another connection, whether it is alive and knows a leader: a frozen one keeps the watch
-/// open, and so does one that was cut off from the others.
-type SignOfLife = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>>>>>;
 
 struct Etcd2Watch {
     created_at: i64,
@@ -130,22 +125,9 @@ fn broken(failure: crate::etcd3::failure::Failure) -> WatchEnded {
 }
 
 impl Etcd2 {
-    /// Asks the endpoints one after the other; each gets its share of the time.
     pub(super) async fn open_watch(&self, after: Option<i64>, deadline: Instant) -> Result<Box<dyn Watch>, WatchEnded> {
-        self.client.ready(deadline).await.map_err(WatchEnded::Broken)?;
-        let endpoints = self.client.endpoints.order(boottime());
-        let mut ended = WatchEnded::Broken("no time was left to open a watch".into());
-        for (done, endpoint) in endpoints.iter().enumerate() {
-            let share = left_until(deadline) / u32::try_from(endpoints.len() - done).unwrap_or(u32::MAX);
-            let share = share.min(OPENING_MAX);
-            ended = match tokio::time::timeout(share, self.watch_at(endpoint, after)).await {
-                Ok(Ok(watch)) => return Ok(Box::new(watch)),
-                Ok(Err(WatchEnded::Broken(why))) => WatchEnded::Broken(format!("{endpoint}: {why}")),
-                Ok(Err(other)) => return Err(other),
-                Err(_) => WatchEnded::Broken(format!("{endpoint}: no watch within {share:?}")),
-            };
-        }
-        Err(ended)
+        let watch = self.client.first_watch(async |at| self.watch_at(at, after).await, deadline).await?;
+        Ok(Box::new(watch))
     }
 
     async fn watch_at(&self, at: &Rc<Endpoint>, after: Option<i64>) -> Result<Etcd2Watch, WatchEnded> {
@@ -185,6 +167,7 @@ impl Etcd2 {
         })
     }
 
+    /// A member that was cut off from the others keeps the watch open, too, as a frozen one does.
     fn has_a_leader(&self, at: &Rc<Endpoint>) -> SignOfLife {
         let (http, url) = (self.client.pools.borrow().http.clone(), format!("{at}/v2/members/leader"));
         Box::new(move || {

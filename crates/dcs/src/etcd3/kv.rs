@@ -32,10 +32,7 @@ impl Etcd3 {
         let (key, sync_key, me) =
             (self.layout.key("leader"), self.layout.key("sync"), self.layout.me().as_str().as_bytes());
         let free = Txn::new().if_created(&key, 0);
-        let judged_by = match sync {
-            SyncGuard::Unguarded => None,
-            SyncGuard::At(revision) => Some(revision.unwrap_or(0)),
-        };
+        let judged_by = sync.judged_by();
         let guarded = match judged_by {
             Some(revision) => free.if_modified(&sync_key, revision),
             None => free,
@@ -151,15 +148,7 @@ impl Etcd3 {
     /// What anybody may write for an operator: guarded by the key's own revision, not by a lease.
     async fn operators_write(&self, write: &DcsWrite, deadline: Instant) -> Result<(), Refused> {
         let key = self.layout.key(write.key());
-        let (value, expected) = match write {
-            DcsWrite::ReplaceConfig { text, .. } if !codec::is_config_object(text.as_bytes()) => {
-                return Err(Refused::Denied("the configuration to write is not a JSON object".into()));
-            }
-            DcsWrite::ReplaceConfig { text, seen } => (text.clone().into_bytes(), Some(*seen)),
-            DcsWrite::AskFailover { request, seen } => (codec::encode_failover(request), *seen),
-            DcsWrite::ClearFailover { seen } => (b"{}".to_vec(), Some(*seen)),
-            other => return Err(Refused::Denied(format!("{} is not an operator's to write", other.key()))),
-        };
+        let (value, expected) = codec::operators_value(write)?;
         let judge = |seen: &Seen| match expected {
             _ if seen.unsure && seen.value() == Some(&value) => Done,
             Some(expected) if seen.mod_revision() != expected => Refuse(Refused::Compare),

@@ -9,12 +9,14 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
-use pgherd_clock::left_until;
+use pgherd_clock::{boottime, left_until};
 use pgherd_types::Instant;
 use std::time::Duration;
 
 /// One question to one server.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// All questions together, when the endpoints are known.
+const LOOKUP: Duration = Duration::from_secs(2);
 /// How long answers and refusals are believed at most, whatever DNS says.
 const BELIEVED: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(30));
 const MEMBERS_LIMIT_BYTES: usize = 1 << 20;
@@ -51,6 +53,13 @@ impl Client {
             log::info!("DNS names etcd's endpoints for {}: {}", srv.domain, self.endpoints.names());
         }
         Ok(())
+    }
+
+    /// The same now and then. DNS may be away as long as the members are there.
+    pub async fn look_up_again(&self, deadline: Instant) {
+        if let Err(why) = self.look_up(boottime() + LOOKUP.min(left_until(deadline) / 2)).await {
+            log::debug!("{why}; going on with {}", self.endpoints.names());
+        }
     }
 
     async fn found_by(&self, srv: &Srv) -> Result<Vec<Endpoint>, String> {

@@ -17,8 +17,6 @@ use std::time::Duration;
 /// Shortest time between two moves of etcd's leadership: from the first, doubled, to the second. Primaries of several
 /// clusters may push it to and fro.
 const MOVE_INTERVAL: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(24 * 3600));
-/// DNS may be away as long as the members are there.
-const LOOKUP: Duration = Duration::from_secs(2);
 const TEXTS_MAX: usize = 8;
 
 /// When etcd's leadership was last moved.
@@ -44,9 +42,7 @@ impl Etcd3 {
     }
 
     async fn surveyed(&self, leading: bool, deadline: Instant) -> Result<DcsSurvey, Failure> {
-        if let Err(why) = self.client.look_up(boottime() + LOOKUP.min(left_until(deadline) / 2)).await {
-            log::debug!("{why}; going on with {}", self.client.endpoints.names());
-        }
+        self.client.look_up_again(deadline).await;
         let reply = self.client.call("/cluster/member/list", "{}", deadline).await?;
         let members = parse::<MembersReply>(&reply)?.members;
         self.client.take_advertised(members.iter().flat_map(|member| &member.client_urls));

@@ -1,6 +1,7 @@
 //! The watch: one long answer on a connection of its own, decoded as it comes.
 
 use super::Etcd3;
+use super::client::Client;
 use super::endpoint::Endpoint;
 use super::etcd_error::EtcdError;
 use super::wire::{Framed, WatchFrame, watch_body};
@@ -18,11 +19,11 @@ const FRAME_LIMIT_BYTES: usize = 16 << 20;
 pub(crate) const OPENING_MAX: Duration = Duration::from_secs(2);
 /// A watch that brought nothing for so long has its member asked for a sign of life, which may take so long.
 pub(crate) const SILENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(2));
-type Chunks = Pin<Box<dyn Stream<Item = Result<Vec<u8>, String>>>>;
+pub(crate) type Chunks = Pin<Box<dyn Stream<Item = Result<Vec<u8>, String>>>>;
 
 /// Asks the member of a watch, on another connection, whether it is alive: a frozen one keeps the watch open.
-pub(super) type SignOfLife = Box<dyn Fn() -> Sign>;
-pub(super) type Sign = Pin<Box<dyn Future<Output = Result<(), String>>>>;
+pub(crate) type SignOfLife = Box<dyn Fn() -> Sign>;
+pub(crate) type Sign = Pin<Box<dyn Future<Output = Result<(), String>>>>;
 
 struct EtcdWatch {
     sign_of_life: SignOfLife,
@@ -138,23 +139,34 @@ impl Lines {
     }
 }
 
-impl Etcd3 {
+impl Client {
     /// Asks the endpoints one after the other; each gets its share of the time.
-    pub(super) async fn open_watch(&self, after: Option<i64>, deadline: Instant) -> Result<Box<dyn Watch>, WatchEnded> {
-        self.client.ready(deadline).await.map_err(WatchEnded::Broken)?;
-        let endpoints = self.client.endpoints.order(pgherd_clock::boottime());
+    pub async fn first_watch<W>(
+        &self,
+        open: impl AsyncFn(&Rc<Endpoint>) -> Result<W, WatchEnded>,
+        deadline: Instant,
+    ) -> Result<W, WatchEnded> {
+        self.ready(deadline).await.map_err(WatchEnded::Broken)?;
+        let endpoints = self.endpoints.order(pgherd_clock::boottime());
         let mut ended = WatchEnded::Broken("no time was left to open a watch".into());
         for (done, endpoint) in endpoints.iter().enumerate() {
             let share = left_until(deadline) / u32::try_from(endpoints.len() - done).unwrap_or(u32::MAX);
             let share = share.min(OPENING_MAX);
-            ended = match tokio::time::timeout(share, self.watch_at(endpoint, after)).await {
-                Ok(Ok(watch)) => return Ok(Box::new(watch)),
+            ended = match tokio::time::timeout(share, open(endpoint)).await {
+                Ok(Ok(watch)) => return Ok(watch),
                 Ok(Err(WatchEnded::Broken(why))) => WatchEnded::Broken(format!("{endpoint}: {why}")),
                 Ok(Err(other)) => return Err(other),
                 Err(_) => WatchEnded::Broken(format!("{endpoint}: no watch within {share:?}")),
             };
         }
         Err(ended)
+    }
+}
+
+impl Etcd3 {
+    pub(super) async fn open_watch(&self, after: Option<i64>, deadline: Instant) -> Result<Box<dyn Watch>, WatchEnded> {
+        let watch = self.client.first_watch(async |at| self.watch_at(at, after).await, deadline).await?;
+        Ok(Box::new(watch))
     }
 
     async fn watch_at(&self, endpoint: &Rc<Endpoint>, after: Option<i64>) -> Result<EtcdWatch, WatchEnded> {

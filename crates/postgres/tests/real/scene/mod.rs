@@ -6,11 +6,10 @@ use pgherd_postgres::{
     state_dir, stop_fast,
 };
 use pgherd_testkit::eventually::eventually;
-use pgherd_testkit::postgres::{TestDir, TestPostgres, options};
+use pgherd_testkit::postgres::{TestDir, TestPostgres, options, replace_program};
 use pgherd_types::postgres::ControlState;
 use pgherd_types::{ControlData, Timeline, Upstream};
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -157,17 +156,12 @@ fn replaceable_programs(dir: &Path, real: Option<&Path>) -> PathBuf {
     if programs.exists() {
         return programs;
     }
-    fs::create_dir(&programs).unwrap();
-    for program in fs::read_dir(real).unwrap().flatten().filter(|p| p.file_name() != "pg_rewind") {
-        symlink(program.path(), programs.join(program.file_name())).unwrap();
-    }
     let script = format!(
-        "#!/bin/sh\ndata=\"$5\"\ndry=; for a; do [ \"$a\" != --dry-run ] || dry=1; done\n. {0}/script\nexec {1}/pg_rewind \"$@\"\n",
+        "data=\"$5\"\ndry=; for a; do [ \"$a\" != --dry-run ] || dry=1; done\n. {}/script\nexec {}/pg_rewind \"$@\"",
         dir.display(),
         real.display()
     );
-    fs::write(programs.join("pg_rewind"), script).unwrap();
-    fs::set_permissions(programs.join("pg_rewind"), Permissions::from_mode(0o755)).unwrap();
+    replace_program(&programs, real, "pg_rewind", &script);
     set_script(dir, "");
     programs
 }
