@@ -10,10 +10,11 @@ fn prepared() -> (Cluster, usize, pgherd_testkit::writer::Writer) {
     let primary = cluster.await_primary();
     let writer = cluster.write();
     configure(&cluster, json!({"failsafe_mode": true}));
-    eventually(PATIENCE, "all members are written down", || {
-        let members = cluster.keys().get("failsafe")?.json();
+    eventually(PATIENCE, "all members are written down, and the primary has read it", || {
+        let members = cluster.nodes[primary].get("/failsafe")?.json();
         (members.as_object()?.len() == 3).then_some(())
     });
+    assert_eq!(cluster.keys().get("failsafe").expect("a key").json().as_object().map(|members| members.len()), Some(3));
     (cluster, primary, writer)
 }
 

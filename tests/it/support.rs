@@ -114,11 +114,23 @@ pub fn assert_nothing_lost(cluster: &Cluster, primary: usize, acks: &[Ack]) {
     assert!(lost.is_empty(), "acknowledged rows are missing: {lost:?}");
 }
 
+/// The value of a series that the node shows, told apart by a label if need be.
+pub fn metric(node: &Node, name: &str, label: &str) -> Option<f64> {
+    let answer = node.get("/metrics").filter(|answer| answer.status == 200)?;
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    let line = text.lines().find(|line| line.starts_with(&format!("{name}{{")) && line.contains(label))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// Waits until the node shows such a value.
+pub fn await_metric(node: &Node, name: &str, what: impl Fn(f64) -> bool) {
+    let shown = || metric(node, name, "").filter(|value| what(*value)).map(drop);
+    eventually(PATIENCE, &format!("{} shows another {name}", node.name), shown);
+}
+
 /// For how long a node may say that it leads without another proof, by its metrics.
 pub fn lease_left_s(node: &Node) -> Option<f64> {
-    let page = String::from_utf8_lossy(&node.get("/metrics")?.body).into_owned();
-    let line = page.lines().find(|line| line.starts_with("pgherd_lease_remaining_seconds{"))?;
-    line.rsplit(' ').next()?.parse().ok()
+    metric(node, "pgherd_lease_remaining_seconds", "")
 }
 
 /// Waits for a renewal of the lease that is younger than this call.

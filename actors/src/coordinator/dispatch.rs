@@ -99,7 +99,7 @@ impl Coordinator {
         }
         if let Some((round, members)) = upkeep.failsafe {
             let Me { name: me, conn_url, api_url, .. } = self.view.me.clone();
-            let patience = pgherd_kernel::upkeep::FAILSAFE_PATIENCE;
+            let patience = pgherd_kernel::failsafe::PATIENCE;
             let slots = slots::told_in_failsafe(&self.view, now.mono);
             let ask = AskFailsafe { round, members, me, conn_url, api_url, slots, patience };
             crate::tell::tell(&self.links.failsafe, ask);

@@ -2,7 +2,7 @@
 
 use super::Coordinator;
 use actix::prelude::*;
-use pgherd_kernel::{Observation, wishes};
+use pgherd_kernel::{Observation, failsafe, wishes};
 use pgherd_protocol::coordinator::{FailsafeAnswer, RequestFailsafe, RequestWish};
 use pgherd_types::{RequestId, Wish, WishEnd};
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ impl Handler<RequestFailsafe> for Coordinator {
         let now = pgherd_clock::boottime();
         let running = self.view.postgres.get().and_then(|postgres| postgres.running());
         let position = running.map(|running| running.position()).unwrap_or_default();
-        if !wishes::may_promise(&self.view, now) {
+        if !failsafe::may_promise(&self.view, now) {
             return MessageResult(FailsafeAnswer::Leading);
         }
         self.turn(Observation::FailsafePromised { to: asked.name, slots: asked.slots }, ctx);

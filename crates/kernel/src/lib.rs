@@ -15,6 +15,7 @@ pub mod decision;
 pub mod divergence;
 pub mod eligibility;
 pub mod explain;
+pub mod failsafe;
 pub mod history;
 pub mod invariants;
 pub mod lease_view;

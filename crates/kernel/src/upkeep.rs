@@ -5,15 +5,11 @@ use crate::decide::Verdict;
 use crate::shown::{checkpoint_pending, member_doc};
 use crate::sync::{SyncStep, Waiting, duty};
 use crate::wishes;
-use crate::{Action, Reason, Upkeep, View, history, slots};
+use crate::{Action, Reason, Upkeep, View, failsafe, history, slots};
 use pgherd_types::{
-    Cluster, DcsWrite, Initialize, Instant, MemberName, Now, Operation, RunningServer, SyncMode, Timeline, WallTime,
+    Cluster, DcsWrite, Initialize, Instant, Now, Operation, RunningServer, SyncMode, Timeline, WallTime,
 };
-use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// How long a member may take to agree that a primary goes on without the DCS.
-pub const FAILSAFE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long an order about slots may take.
 const SLOTS_PATIENCE: Duration = Duration::from_secs(30);
@@ -221,47 +217,24 @@ impl Owed<'_> {
         }
     }
 
-    /// Whom to ask when the DCS is lost: every member, also one whose key went a moment ago.
+    /// Whom to ask when the DCS is lost, written down as long as it answers.
     fn failsafe_topology(&mut self, cluster: &Cluster) {
-        let view = self.view;
-        if !view.settings.failsafe_mode {
+        if !self.view.settings.failsafe_mode {
             return;
         }
-        let lately = |name: &MemberName| {
-            view.member_seen.get(name).is_some_and(|at| self.now < *at + view.settings.ttl + view.settings.loop_wait)
-        };
-        let mut members: BTreeMap<MemberName, String> =
-            view.known_apis.iter().filter(|(name, _)| lately(name)).map(|(n, api)| (n.clone(), api.clone())).collect();
-        members.insert(view.me.name.clone(), view.me.api_url.clone());
+        let members = failsafe::members(self.view, self.now);
         if cluster.failsafe.as_ref() != Some(&members) {
             self.write(DcsWrite::Failsafe(members));
         }
     }
 
-    /// The DCS is lost: may this primary go on? Asked so often that a refusal can be mended before the fence.
+    /// The DCS is lost: may this primary go on?
     fn ask_members(&mut self, cluster: &Cluster) {
-        let view = self.view;
-        let (Some(lost_since), true) = (view.dcs_lost_since, view.settings.failsafe_mode && !view.settings.pause)
-        else {
-            return;
-        };
-        let Some(members) = cluster.failsafe.as_ref().filter(|members| members.contains_key(&view.me.name)) else {
-            return;
-        };
-        let Some(usable) = view.lease.usable() else { return };
-        let first = lost_since + view.settings.retry_timeout.min(usable / 4);
-        let due = match &view.asked.failsafe {
-            Some(ask) if ask.at >= lost_since => match ask.answer {
-                None => ask.at + FAILSAFE_PATIENCE + crate::asked::ANSWER_GRACE,
-                Some((_, true)) => ask.at + (usable * 2 / 5).min(view.settings.loop_wait),
-                Some((at, false)) => at + Duration::from_millis(500),
-            },
-            _ => first,
-        };
+        let Some((due, members)) = failsafe::question(self.view, cluster) else { return };
         if self.now < due {
             return self.wake(due);
         }
-        self.upkeep.failsafe = Some((view.last_round + 3, members.clone()));
+        self.upkeep.failsafe = Some((self.view.last_round + 3, members));
     }
 
     fn repair_config(&mut self) {

@@ -1,6 +1,6 @@
 //! What operators ask of this node: whether it is acceptable now, and how it ended (spec/ha.md 17, spec/rest-api.md 11).
 
-use crate::{Lock, View};
+use crate::View;
 use pgherd_types::{
     Instant, Operation, OperationEnd, RequestId, RestartFilter, RestartWish, Role, ScheduledRestart, Server, Wish,
     WishEnd,
@@ -72,17 +72,6 @@ fn not_busy(view: &View) -> Result<(), WishEnd> {
         (None, Some(Pending::Reinitialize { .. })) => Err(WishEnd::Busy("reinitialize".to_owned())),
         (None, None) => Ok(()),
     }
-}
-
-/// May this node agree that another one goes on as the primary without the DCS? Not while it leads, or may be about to.
-pub fn may_promise(view: &View, now: Instant) -> bool {
-    let leads = view.lock(now) != Lock::No || view.key_is_ours();
-    let asks = view.asked.acquire.as_ref().is_some_and(|ask| ask.pending(now, view.settings.retry_timeout));
-    let unknown = view.asked.acquire.as_ref().is_some_and(|ask| {
-        // an acquisition whose fate is not known may yet turn out to have worked
-        matches!(ask.answer, Some((at, false)) if now < at + view.settings.ttl) && view.acquire_unsure
-    });
-    view.settings.failsafe_mode && !view.may_be_writable() && !view.becomes_writable() && !leads && !asks && !unknown
 }
 
 /// Do all the conditions of a restart hold?

@@ -5,7 +5,7 @@ use crate::network::End;
 use crate::remote;
 use crate::sync_settings;
 use crate::world::{Ev, World};
-use pgherd_kernel::{Observation, slots, upkeep, wishes};
+use pgherd_kernel::{Observation, failsafe, slots, wishes};
 use pgherd_types::{
     ConfigKey, FailoverKey, Instant, Lsn, MemberName, RequestId, RestartWish, Settings, SyncSettings, Wish,
 };
@@ -130,7 +130,7 @@ impl World {
         let (now, inc, asked_at) = (self.now, self.nodes[n].inc, self.local(n));
         let me = self.nodes[n].me.name.clone();
         let others: Vec<MemberName> = members.keys().filter(|name| **name != me).cloned().collect();
-        let patience = upkeep::FAILSAFE_PATIENCE.as_millis() as u64;
+        let patience = failsafe::PATIENCE.as_millis() as u64;
         if let Some(agent) = self.nodes[n].agent.as_mut() {
             let (awaited, refused) = (others.clone(), Vec::new());
             agent.agreement = Some(AgreementRound { round, asked_at, awaited, refused });
@@ -170,7 +170,7 @@ impl World {
         }
         let to = self.nodes[n].me.name.clone();
         let local = self.local(peer);
-        let agrees = self.nodes[peer].agent.as_ref().is_some_and(|agent| wishes::may_promise(&agent.view, local));
+        let agrees = self.nodes[peer].agent.as_ref().is_some_and(|agent| failsafe::may_promise(&agent.view, local));
         if agrees {
             self.turn(peer, Some(Observation::FailsafePromised { to, slots: slots.as_ref().clone() }));
         }

@@ -281,12 +281,16 @@ impl Node {
         let what = format!("{} logs {text:?}", self.name);
         eventually_blocking(PATIENCE * 2, &what, || self.logged_since(mark, text))
     }
-    /// The end of the log, for the report of a failed test; of lines that say the same only the first.
+    /// The end of the log and the warnings before it, for the report of a failed test; of lines that say the same only the first.
     pub fn print_log(&self, lines: usize) {
         let mut log = self.log();
         log.dedup_by(|line, before| line.get(TIME_CHARS..).is_some_and(|text| before.get(TIME_CHARS..) == Some(text)));
-        eprintln!("--- {} (at most {lines} lines)", self.log_path().display());
-        log.iter().skip(log.len().saturating_sub(lines)).for_each(|line| eprintln!("{line}"));
+        let (before, end) = log.split_at(log.len().saturating_sub(lines));
+        let warnings: Vec<_> =
+            before.iter().filter(|line| !line.contains(" DEBUG: ") && !line.contains(" INFO: ")).collect();
+        eprintln!("--- {} (the last {lines} lines, and as many warnings before them)", self.log_path().display());
+        warnings.iter().skip(warnings.len().saturating_sub(lines)).for_each(|line| eprintln!("{line}"));
+        end.iter().for_each(|line| eprintln!("{line}"));
     }
 }
 

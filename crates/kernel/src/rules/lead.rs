@@ -129,17 +129,6 @@ mod tests {
     }
 
     #[test]
-    fn an_agreement_that_comes_after_the_lead_has_run_out_is_void() {
-        let (mut view, _) = without_dcs();
-        let decision = decide(&view, at(84_000));
-        let (round, _) = decision.upkeep.failsafe.clone().expect("all members are asked");
-        view.dispatched(&decision, at(84_000));
-        let asked_at = Instant::from_millis(84_000);
-        view.apply(Observation::FailsafeAsked { round, asked_at, refused: vec![] }, at(85_500));
-        assert_eq!(view.lock(at(85_500).mono), crate::Lock::No);
-    }
-
-    #[test]
     fn a_required_watchdog_that_fails_ends_the_lead() {
         let failed = |case: Case| case.with_view(|v| v.watchdog_failed = true);
         check(failed(primary()), "Stop Immediate", "WatchdogLostWhileLeading");
@@ -218,81 +207,6 @@ mod tests {
         let early = lost(primary().with_view(|v| v.settings.dcs_outage_demote_early = true));
         let decision = decide(&early, Now { mono: Instant::from_millis(69_000), ..Now::default() });
         assert_eq!(name_of(&decision.role), "Stop Fast");
-    }
-
-    /// A leader in failsafe mode that has just lost the DCS.
-    fn without_dcs() -> (crate::View, Now) {
-        let members = ["a", "b", "c"].map(|name| (name.into(), format!("http://{name}:8008/patroni")));
-        let case = primary()
-            .with_view(|v| v.settings.failsafe_mode = true)
-            .with_cluster(|c| c.failsafe = Some(members.into_iter().collect()));
-        let (mut view, now) = case.build();
-        view.apply(Observation::DcsLost { since: now.mono }, now);
-        (view, now)
-    }
-    fn at(ms: u64) -> Now {
-        Now { mono: Instant::from_millis(ms), ..Now::default() }
-    }
-    /// All are asked then, and answer.
-    fn asked(view: &mut crate::View, ms: u64, refused: Vec<(MemberName, String)>) {
-        let decision = decide(view, at(ms));
-        let (round, members) = decision.upkeep.failsafe.clone().expect("all members are asked");
-        assert_eq!(members.len(), 3);
-        view.dispatched(&decision, at(ms));
-        view.apply(Observation::FailsafeAsked { round, asked_at: Instant::from_millis(ms), refused }, at(ms + 100));
-    }
-
-    #[test]
-    fn a_primary_goes_on_without_the_dcs_while_all_members_agree() {
-        let (mut view, _) = without_dcs();
-        assert_eq!(decide(&view, at(66_749)).upkeep.failsafe, None, "the DCS is given a moment");
-        asked(&mut view, 66_750, vec![]);
-        let decision = decide(&view, at(85_000));
-        assert_eq!(decision.because.id(), "FailsafeActive", "beyond what etcd promised");
-        let last = Instant::from_millis(66_750 + 27_000);
-        let FenceOrder::Armed { stop_at, .. } = view.fence_order(at(85_000).mono) else { panic!() };
-        assert_eq!(stop_at, last);
-        assert_eq!(name_of(&decide(&view, Now { mono: last, ..Now::default() }).role), "Stop Immediate");
-    }
-
-    #[test]
-    fn one_refusal_is_enough_for_the_fence() {
-        let (mut view, _) = without_dcs();
-        asked(&mut view, 70_000, vec![("c".into(), "no answer".into())]);
-        assert_eq!(decide(&view, at(84_999)).because.id(), "LeaderHoldsWithoutDcs");
-        assert!(decide(&view, at(70_700)).upkeep.failsafe.is_some(), "it is asked again");
-        assert_eq!(name_of(&decide(&view, at(85_000)).role), "Stop Immediate");
-    }
-
-    #[test]
-    fn a_lease_that_lapsed_meanwhile_is_taken_anew_and_a_stranger_in_the_key_ends_writes() {
-        let (mut view, _) = without_dcs();
-        asked(&mut view, 70_000, vec![]);
-        view.apply(Observation::LeaseRefused { why: Refused::LeaseGone }, at(90_000));
-        assert!(matches!(view.lock(at(90_000).mono), crate::Lock::Vanished { .. }));
-        let grant = LeaseGrant {
-            lease: LeaseId(77),
-            sent_at: Instant::from_millis(90_100),
-            ttl_ms: 30_000,
-            asked_ttl_ms: None,
-        };
-        view.apply(Observation::LeaseRenewed { grant, leader_proven: false }, at(90_200));
-        let decision = decide(&view, at(90_201));
-        assert_eq!(
-            (name_of(&decision.role).as_str(), decision.because.id().as_str()),
-            ("Acquire", "TakingLapsedKeyAgain")
-        );
-        view.apply(Observation::AcquireRefused(Refused::Compare), at(90_300));
-        assert_eq!(name_of(&decide(&view, at(90_301)).role), "Stop Immediate");
-    }
-
-    #[test]
-    fn the_leader_writes_down_whom_to_ask() {
-        let case = primary().with_view(|v| v.settings.failsafe_mode = true);
-        let decision = check(case, "Hold", "LeaderWithLock");
-        let written =
-            decision.upkeep.writes.iter().find_map(|w| if let DcsWrite::Failsafe(m) = w { Some(m) } else { None });
-        assert_eq!(written.unwrap().keys().map(MemberName::as_str).collect::<Vec<_>>(), ["a", "b", "c"]);
     }
 
     #[test]

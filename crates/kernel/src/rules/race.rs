@@ -383,27 +383,6 @@ mod tests {
     }
 
     #[test]
-    fn who_leads_or_is_about_to_promises_nothing() {
-        let may = |case: Case| {
-            let (view, now) = case.with_view(|v| v.settings.failsafe_mode = true).build();
-            crate::wishes::may_promise(&view, now.mono)
-        };
-        assert!(may(replica()) && may(replica().unlocked()));
-        assert!(!may(primary()) && !may(replica().locked()), "it has the key");
-        let asked = |answer| {
-            replica().unlocked().with_view(move |v| {
-                let ask = crate::asked::Ask { what: (), at: Instant::from_millis(59_900), answer };
-                v.asked.acquire = Some(ask);
-                v.acquire_unsure = true;
-            })
-        };
-        assert!(!may(asked(None)), "it is asking for the key");
-        assert!(!may(asked(Some((Instant::from_millis(59_950), false)))), "whether it got the key is not known");
-        let (view, now) = replica().build();
-        assert!(!crate::wishes::may_promise(&view, now.mono), "the mode is off");
-    }
-
-    #[test]
     fn a_race_waits_while_wal_still_arrives() {
         let case = |moved_ms| {
             replica().unlocked().with_view(move |v| {
