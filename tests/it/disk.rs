@@ -31,8 +31,8 @@ fn permit(node: &Node, directory: &str, mode: u32) {
 }
 
 /// A primary that is written to, a replica that has caught up, and the client.
-fn pair() -> (Cluster, usize, usize, Writer) {
-    let cluster = cluster(2);
+fn pair(options: ClusterOptions) -> (Cluster, usize, usize, Writer) {
+    let cluster = Cluster::start(2, options);
     rewind_what_diverges(&cluster);
     let old = cluster.await_primary();
     let writer = cluster.write();
@@ -42,7 +42,7 @@ fn pair() -> (Cluster, usize, usize, Writer) {
 
 #[test]
 fn a_primary_that_cannot_use_its_wal_directory_makes_room_and_comes_back() {
-    let (mut cluster, old, new, writer) = pair();
+    let (mut cluster, old, new, writer) = pair(options());
     let mark = cluster.nodes[old].log_mark();
     permit(&cluster.nodes[old], "pg_wal", 0o000);
     cluster.nodes[old].kill_postmaster();
@@ -86,9 +86,9 @@ fn limit_files(node: &Node, bytes: &str) {
 
 #[test]
 fn a_primary_that_cannot_write_more_wal_makes_room_and_comes_back() {
-    let (mut cluster, old, new, writer) = pair();
+    let (mut cluster, old, new, writer) = pair(ClusterOptions { wal_segment_mb: 16, ..options() });
     let mark = cluster.nodes[old].log_mark();
-    // shorter than a WAL file
+    // shorter than a WAL file, longer than all others
     limit_files(&cluster.nodes[old], "8000000");
     cluster.nodes[old].kill_postmaster();
     let fills = "SELECT pg_switch_wal() FROM generate_series(1, 20)";

@@ -1,6 +1,6 @@
 //! What the tests share.
 
-use pgherd_testkit::cluster::ClusterOptions;
+pub use pgherd_testkit::cluster::ClusterOptions;
 pub use pgherd_testkit::cluster::{Cluster, PATIENCE};
 pub use pgherd_testkit::eventually::eventually_blocking as eventually;
 use pgherd_testkit::keys::Key;

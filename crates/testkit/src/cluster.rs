@@ -35,6 +35,8 @@ pub struct ClusterOptions {
     pub loop_wait_s: u32,
     /// `retry_timeout`, in seconds.
     pub retry_timeout_s: u32,
+    /// The size of WAL files. PostgreSQL's own 16 MB make a cluster write several times what its data are, most of it zeros.
+    pub wal_segment_mb: u32,
     /// Agents speak etcd's v2 API.
     pub etcd_v2: bool,
     /// REST APIs with TLS: each node has a certificate of the cluster's authority, clients need one for what changes something.
@@ -50,6 +52,7 @@ impl ClusterOptions {
             ttl_s: 5,
             loop_wait_s: 1,
             retry_timeout_s: 1,
+            wal_segment_mb: 1,
             etcd_v2: false,
             https: false,
         }
@@ -120,7 +123,7 @@ impl Cluster {
     }
 
     fn settings(&self, node: &Node, directory: &Path) -> String {
-        let ClusterOptions { ttl_s, loop_wait_s, retry_timeout_s, .. } = self.options;
+        let ClusterOptions { ttl_s, loop_wait_s, retry_timeout_s, wal_segment_mb, .. } = self.options;
         let (name, directory) = (&node.name, directory.display());
         let hosts: Vec<_> = node.etcd_links.iter().map(|link| format!("127.0.0.1:{}", link.port())).collect();
         let bin_dir = server_options("x", self.directory.path()).bin_dir;
@@ -153,6 +156,7 @@ bootstrap:
   initdb:
     - encoding: UTF8
     - data-checksums
+    - wal-segsize: {wal_segment_mb}
     - auth: scram-sha-256
 postgresql:
   listen: 127.0.0.1:{pg}
