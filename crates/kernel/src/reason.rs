@@ -94,6 +94,7 @@ pub enum Reason {
     // follow
     Following { me: MemberName, leader: MemberName, standby: bool },
     ChangingUpstream { leader: MemberName },
+    AwaitingOtherSlots { slots: Vec<String> },
     CopyingSlots { slots: Vec<String> },
     LeaderKeyWithoutMember { leader: MemberName },
     LeaderKeyWithoutLease { leader: MemberName },
@@ -328,10 +329,10 @@ impl fmt::Display for Reason {
                 let what = if *standby { "a standby leader" } else { "a leader" };
                 write!(f, "no action. I am ({me}), a secondary, and following {what} ({leader})")
             }
-            Self::CopyingSlots { slots } => {
-                let quoted: Vec<String> = slots.iter().map(|slot| format!("'{slot}'")).collect();
-                write!(f, "Copying logical slots [{}] from the primary", quoted.join(", "))
+            Self::AwaitingOtherSlots { slots } => {
+                write!(f, "waiting for the primary to tell of logical slots {}, to copy all at once", quoted(slots))
             }
+            Self::CopyingSlots { slots } => write!(f, "Copying logical slots {} from the primary", quoted(slots)),
             Self::ChangingUpstream { leader } => write!(f, "changing primary_conninfo to follow {leader}"),
             Self::LeaderKeyWithoutMember { leader } => write!(
                 f,
@@ -383,4 +384,9 @@ impl fmt::Display for Reason {
 fn list(names: &[MemberName]) -> String {
     let names: Vec<&str> = names.iter().map(MemberName::as_str).collect();
     if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+}
+
+fn quoted(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    format!("[{}]", quoted.join(", "))
 }

@@ -124,6 +124,8 @@ pub enum Memory {
     RestartBegun,
     /// The scheduled restart is not needed any more.
     ScheduleDropped,
+    /// Copies of slots are needed, and others of the configuration are to come.
+    OtherSlotsAwaited,
     /// A synchronous standby needs copies of slots, which means a restart.
     CopyOwed,
     /// Its turn has come: it asks to be let go.
@@ -245,6 +247,8 @@ pub enum Mutant {
     KeepaliveWithoutTtl,
     /// A standby is removed from PostgreSQL's list before it is from the `sync` key.
     NamesBeforeKey,
+    /// A standby does not wait for other slots before it is restarted for copies of those that it knows of.
+    SlotsOneByOne,
 }
 
 impl View {

@@ -225,6 +225,7 @@ impl World {
         if !std::mem::take(&mut self.etcd.changed) {
             return;
         }
+        self.note_slots_told();
         for n in 0..self.nodes.len() {
             let inc = self.nodes[n].inc;
             let Some(agent) = self.nodes[n].agent.as_mut() else { continue };

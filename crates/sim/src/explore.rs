@@ -113,7 +113,7 @@ pub fn explore_on_all_cores(
 
 /// What must have happened in a run of many seeds, beside every fault: a simulation in which nothing happens proves
 /// nothing.
-const MUST_HAPPEN: [&str; 89] = [
+const MUST_HAPPEN: [&str; 91] = [
     "answer:done",
     "answer:not done",
     "fault:reply lost after effect",
@@ -142,6 +142,7 @@ const MUST_HAPPEN: [&str; 89] = [
     "happened:logical slot made",
     "happened:logical slot moved on a standby",
     "happened:names set",
+    "happened:one restart for several slots",
     "happened:operation cancelled",
     "happened:pause seen",
     "happened:promotion in mode on",
@@ -165,6 +166,7 @@ const MUST_HAPPEN: [&str; 89] = [
     "operation:running pg_rewind from failed",
     "operation:starting primary failed",
     "reason:AcquireRefused",
+    "reason:AwaitingOtherSlots",
     "reason:AwaitingSyncRelease",
     "reason:CandidateGoesFirst",
     "reason:CopyingSlots",

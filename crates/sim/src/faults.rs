@@ -62,6 +62,8 @@ pub enum Fault {
     StandbyCluster,
     /// An operator changes the cluster's time to live.
     TtlChanged,
+    /// Two logical slots come into the configuration (in stories only).
+    SlotsConfigured,
     /// An operator changes the settings of synchronous replication, for good.
     SyncSettings,
     /// An operator removes the `sync` key.
@@ -106,7 +108,7 @@ pub const ALL: [Fault; 26] = [
 impl Fault {
     /// By its name.
     pub fn named(name: &str) -> Option<Self> {
-        ALL.into_iter().chain(SYNCHRONOUS).find(|fault| format!("{fault:?}") == name)
+        ALL.into_iter().chain(SYNCHRONOUS).chain([Self::SlotsConfigured]).find(|fault| format!("{fault:?}") == name)
     }
 }
 
@@ -250,6 +252,10 @@ impl World {
                 }
                 self.set_standby_cluster(true);
                 self.push(over, end);
+            }
+            Fault::SlotsConfigured => {
+                self.setup = self.setup.clone().with_slot().with_another();
+                return self.change_config(|config| config.slots = true);
             }
             Fault::SyncSettings => self.change_sync_settings(),
             Fault::SyncKeyRemoved | Fault::SyncKeyGarbage => return self.lay_hands_on_sync_key(fault),

@@ -22,7 +22,7 @@ pub enum Planted {
 }
 
 /// Every planted bug, by name.
-pub const ALL: [(&str, Planted); 9] = [
+pub const ALL: [(&str, Planted); 10] = [
     ("NoMargin", Planted::Kernel(Mutant::NoMargin)),
     ("PromoteWithoutLock", Planted::Kernel(Mutant::PromoteWithoutLock)),
     ("LateCommandNotDropped", Planted::Kernel(Mutant::LateCommandNotDropped)),
@@ -32,6 +32,7 @@ pub const ALL: [(&str, Planted); 9] = [
     ("BlindToSyncKey", Planted::BlindToSyncKey),
     ("TrustsFormerLeader", Planted::TrustsFormerLeader),
     ("CopiesCountAsSafe", Planted::CopiesCountAsSafe),
+    ("SlotsOneByOne", Planted::Kernel(Mutant::SlotsOneByOne)),
 ];
 
 impl Planted {
@@ -48,7 +49,7 @@ impl Planted {
             ],
             Self::Kernel(Mutant::PromoteWithoutLock | Mutant::KeepaliveWithoutTtl | Mutant::NamesBeforeKey)
             | Self::BlindToWal => &crate::faults::ALL,
-            Self::TrustsFormerLeader | Self::CopiesCountAsSafe => {
+            Self::TrustsFormerLeader | Self::CopiesCountAsSafe | Self::Kernel(Mutant::SlotsOneByOne) => {
                 &[Fault::NodeDeath, Fault::Isolation, Fault::PeerCut, Fault::Switchover, Fault::SlowLink]
             }
             Self::BlindToSyncKey => {
@@ -72,6 +73,7 @@ impl Planted {
         match self {
             Self::Kernel(Mutant::NamesBeforeKey) | Self::BlindToSyncKey => setup.synchronous(&[SyncMode::On]),
             Self::TrustsFormerLeader | Self::CopiesCountAsSafe => setup.with_slot(),
+            Self::Kernel(Mutant::SlotsOneByOne) => setup.with_slot().with_another(),
             Self::Kernel(_) | Self::BlindToWal => setup,
         }
     }

@@ -3,6 +3,7 @@
 
 use crate::dcs::Call;
 use crate::postgres::Postgres;
+use crate::slots::Confirmed;
 use pgherd_kernel::view::Mutant;
 use pgherd_kernel::{Me, Reason, View};
 use pgherd_types::{FenceOrder, Instant, LeaseGrant, LeaseId, Operation, OperationId, PeerReport, Settings};
@@ -150,8 +151,8 @@ pub struct Node {
     pub recorded_pause: bool,
     /// A promotion was ordered and its end was not seen, by the record beside the data directory.
     pub recorded_promotion: bool,
-    /// The position of the logical slot that is being copied.
-    pub slot_on_its_way: Option<u64>,
+    /// The logical slots that are being copied.
+    pub slots_on_their_way: Option<Confirmed>,
     /// The order in force at the fence thread and at the guard process, which outlives the agent.
     pub fence: FenceOrder,
     /// When the first of them looks next (true time).
@@ -190,7 +191,7 @@ impl Node {
             recorded: None,
             recorded_pause: false,
             recorded_promotion: false,
-            slot_on_its_way: None,
+            slots_on_their_way: None,
             fence: FenceOrder::Disarmed,
             fence_at: u64::MAX,
             fence_stopped: None,

@@ -91,7 +91,7 @@ impl World {
                 self.op_start(n, false);
             }
             Operation::Follow { upstream } => self.op_follow(n, id, upstream),
-            Operation::CopySlots { from, .. } => self.op_copy_slots(n, &from),
+            Operation::CopySlots { from, slots } => self.op_copy_slots(n, &from, &slots),
             Operation::Promote { timeline } => self.op_promote(n, timeline),
             Operation::Stop { mode } => self.op_stop(n, id, mode),
         }
@@ -307,7 +307,7 @@ impl World {
         let inc = self.nodes[n].inc;
         let op = self.nodes[n].agent.as_ref().and_then(|a| a.op.as_ref()).filter(|op| op.begun);
         let copies = op.is_some_and(|op| matches!(op.operation, Operation::CopySlots { .. }));
-        if copies && notice == Notice::Dead && self.nodes[n].slot_on_its_way.is_some() {
+        if copies && notice == Notice::Dead && self.nodes[n].slots_on_their_way.is_some() {
             return self.op_slots_copied(n);
         }
         let end = op.and_then(|op| match (&op.operation, notice) {
@@ -359,7 +359,10 @@ fn describe(operation: &Operation) -> String {
         Operation::StartPrimary => "start as primary".to_owned(),
         Operation::StartReplica { upstream } => format!("start as standby of {}", whom(upstream.as_ref())),
         Operation::Follow { upstream } => format!("following {}", whom(upstream.as_ref())),
-        Operation::CopySlots { from, .. } => format!("copy of logical slots of {}", from.member),
+        Operation::CopySlots { from, slots } => {
+            let names: Vec<&str> = slots.keys().map(String::as_str).collect();
+            format!("copy of logical slots {} of {}", names.join(", "), from.member)
+        }
         Operation::Promote { timeline } => format!("promotion to timeline {timeline}"),
         Operation::Stop { mode: StopMode::Fast } => "fast stop".to_owned(),
         Operation::Stop { mode: StopMode::Immediate } => "immediate stop".to_owned(),

@@ -33,6 +33,8 @@ pub struct OperatorsConfig {
     pub ttl_s: Option<u64>,
     /// Synchronous replication, if it was ever changed.
     pub sync: Option<SyncSettings>,
+    /// Logical slots came in at run time.
+    pub slots: bool,
 }
 
 impl World {
@@ -89,11 +91,12 @@ impl World {
     pub fn change_config(&mut self, change: impl FnOnce(&mut OperatorsConfig)) -> bool {
         let before = self.config;
         change(&mut self.config);
-        let OperatorsConfig { pause, ttl_s, standby_cluster, sync } = self.config;
+        let OperatorsConfig { pause, ttl_s, standby_cluster, sync, slots } = self.config;
         let ttl = ttl_s.map_or_else(String::new, |ttl| format!(",\"ttl\":{ttl}"));
         let sync = sync.map_or_else(String::new, |sync| sync_settings::text(&sync));
+        let slots = if slots { ",\"slots\":true" } else { "" };
         self.etcd.write_for_operator(|cluster| {
-            let text = format!("{{\"pause\":{pause},\"standby_cluster\":{standby_cluster}{sync}{ttl}}}");
+            let text = format!("{{\"pause\":{pause},\"standby_cluster\":{standby_cluster}{slots}{sync}{ttl}}}");
             cluster.config = Some(ConfigKey { mod_revision: cluster.revision + 1, text, valid: true });
         });
         self.etcd_changed();
@@ -118,9 +121,13 @@ impl World {
         if before.sync != sync {
             self.trace.count("happened:synchronous mode changed at run time");
         }
-        let known = (before.pause, before.ttl, &before.standby_cluster, before.sync);
-        if known != (pause, ttl, &standby_cluster, sync) {
-            let settings = Settings { pause, ttl, standby_cluster, sync, ..before.clone() };
+        let mut slots = before.slots.clone();
+        if text.contains("\"slots\":true") {
+            slots.permanent.clone_from(&self.setup.settings.slots.permanent);
+        }
+        let known = (before.pause, before.ttl, &before.standby_cluster, before.sync, &before.slots);
+        if known != (pause, ttl, &standby_cluster, sync, &slots) {
+            let settings = Settings { pause, ttl, standby_cluster, sync, slots, ..before.clone() };
             agent.view.apply(Observation::Settings(settings), now);
         }
     }

@@ -69,8 +69,15 @@ impl Setup {
     fn maybe_with_slot(self) -> Self {
         let standby_cluster = self.faults.iter().any(|planned| planned.fault == Fault::StandbyCluster);
         if Rng::new(self.seed ^ 0x0005_1075).permille(400) && self.settings.use_slots && !standby_cluster {
-            return self.with_slot();
+            let two = Rng::new(self.seed ^ 0x0002_1075).permille(400);
+            return if two { self.with_slot().with_another() } else { self.with_slot() };
         }
+        self
+    }
+
+    /// The run with a second logical slot.
+    pub fn with_another(mut self) -> Self {
+        self.settings.slots.permanent.insert(crate::slots::SLOTS[1].to_owned(), crate::slots::setting());
         self
     }
 

@@ -1,28 +1,35 @@
-//! Slots in the model: physical ones of members, and in some runs one permanent logical slot with its consumer. WAL is not
-//! kept, so a slot is a position; what its consumer needs of the catalog is a position, too: rows that were removed by
+//! Slots in the model: physical ones of members, and in some runs one or two permanent logical slots with their consumers,
+//! of which that of the first is looked after by a checker. WAL is not kept, so a slot is a position; what its consumer needs of the catalog is a position, too: rows that were removed by
 //! vacuum on a primary are gone on every standby that has replayed so far.
 
 use crate::mutants::Planted;
 use crate::network::End;
 use crate::postgres::{Data, Proc};
-use crate::world::World;
+use crate::world::{Ev, World};
 use pgherd_kernel::Observation;
 use pgherd_types::{
-    Decoding, LeaderSlots, Lsn, OperationEnd, PermanentSlot, SeenSlot, SlotChange, SlotComparison, SlotKind,
+    Decoding, LeaderSlots, Lsn, OperationEnd, PermanentSlot, SeenSlot, SlotChange, SlotComparison, SlotFault, SlotKind,
     SlotReport, SlotTarget, Upstream, Xid,
 };
 use std::collections::BTreeMap;
 
-/// The name of the logical slot.
-pub const SLOT: &str = "cdc";
+/// The names of the logical slots.
+pub const SLOTS: [&str; 2] = ["cdc", "more"];
+/// The first of them.
+pub const SLOT: &str = SLOTS[0];
 /// The oldest position that a slot may need WAL of, behind the end: what is older is not kept.
 const WAL_KEPT: u64 = 64 << 20;
+/// So long PostgreSQL may take to make a logical slot, at most.
+const CREATE_WITHIN_MS: u64 = 9_000;
+
+/// Of each logical slot that is there: up to where its consumer has confirmed.
+pub type Confirmed = [Option<u64>; SLOTS.len()];
 
 /// The slots on a disk.
 #[derive(Clone, Debug, Default)]
 pub struct Slots {
-    /// The logical slot: up to where its consumer has confirmed.
-    pub confirmed: Option<u64>,
+    /// The logical slots.
+    pub confirmed: Confirmed,
     /// What standbys said that they need, by their slots.
     pub marks: BTreeMap<String, u64>,
     /// Rows that are needed by who is not beyond this position are gone.
@@ -40,12 +47,16 @@ pub fn setting() -> PermanentSlot {
     PermanentSlot { kind: SlotKind::Logical(decoding), in_standby_cluster: None }
 }
 
+fn number_of(name: &str) -> Option<usize> {
+    SLOTS.iter().position(|slot| *slot == name)
+}
+
 impl Slots {
-    /// A logical slot as the monitor sees it.
-    pub fn seen_logical(&self) -> Option<SeenSlot> {
-        let confirmed = self.confirmed?;
-        Some(SeenSlot {
-            name: SLOT.to_owned(),
+    /// The logical slots as the monitor sees them.
+    pub fn seen_logical(&self) -> impl Iterator<Item = SeenSlot> {
+        let there = SLOTS.iter().zip(self.confirmed).filter_map(|(name, confirmed)| Some((*name, confirmed?)));
+        there.map(|(name, confirmed)| SeenSlot {
+            name: name.to_owned(),
             managed: true,
             database: Some("postgres".to_owned()),
             plugin: Some("test_decoding".to_owned()),
@@ -58,7 +69,7 @@ impl Slots {
 
     /// The oldest position that anything here, or below, needs rows of.
     fn needs(&self) -> Option<u64> {
-        self.confirmed.into_iter().chain(self.marks.values().copied()).min()
+        self.confirmed.into_iter().flatten().chain(self.marks.values().copied()).min()
     }
 }
 
@@ -72,15 +83,43 @@ impl World {
     pub fn slots(&mut self, n: usize, round: u64, target: &SlotTarget) {
         let pg = &self.nodes[n].pg;
         let works = pg.proc == Proc::Running && pg.stalled_until <= self.now && pg.data.is_some();
+        let mut faults = BTreeMap::new();
         if works {
-            for change in &target.changes {
+            for (done, change) in target.changes.iter().enumerate() {
+                if done > 0 && self.waits_for_transactions(n, change) {
+                    return self.goes_on_later(n, round, target, done);
+                }
+                if done == 0 && self.waits_for_transactions(n, change) && self.gives_up_waiting() {
+                    let text = "canceling statement due to statement timeout".to_owned();
+                    faults.insert(change.slot().to_owned(), SlotFault { text, wal_is_gone: false });
+                    continue;
+                }
                 self.change_slot(n, change);
             }
             self.look(n);
         }
         let leader = target.compare.as_ref().filter(|_| works).and_then(|asked| self.compared(n, asked));
-        let report = works.then(|| SlotReport { leader, ..SlotReport::default() });
+        let report = works.then_some(SlotReport { leader, faults });
         self.turn(n, Some(Observation::SlotsAligned { round, report }));
+    }
+
+    /// PostgreSQL makes a logical slot once the transactions that run are over. (In runs with one slot this makes no
+    /// difference.)
+    fn waits_for_transactions(&self, n: usize, change: &SlotChange) -> bool {
+        let two = self.setup.settings.slots.permanent.contains_key(SLOTS[1]);
+        two && !self.nodes[n].pg.in_recovery && matches!(change, SlotChange::CreateLogical { .. })
+    }
+
+    fn gives_up_waiting(&mut self) -> bool {
+        self.setup.mishaps && self.now < self.setup.heal_at && self.slot_rng.permille(200)
+    }
+
+    /// Who looks meanwhile sees what was done so far.
+    fn goes_on_later(&mut self, n: usize, round: u64, target: &SlotTarget, done: usize) {
+        let rest = SlotTarget { changes: target.changes[done..].to_vec(), ..target.clone() };
+        let (inc, took) = (self.nodes[n].inc, self.slot_rng.range(50, CREATE_WITHIN_MS));
+        self.push(self.now + took, Ev::Slots { n, inc, round, target: Box::new(rest) });
+        self.look(n);
     }
 
     fn change_slot(&mut self, n: usize, change: &SlotChange) {
@@ -90,28 +129,34 @@ impl World {
             SlotChange::CreatePhysical { name } => {
                 data.slots.insert(name.clone());
             }
-            SlotChange::Drop { name, .. } if name == SLOT => data.logical.confirmed = None,
             SlotChange::Drop { name, .. } => {
+                if let Some(slot) = number_of(name) {
+                    data.logical.confirmed[slot] = None;
+                }
                 data.slots.remove(name);
                 data.logical.marks.remove(name);
             }
-            SlotChange::CreateLogical { .. } if !in_recovery && data.logical.confirmed.is_none() => {
-                data.logical.confirmed = Some(data.wal_end);
+            SlotChange::CreateLogical { name, .. } => {
+                let absent = number_of(name).filter(|slot| data.logical.confirmed[*slot].is_none());
+                let Some(slot) = absent.filter(|_| !in_recovery) else { return };
+                data.logical.confirmed[slot] = Some(data.wal_end);
                 let data = data.clone();
-                self.checks.consumer.begins_anew(&data);
+                if name == SLOT {
+                    self.checks.consumer.begins_anew(&data);
+                }
+                self.trace.tell(self.now, || format!("n{}    makes logical slot {name}", n + 1));
                 self.trace.count("happened:logical slot made");
             }
-            SlotChange::CreateLogical { .. } => {}
-            SlotChange::Advance { name, to, .. } if name == SLOT => {
-                let end = data.wal_end;
-                if let Some(at) = data.logical.confirmed.as_mut().filter(|at| **at < to.0) {
-                    *at = to.0.min(end);
-                    let (at, data) = (*at, data.clone());
+            SlotChange::Advance { name, to, .. } => {
+                let (Some(slot), end) = (number_of(name), data.wal_end) else { return };
+                let Some(at) = data.logical.confirmed[slot].as_mut().filter(|at| **at < to.0) else { return };
+                *at = to.0.min(end);
+                let (at, data) = (*at, data.clone());
+                if name == SLOT {
                     self.check_moved(n, &data, at);
-                    self.trace.count("happened:logical slot moved on a standby");
                 }
+                self.trace.count("happened:logical slot moved on a standby");
             }
-            SlotChange::Advance { .. } => {}
         }
     }
 
@@ -128,7 +173,7 @@ impl World {
         Some(LeaderSlots {
             leader: asked.leader.member.clone(),
             through: through.then(|| data.logical.marks.get(&asked.through).map(|at| xid(*at))),
-            oldest_logical: data.logical.confirmed.map(xid),
+            oldest_logical: data.logical.confirmed.into_iter().flatten().min().map(xid),
         })
     }
 
@@ -140,41 +185,46 @@ impl World {
         (serves && node.pg.stalled_until <= self.now && self.net.both(End::Node(found), End::Node(n))).then_some(found)
     }
 
-    /// The leader's slot, if it can be copied to this node: it has the WAL that is needed.
-    fn slot_to_copy(&self, n: usize, from: &Upstream) -> Option<u64> {
+    /// Those of the leader's slots that can be copied to this node: it has the WAL that is needed.
+    fn slots_to_copy(&self, n: usize, from: &Upstream, named: &BTreeMap<String, Decoding>) -> Option<Confirmed> {
         let leader = self.primary_named(n, from)?;
         let (theirs, ours) = (self.nodes[leader].pg.data.as_ref()?, self.nodes[n].pg.data.as_ref()?);
-        let at = theirs.logical.confirmed?;
-        (theirs.system == ours.system && at + WAL_KEPT >= ours.wal_end).then_some(at)
+        let usable = |slot: usize| {
+            let at = theirs.logical.confirmed[slot].filter(|_| named.contains_key(SLOTS[slot]))?;
+            (theirs.system == ours.system && at + WAL_KEPT >= ours.wal_end).then_some(at)
+        };
+        let copied: Confirmed = std::array::from_fn(usable);
+        copied.iter().any(Option::is_some).then_some(copied)
     }
 
-    /// A copy of the leader's slot begins: nothing is stopped for nothing.
-    pub fn op_copy_slots(&mut self, n: usize, from: &Upstream) {
-        let copied = self.slot_to_copy(n, from);
-        let Some(at) = copied.filter(|_| !self.mishap(100)) else {
+    /// A copy of the leader's slots begins: nothing is stopped for nothing.
+    pub fn op_copy_slots(&mut self, n: usize, from: &Upstream, named: &BTreeMap<String, Decoding>) {
+        let copied = self.slots_to_copy(n, from, named);
+        let Some(copied) = copied.filter(|_| !self.mishap(100)) else {
             return self.op_ends(n, OperationEnd::Failed("no slot can be copied".to_owned()));
         };
-        self.nodes[n].slot_on_its_way = Some(at);
+        self.nodes[n].slots_on_their_way = Some(copied);
         if self.nodes[n].pg.alive() {
+            self.check_one_restart_for_all(n, named);
             self.pg_stop_fast(n);
         } else {
             self.op_slots_copied(n);
         }
     }
 
-    /// The server is down: the slot is put in place.
+    /// The server is down: the slots are put in place.
     pub fn op_slots_copied(&mut self, n: usize) {
-        let at = self.nodes[n].slot_on_its_way.take();
-        let moved_back = match (self.nodes[n].pg.data.as_mut(), at) {
-            (Some(data), Some(at)) => {
-                let before = data.logical.confirmed.replace(at);
-                before.is_some_and(|before| at < before).then_some(before)
+        let copied = self.nodes[n].slots_on_their_way.take().unwrap_or_default();
+        let mut moved_back = None;
+        if let Some(data) = self.nodes[n].pg.data.as_mut() {
+            for (there, at) in data.logical.confirmed.iter_mut().zip(copied) {
+                moved_back = moved_back.or(there.filter(|before| at.is_some_and(|at| at < *before)));
+                *there = at.or(*there);
             }
-            _ => None,
-        };
-        if let Some(Some(before)) = moved_back {
+        }
+        if let Some(before) = moved_back {
             self.fail(format!(
-                "slots: n{} had its logical slot at {before:#x} and took an older one in its place",
+                "slots: n{} had a logical slot at {before:#x} and took an older one in its place",
                 n + 1
             ));
         }
@@ -207,9 +257,12 @@ impl World {
                 let horizon = data.logical.needs().unwrap_or(data.wal_end);
                 data.logical.vacuumed = data.logical.vacuumed.max(horizon);
             }
-            if reads && let Some(at) = data.logical.confirmed {
-                let (copy, end) = (data.clone(), data.wal_end);
-                data.logical.confirmed = Some(end.max(at));
+            if !reads {
+                continue;
+            }
+            let (copy, end) = (data.clone(), data.wal_end);
+            data.logical.confirmed.iter_mut().flatten().for_each(|at| *at = end.max(*at));
+            if let Some(at) = copy.logical.confirmed[0] {
                 self.check_consumed(n, &copy, at, end);
             }
         }
@@ -218,7 +271,7 @@ impl World {
     /// It is being promoted: did its kernel know that the slot is not safe here?
     pub fn note_slot_promise(&mut self, n: usize, timeline: pgherd_types::Timeline) {
         let warned = self.nodes[n].agent.as_ref().is_none_or(|a| a.view.slots.unsafe_when_promoted.contains_key(SLOT));
-        let there = self.nodes[n].pg.data.as_ref().is_some_and(|data: &Data| data.logical.confirmed.is_some());
+        let there = self.nodes[n].pg.data.as_ref().is_some_and(|data: &Data| data.logical.confirmed[0].is_some());
         self.checks.consumer.promoted(timeline, warned, there);
     }
 }

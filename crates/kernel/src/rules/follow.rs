@@ -41,9 +41,9 @@ pub fn follow(view: &View, cluster: &Cluster, running: &RunningServer, now: Inst
             if let Some(copy) =
                 upstream_of(member).and_then(|from| slots::copy::owed(view, cluster, running, &from, now))
             {
-                return copying_in_turn(view, cluster, copy, now);
+                return copying_in_turn(view, cluster, running, copy, now);
             }
-            let not_owed = view.slots.copies.owed_since.map(|_| Memory::CopyNotOwed);
+            let not_owed = view.slots.copies.awaited().then_some(Memory::CopyNotOwed);
             let standby = view.settings.standby_cluster.is_some();
             let following = Verdict::hold(Reason::Following { me: view.me.name.clone(), leader, standby });
             Verdict { remember: not_owed, ..following }
@@ -51,13 +51,13 @@ pub fn follow(view: &View, cluster: &Cluster, running: &RunningServer, now: Inst
     }
 }
 
-/// Commits may wait for this standby: it is not stopped at once.
-fn copying_in_turn(view: &View, cluster: &Cluster, copy: Operation, now: Instant) -> Verdict {
-    match slots::copy::turn(view, cluster, now) {
+/// Other slots may be on their way, and commits may wait for this standby: it is not stopped at once.
+fn copying_in_turn(view: &View, cluster: &Cluster, running: &RunningServer, copy: Operation, now: Instant) -> Verdict {
+    match slots::copy::turn(view, cluster, running, now) {
         Turn::Now => copying(view, copy, now),
-        Turn::Wait(until) => Verdict::hold_until(Reason::AwaitingSyncRelease, until),
-        Turn::Note(memory) => {
-            let soon = Verdict::hold_until(Reason::AwaitingSyncRelease, now + Duration::from_millis(1));
+        Turn::Wait(until, because) => Verdict::hold_until(because, until),
+        Turn::Note(memory, because) => {
+            let soon = Verdict::hold_until(because, now + Duration::from_millis(1));
             Verdict { remember: Some(memory), ..soon }
         }
     }

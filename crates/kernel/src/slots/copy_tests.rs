@@ -1,7 +1,9 @@
 use super::*;
 use crate::testing::*;
 use crate::{Observation, decide};
-use pgherd_types::{Lsn, Now, OperationId, PermanentSlot, SeenSlot, SlotFault, SyncKey, SyncName, SyncSeen};
+use pgherd_types::{
+    Lsn, Now, OperationId, PermanentSlot, PostgresState, SeenSlot, Server, SlotFault, SyncKey, SyncName, SyncSeen,
+};
 
 fn case() -> Case {
     replica().with_view(|v| {
@@ -41,20 +43,71 @@ fn all_missing_slots_that_the_leader_has_are_copied_at_once() {
     let decision = check(known(case(), &["one", "two"]), "Start CopySlots", "CopyingSlots");
     assert_eq!(copied(&decision), "one two from b");
     assert_eq!(decision.because.to_string(), "Copying logical slots ['one', 'two'] from the primary");
-    let decision = check(known(case(), &["two"]), "Start CopySlots", "CopyingSlots");
-    assert_eq!(copied(&decision), "two from b");
     check(known(case(), &[]), "Hold", "Following");
     check(known(case(), &["one"]).with_server(|s| s.slots = vec![seen("one")]), "Hold", "Following");
+}
+
+/// Only `one` is wanted.
+fn alone(case: Case) -> Case {
+    case.with_view(|v| drop(v.settings.slots.permanent.remove("two")))
+}
+
+#[test]
+fn a_slot_that_comes_a_little_later_is_copied_with_the_others() {
+    let (mut view, decision) = known(case(), &["two"]).decide();
+    assert_eq!((copied(&decision).as_str(), decision.because.id().as_str()), ("Hold", "AwaitingOtherSlots"));
+    assert_eq!(
+        decision.because.to_string(),
+        "waiting for the primary to tell of logical slots ['one'], to copy all at once"
+    );
+    let at = |ms: u64| Now { mono: Instant::from_millis(60_000 + ms), ..Now::default() };
+    let step = |view: &mut View, ms| {
+        let decision = decide(view, at(ms));
+        view.dispatched(&decision, at(ms));
+        (copied(&decision), decision.decide_again_at)
+    };
+    let (held, again_at) = step(&mut view, 1);
+    assert!(held == "Hold" && again_at >= at(5_000).mono, "nothing polls");
+    let tell = |view: &mut View, slots: &[&str], ms| {
+        let mut cluster = view.cluster.get().unwrap().as_ref().clone();
+        cluster.status.slots = slots.iter().map(|name| ((*name).to_owned(), Lsn(900))).collect();
+        view.apply(Observation::Cluster { cluster: std::sync::Arc::new(cluster), read_at: at(ms).mono }, at(ms));
+    };
+    let mut comes = view.clone();
+    tell(&mut comes, &["one", "two"], 3_000);
+    assert_eq!(step(&mut comes, 3_000).0, "one two from b", "at once, and both");
+    let mut unwanted = view.clone();
+    unwanted.settings.slots.permanent.remove("one");
+    assert_eq!(step(&mut unwanted, 3_000).0, "two from b");
+
+    // one that does not come is not waited for for ever, and has its own copy when it comes at last
+    assert_eq!(step(&mut view, 9_500), ("Hold".into(), at(10_000).mono));
+    assert_eq!(step(&mut view, 10_000).0, "two from b");
+    view.apply(Observation::OperationFinished { id: OperationId(1), end: OperationEnd::Done }, at(12_000));
+    let mut server = view.postgres.get().unwrap().running().unwrap().clone();
+    server.slots = vec![seen("two")];
+    let looked = PostgresState { server: Server::Running(server), ..view.postgres.get().unwrap().as_ref().clone() };
+    view.apply(Observation::Postgres(std::sync::Arc::new(looked)), at(12_000));
+    assert_eq!(step(&mut view, 12_000).0, "Hold", "nothing is to be copied");
+    assert_eq!(view.slots.copies.others_awaited_since, None, "the next wait is a new one");
+    tell(&mut view, &["one", "two"], 60_000);
+    assert_eq!(step(&mut view, 60_000).0, "one from b");
+}
+
+#[test]
+fn a_slot_that_is_here_is_not_waited_for() {
+    let here = known(case(), &["two"]).with_server(|s| s.slots = vec![seen("one")]);
+    check(here, "Start CopySlots", "CopyingSlots");
 }
 
 #[test]
 fn not_where_slots_do_not_come_by_copying() {
     for version in [100_020, 170_002] {
-        check(known(case(), &["one"]).with_server(|s| s.server_version = version), "Hold", "Following");
+        check(known(alone(case()), &["one"]).with_server(|s| s.server_version = version), "Hold", "Following");
     }
-    check(known(case(), &["one"]).with_view(|v| v.me.tags.nofailover = true), "Hold", "Following");
-    check(known(case(), &["one"]).with_view(|v| v.settings.use_slots = false), "Hold", "Following");
-    let mut paused = known(case(), &["one"]);
+    check(known(alone(case()), &["one"]).with_view(|v| v.me.tags.nofailover = true), "Hold", "Following");
+    check(known(alone(case()), &["one"]).with_view(|v| v.settings.use_slots = false), "Hold", "Following");
+    let mut paused = known(alone(case()), &["one"]);
     paused.view.settings.pause = true;
     assert_eq!(name_of(&paused.decide().1.role), "Hold");
 }
@@ -63,12 +116,12 @@ fn not_where_slots_do_not_come_by_copying() {
 fn a_lost_slot_is_copied_again_and_one_whose_wal_was_missed_twice() {
     let lost = |slot: SeenSlot| SeenSlot { lost: true, ..slot };
     check(
-        known(case(), &["one"]).with_server(|s| s.slots = vec![lost(seen("one"))]),
+        known(alone(case()), &["one"]).with_server(|s| s.slots = vec![lost(seen("one"))]),
         "Start CopySlots",
         "CopyingSlots",
     );
     let missed = |count| {
-        known(case(), &["one"]).with_server(|s| s.slots = vec![seen("one")]).with_view(move |v| {
+        known(alone(case()), &["one"]).with_server(|s| s.slots = vec![seen("one")]).with_view(move |v| {
             let fault = SlotFault { text: "gone".into(), wal_is_gone: true };
             let failing = super::super::memory::Failing { fault, count, until: Instant::default() };
             v.slots.failing.insert("one".into(), failing);
@@ -80,7 +133,7 @@ fn a_lost_slot_is_copied_again_and_one_whose_wal_was_missed_twice() {
 
 #[test]
 fn whatever_becomes_of_a_copy_the_next_one_waits_longer() {
-    let (mut view, _) = known(case(), &["one"]).decide();
+    let (mut view, _) = known(alone(case()), &["one"]).decide();
     let at = |s: u64| Now { mono: Instant::from_millis(60_000 + s * 1000), ..Now::default() };
     let failed = || OperationEnd::Failed("WAL is missing".into());
     view.apply(Observation::OperationFinished { id: OperationId(1), end: failed() }, at(1));
@@ -103,7 +156,7 @@ fn whatever_becomes_of_a_copy_the_next_one_waits_longer() {
 #[test]
 fn new_data_get_their_slots_before_the_first_start() {
     let from = || Upstream { member: "b".into(), host: "b".into(), port: 5432 };
-    let made = |operation, end| known(case(), &["one"]).stopped().ended(operation, end);
+    let made = |operation, end| known(alone(case()), &["one"]).stopped().ended(operation, end);
     let clone = || Operation::Clone { from: from(), replace: false, basebackup_only: false };
     check(made(clone(), OperationEnd::Done), "Start CopySlots", "CopyingSlots");
     check(made(Operation::Rewind { from: from() }, OperationEnd::Done), "Start CopySlots", "CopyingSlots");
@@ -126,7 +179,7 @@ fn a_synchronous_standby_is_let_go_before_it_is_restarted_and_after_the_others()
     };
     let synchronous = |names: &[&str]| {
         let key = listed(names);
-        known(case(), &["one"])
+        known(alone(case()), &["one"])
             .with_cluster(|c| c.sync = key)
             .with_view(|v| v.settings.sync.mode = pgherd_types::SyncMode::On)
     };

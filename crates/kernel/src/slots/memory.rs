@@ -36,6 +36,8 @@ pub struct Copies {
     pub last: Option<Instant>,
     /// Why the last one did not work.
     pub failed: Option<String>,
+    /// Others that are configured are waited for since then.
+    pub others_awaited_since: Option<Instant>,
     /// A synchronous standby needs one since then.
     pub owed_since: Option<Instant>,
     /// It asks to be let go for it.
@@ -43,9 +45,14 @@ pub struct Copies {
 }
 
 impl Copies {
+    /// Is a copy being waited for?
+    pub(crate) fn awaited(&self) -> bool {
+        self.others_awaited_since.is_some() || self.owed_since.is_some()
+    }
+
     /// Nothing is owed any more.
     pub(crate) fn over(&mut self) {
-        (self.owed_since, self.leaves_since) = (None, None);
+        (self.others_awaited_since, self.owed_since, self.leaves_since) = (None, None, None);
     }
 }
 
@@ -108,8 +115,7 @@ impl SlotMemory {
         let forgotten = self.copies.last.is_none_or(|last| now >= last + COPIES_FORGOTTEN);
         let count = if forgotten { 1 } else { self.copies.count + 1 };
         // until it is down, it is not to be counted as a synchronous standby again
-        let Copies { owed_since, leaves_since, .. } = self.copies;
-        self.copies = Copies { count, last: Some(now), failed: None, owed_since, leaves_since };
+        self.copies = Copies { count, last: Some(now), failed: None, ..std::mem::take(&mut self.copies) };
     }
 
     /// Until when no other copy is tried.

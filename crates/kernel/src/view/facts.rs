@@ -218,6 +218,9 @@ impl View {
         if let Some(leader) = cluster.leader.as_ref().filter(|leader| leader.name != self.me.name) {
             self.slots.readiness.led_by(&leader.name);
         }
+        if self.operation.is_none() && self.cluster.get().is_none_or(|before| before.leader != cluster.leader) {
+            self.slots.copies.over(); // what is waited for is what that leader tells
+        }
         self.sync.key_read(&cluster.sync, self.settings.sync_mode());
         self.cluster = Seen::At(cluster, read_at);
     }

@@ -66,6 +66,7 @@ impl View {
                 }
             }
             Some(Memory::ScheduleDropped) => self.scheduled_restart = None,
+            Some(Memory::OtherSlotsAwaited) => self.slots.copies.others_awaited_since = Some(now),
             Some(Memory::CopyOwed) => self.slots.copies.owed_since = Some(now),
             Some(Memory::LeavesForCopy) => self.slots.copies.leaves_since = Some(now),
             Some(Memory::CopyNotOwed) => self.slots.copies.over(),

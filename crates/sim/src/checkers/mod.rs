@@ -27,6 +27,8 @@ pub struct Checks {
     pub settled_since: Option<u64>,
     /// What the consumer of the logical slot has seen.
     pub consumer: slots::Consumer,
+    /// When the leader first told of each logical slot (true time).
+    pub slots_told: BTreeMap<&'static str, u64>,
     /// S3 and S5.
     pub promise: sync::Promise,
     /// The longest that the cluster was without a primary after the heal, in milliseconds.
@@ -44,6 +46,7 @@ impl Checks {
             serving_since: None,
             settled_since: None,
             consumer: slots::Consumer::default(),
+            slots_told: BTreeMap::new(),
             promise: sync::Promise::default(),
             healed_after: None,
         }

@@ -1,10 +1,13 @@
 //! A consumer of a logical slot sees everything, in order: it never passes over a part of the WAL, and never decodes WAL
 //! whose catalog rows are gone. The one exception is a primary whose agent said, before its promotion, that the slot is
 //! not safe there.
+//!
+//! And a standby is restarted once for several slots: not while another one that it lacks may be about to be told of.
 
 use crate::postgres::Data;
+use crate::slots::SLOTS;
 use crate::world::World;
-use pgherd_types::Timeline;
+use pgherd_types::{Decoding, Timeline};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the consumer has seen.
@@ -59,7 +62,43 @@ impl Consumer {
     }
 }
 
+/// So long after a slot was told of the others may follow (true time; clocks may differ a little).
+const OTHERS_WITHIN_MS: u64 = 9_900;
+
 impl World {
+    /// `status` may have changed: when did the present leader first tell of each slot?
+    pub fn note_slots_told(&mut self) {
+        let (status, told) = (&self.etcd.cluster.status, &mut self.checks.slots_told);
+        let by_leader = self.etcd.cluster.status_is_leaders && self.etcd.leader().is_some();
+        let now_told = |name: &str| by_leader && status.slots.contains_key(name);
+        told.retain(|name, _| now_told(name));
+        for name in SLOTS.into_iter().filter(|name| now_told(name)) {
+            told.entry(name).or_insert(self.now);
+        }
+    }
+
+    /// A standby is about to be restarted for these slots.
+    pub fn check_one_restart_for_all(&mut self, n: usize, copied: &BTreeMap<String, Decoding>) {
+        let told = &self.checks.slots_told;
+        let Some(first) = copied.keys().filter_map(|name| told.get(name.as_str())).min() else { return };
+        let Some(data) = self.nodes[n].pg.data.as_ref() else { return };
+        let configured = |name: &&str| self.setup.settings.slots.permanent.contains_key(*name);
+        let slots = SLOTS.into_iter().zip(data.logical.confirmed).filter(|(name, _)| configured(name));
+        let left_out = slots.filter(|(name, here)| here.is_none() && !copied.contains_key(*name)).map(|(name, _)| name);
+        let left_out: Vec<&str> = left_out.collect();
+        if copied.len() > 1 {
+            self.trace.count("happened:one restart for several slots");
+        }
+        if !left_out.is_empty() && self.now < first + OTHERS_WITHIN_MS {
+            self.fail(format!(
+                "slots: n{} is restarted for {:?} and may have to be again for {left_out:?}, {} ms after the first was told of",
+                n + 1,
+                copied.keys(),
+                self.now - first
+            ));
+        }
+    }
+
     /// A standby moved its slot: not beyond what the consumer has seen on the history of that standby.
     pub fn check_moved(&mut self, n: usize, data: &Data, at: u64) {
         if let Some((timeline, seen, to)) = self.checks.consumer.missed(data, at) {
