@@ -213,6 +213,7 @@ async fn slots_are_made_moved_and_dropped_as_ordered_and_each_for_itself() {
     let end: Lsn = it.sql("SELECT pg_current_wal_lsn()").await.unwrap()[0].parse().unwrap();
     let target = SlotTarget {
         claim: [name("b1")].into(),
+        forget: [name("b1")].into(),
         changes: vec![
             SlotChange::Drop { name: name("unwanted"), why: "test" },
             SlotChange::Drop { name: name("absent"), why: "test" },
@@ -236,6 +237,20 @@ async fn slots_are_made_moved_and_dropped_as_ordered_and_each_for_itself() {
     let mut told: Vec<_> = seen.iter().map(|s| (s.name.as_str(), s.managed, s.restart_lsn)).collect();
     told.sort_unstable();
     assert_eq!(told, [("b1", true, None), ("c1", true, Some(end)), ("foreign", false, None)]);
+    assert_eq!(look.running().unwrap().slots_gone, [name("x")].into());
+
+    // what somebody drops, or was never made, is not ours when somebody makes it anew
+    it.sql("SELECT pg_drop_replication_slot('c1')").await.unwrap();
+    let target = SlotTarget { forget: ["x", "c1", "b1"].map(name).into(), ..SlotTarget::default() };
+    slots.send(AlignSlots { round: 3, target, fence: None }).await.unwrap();
+    let Said::Slots(SlotsAligned { round: 3, result: Ok(_) }) = heard.next().await else { panic!("not done") };
+    it.sql("SELECT pg_create_physical_replication_slot(n) FROM unnest(ARRAY['x', 'c1']) n").await.unwrap();
+    let look = observe(&it.server).await.state;
+    let seen = look.running().expect("it runs");
+    let mut told: Vec<_> = seen.slots.iter().map(|s| (s.name.as_str(), s.managed)).collect();
+    told.sort_unstable();
+    assert_eq!(told, [("b1", true), ("c1", false), ("foreign", false), ("x", false)]);
+    assert!(seen.slots_gone.is_empty(), "b1 is there, and stays noted");
 }
 
 #[actix_rt::test]

@@ -149,6 +149,7 @@ fn standby_server() -> RunningServer {
         upstream: None,
         forked_at: None,
         slots: vec![],
+        slots_gone: Default::default(),
         walsenders: vec![],
         sync: Default::default(),
         postmaster_start_time: "2026-11-21 21:00:00.123456+00".into(),

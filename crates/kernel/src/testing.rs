@@ -64,6 +64,7 @@ pub fn server(in_recovery: bool) -> RunningServer {
         upstream: in_recovery.then(|| ("b".into(), 5432)),
         forked_at: None,
         slots: vec![],
+        slots_gone: Default::default(),
         walsenders: vec![],
         sync: Default::default(),
         postmaster_start_time: String::new(),

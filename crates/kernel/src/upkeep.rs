@@ -7,7 +7,7 @@ use crate::sync::{SyncStep, Waiting, duty};
 use crate::wishes;
 use crate::{Action, Reason, Upkeep, View, failsafe, history, slots};
 use pgherd_types::{
-    Cluster, DcsWrite, Initialize, Instant, Now, Operation, RunningServer, SyncMode, Timeline, WallTime,
+    Cluster, DcsWrite, Initialize, Instant, Now, Operation, RunningServer, SlotTarget, SyncMode, Timeline, WallTime,
 };
 use std::time::Duration;
 
@@ -287,13 +287,14 @@ impl Owed<'_> {
             }
             // done: the next look will show it. If it does not, the same is not ordered all the time
             if let Some((at, true)) = ask.answer {
-                let again = ask.what.changes == target.changes && ask.what.claim == target.claim;
+                let notes = |target: &SlotTarget| (target.claim.clone(), target.forget.clone());
+                let again = ask.what.changes == target.changes && notes(&ask.what) == notes(&target);
                 let next = at + view.settings.loop_wait;
                 if again && looked_at >= at && self.now < next {
                     self.wake(next);
                 }
                 if looked_at < at || (again && self.now < next) {
-                    (target.claim, target.changes) = Default::default();
+                    target = SlotTarget { compare: target.compare, ..SlotTarget::default() };
                 }
             }
         }

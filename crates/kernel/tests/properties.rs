@@ -207,6 +207,7 @@ fn running() -> impl Strategy<Value = RunningServer> {
             streaming,
             latest_end: None,
             restore_command: false,
+            slots_gone: upstream.iter().map(|name: &MemberName| name.slot_name()).collect(),
             upstream: upstream.map(|name| (name.0, 5432)),
             forked_at: None,
             slots: slots
@@ -582,6 +583,7 @@ fn primary_on_timeline_3(row: HistoryRow) -> PostgresState {
         upstream: None,
         forked_at: None,
         slots: Vec::new(),
+        slots_gone: Default::default(),
         walsenders: Vec::new(),
         sync: Default::default(),
         postmaster_start_time: String::new(),

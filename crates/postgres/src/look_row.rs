@@ -5,6 +5,7 @@ use crate::units;
 use pgherd_types::postgres::{SeenSlot, WalSender};
 use pgherd_types::{Lsn, RunningServer, SyncReport, Timeline, Xid};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use tokio_postgres::SimpleQueryRow;
 
 /// The server as the row alone shows it; `None` if it cannot be read.
@@ -28,6 +29,7 @@ pub(crate) fn running(row: &SimpleQueryRow) -> Option<RunningServer> {
         upstream: text("conninfo").and_then(host_and_port),
         forked_at: None,
         slots: objects(text("slots")).iter().map(slot).collect(),
+        slots_gone: BTreeSet::new(),
         sync: sync_report(row),
         walsenders: objects(text("walsenders")).iter().map(walsender).collect(),
         postmaster_start_time: text("start_time").unwrap_or_default().to_owned(),

@@ -193,6 +193,7 @@ async fn ask(server: &Arc<Postgres>, postmaster: Postmaster) -> Result<RunningSe
     let unreadable = || SqlError::Unreachable("the monitoring query's answer could not be read".to_owned());
     let mut running = running(&row).ok_or_else(unreadable)?;
     running.slots.iter_mut().for_each(|slot| slot.managed = server.managed_slots.has(&slot.name));
+    running.slots_gone = server.managed_slots.but(running.slots.iter().map(|slot| slot.name.as_str()));
     complete_sync(server, &mut running, &row, begun);
     running.pending_restart_reason = pending_restart::reasons(&objects(row.get("settings")), &controlled);
     running.pending_restart = !running.pending_restart_reason.is_empty();

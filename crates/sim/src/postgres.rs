@@ -217,6 +217,7 @@ impl Postgres {
             upstream: data.upstream.clone(),
             forked_at: None,
             slots: data.slots.iter().map(|name| seen_slot(name, end)).chain(data.logical.seen_logical()).collect(),
+            slots_gone: BTreeSet::new(),
             walsenders: Vec::new(),
             sync: Default::default(),
             postmaster_start_time: String::new(),

@@ -3,6 +3,7 @@
 pub use crate::slot::SeenSlot;
 use crate::{HistoryRow, Instant, Lsn, Progress, Timeline, WallTime};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// PostgreSQL's database system identifier.
@@ -167,6 +168,8 @@ pub struct RunningServer {
     pub forked_at: Option<(Timeline, Lsn)>,
     /// Replication slots (not temporary ones).
     pub slots: Vec<SeenSlot>,
+    /// Names that the agent noted as its own ([`SeenSlot::managed`]) and that no slot has now.
+    pub slots_gone: BTreeSet<String>,
     /// Standby connections.
     pub walsenders: Vec<WalSender>,
     /// Whom commits wait for.

@@ -203,6 +203,8 @@ impl SlotChange {
 pub struct SlotTarget {
     /// Slots that are there and wanted: noted as managed by the agent.
     pub claim: BTreeSet<String>,
+    /// Names that are neither there nor wanted: if one of them is there one day, somebody else made it.
+    pub forget: BTreeSet<String>,
     /// In this order.
     pub changes: Vec<SlotChange>,
     /// Ask the leader how far its slots are; of a standby with logical slots.

@@ -33,6 +33,7 @@ pub(super) fn changes(
     for (name, wanted) in wants.slots.iter().filter(|(name, _)| running.slots.iter().all(|s| s.name != **name)) {
         target.changes.extend(planner.create(name, &wanted.kind));
     }
+    target.forget = running.slots_gone.iter().filter(|name| !wants.slots.contains_key(*name)).cloned().collect();
     target.changes.retain(|change| !view.slots.is_given_time(change.slot(), now));
     target
 }

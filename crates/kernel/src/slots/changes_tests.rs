@@ -172,3 +172,18 @@ fn a_change_that_failed_waits_longer_each_time() {
     view.slots.aligned(&ordered, &SlotReport::default(), after(30));
     assert_eq!(changes(&view, after(30)), 1);
 }
+
+#[test]
+fn a_name_whose_slot_is_gone_is_forgotten_unless_it_is_wanted() {
+    let gone = |case: Case| case.with_server(|s| s.slots_gone = ["b", "cdc", "old"].map(str::to_owned).into());
+    let forgotten = |case: Case| target(gone(case)).forget.into_iter().collect::<Vec<_>>();
+    assert_eq!(forgotten(primary()), ["cdc", "old"]);
+    assert_eq!(forgotten(replica()), ["cdc", "old"], "the server itself dropped its copy");
+    assert_eq!(forgotten(with_cdc(replica())), ["old"], "a copy of it may be on its way");
+    let (view, now) = gone(primary()).build();
+    let mut decided = view;
+    let decision = crate::decide(&decided, now);
+    assert!(decision.upkeep.slots.as_ref().is_some_and(|(_, target)| target.forget.len() == 2));
+    decided.dispatched(&decision, now);
+    assert!(crate::decide(&decided, now).upkeep.slots.is_none(), "once");
+}

@@ -6,7 +6,7 @@ use crate::error::Outcome;
 use crate::server::Postgres;
 use crate::sql::{STATEMENT_PATIENCE, Session, SqlError, own_address};
 use pgherd_types::{SlotChange, SlotFault, SlotReport, SlotTarget};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
 use tokio_postgres::error::SqlState;
@@ -21,6 +21,7 @@ pub async fn align(
     let claim = target.claim.clone();
     disk(server, move |server| server.managed_slots.add(&server.state, &claim)).await?;
     let mut sessions = Sessions { server, open: BTreeMap::new() };
+    forget(server, &mut sessions, &target.forget).await?;
     for change in &target.changes {
         if !may_go_on() {
             return Err("the fence passed before the slots were aligned".to_owned());
@@ -85,7 +86,7 @@ async fn make(server: &Arc<Postgres>, sessions: &mut Sessions<'_>, change: &Slot
             sql::drop_unused(session, name).await?;
             log::info!("dropped replication slot {name} ({what}): {why}");
             let name = name.clone();
-            disk(server, move |server| server.managed_slots.remove(&server.state, &name)).await.map_err(Unmade::Disk)
+            disk(server, move |server| server.managed_slots.remove(&server.state, [&name])).await.map_err(Unmade::Disk)
         }
         SlotChange::CreatePhysical { name } => {
             note(server, name).await?;
@@ -105,6 +106,17 @@ async fn make(server: &Arc<Postgres>, sessions: &mut Sessions<'_>, change: &Slot
             Ok(())
         }
     }
+}
+
+/// Those that are really gone: the look that showed it may be older than the making of one of them.
+async fn forget(server: &Arc<Postgres>, sessions: &mut Sessions<'_>, names: &BTreeSet<String>) -> Result<(), String> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let there = async { sql::names(sessions.of(None).await?).await };
+    let there = there.await.map_err(|e| e.to_string())?;
+    let gone: Vec<String> = names.difference(&there).cloned().collect();
+    disk(server, move |server| server.managed_slots.remove(&server.state, &gone)).await
 }
 
 /// Written down before the slot is made, so that it is known as ours whatever comes between.

@@ -41,6 +41,12 @@ fn text(row: &SimpleQueryRow, column: usize) -> String {
     row.get(column).unwrap_or_default().to_owned()
 }
 
+/// The names of all slots, whatever they are.
+pub(super) async fn names(session: &Session) -> Result<BTreeSet<String>, SqlError> {
+    let rows = session.rows("SELECT slot_name FROM pg_replication_slots", STATEMENT_PATIENCE).await?;
+    Ok(rows.iter().map(|row| text(row, 0)).collect())
+}
+
 /// What a slot is, in words; `None` when there is none that is unused.
 pub(super) async fn describe_unused(session: &Session, name: &str) -> Result<Option<String>, SqlError> {
     let query = format!(
