@@ -51,12 +51,25 @@ impl Story {
         let next = self.cluster.await_primary();
         assert_ne!(next, lost);
         self.goes_on();
+        self.await_kept(lost, next);
         let mark = self.cluster.nodes[lost].log_mark();
         self.cluster.nodes[lost].start();
         assert_eq!(self.cluster.await_complete(), next);
         await_slot(&self.cluster, "cdc", true);
         self.await_safe_but_on(next);
         assert_eq!(times(&self.cluster.nodes[lost], mark, "begins: starting as a secondary"), 1, "and it starts once");
+    }
+
+    /// A member that is gone, key and all, keeps its slot for a while.
+    fn await_kept(&self, gone: usize, leader: usize) {
+        let slot = self.cluster.nodes[gone].name.as_str();
+        let what = format!("{slot} is gone, its slot stays, and the others are told so");
+        eventually(PATIENCE, &what, || {
+            let keys = self.cluster.keys();
+            let gone = keys.get(&format!("members/{slot}")).is_none();
+            let told = || Some(keys.get("status")?.json()["retain_slots"].as_array()?.contains(&json!(slot)));
+            (gone && told()? && has_slot(&self.cluster.nodes[leader], slot)?).then_some(())
+        });
     }
 
     /// Every row that is in the table was seen, in its order.
