@@ -104,6 +104,7 @@ impl World {
             self.fail(format!("n{}: invariant {} of the kernel: {}", n + 1, breach.id, breach.what));
         }
         self.note_reason(n, &decision);
+        self.tell_whom_consumers_await(n);
         self.fence_alarm(n);
         self.set_alarm(n, decision.decide_again_at);
         self.carry_out(n, decision);
@@ -249,7 +250,7 @@ impl World {
         let mut state = node.pg.look(now.mono, now.wall, stalled);
         if let pgherd_types::Server::Running(running) = &mut state.server {
             running.forked_at = self.forked_at(n);
-            if self.setup.may_be_synchronous() {
+            if self.setup.follows_standbys() {
                 self.find_lost_standbys(n);
                 let (names, pg) = (self.names(), &self.nodes[n].pg);
                 (running.walsenders, running.sync) = pg.seen_sync(&names, self.now);

@@ -1,12 +1,14 @@
 //! A simulator of whole clusters: the kernel's own code on every node, models of everything around it, one seed a story.
 //!
 //! Reading order: `scenario` (how a run is set up), `world` (time and events), `node`, `agent` (the coordinator's turn),
-//! `dcs` and `etcd`, `operator`, `server` and `postgres`, `sync_rep`, `walsenders` and `sync_manager`, `network`, `client`, `faults`, then `checkers`, which know the
+//! `dcs` and `etcd`, `operator`, `server` and `postgres`, `slots` and `consumers`, `sync_rep`, `walsenders` and `sync_manager`,
+//! `network`, `client`, `faults`, then `checkers`, which know the
 //! world and not the rules. `docs/simulation.md` says what is modelled and what is not.
 
 pub mod agent;
 pub mod checkers;
 pub mod client;
+pub mod consumers;
 pub mod dcs;
 pub mod etcd;
 pub mod explore;

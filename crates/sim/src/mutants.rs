@@ -19,10 +19,12 @@ pub enum Planted {
     TrustsFormerLeader,
     /// The leader says of every copy of its slot that nothing is missing.
     CopiesCountAsSafe,
+    /// Consumers read all that there is.
+    ConsumersDoNotWait,
 }
 
 /// Every planted bug, by name.
-pub const ALL: [(&str, Planted); 10] = [
+pub const ALL: [(&str, Planted); 11] = [
     ("NoMargin", Planted::Kernel(Mutant::NoMargin)),
     ("PromoteWithoutLock", Planted::Kernel(Mutant::PromoteWithoutLock)),
     ("LateCommandNotDropped", Planted::Kernel(Mutant::LateCommandNotDropped)),
@@ -32,6 +34,7 @@ pub const ALL: [(&str, Planted); 10] = [
     ("BlindToSyncKey", Planted::BlindToSyncKey),
     ("TrustsFormerLeader", Planted::TrustsFormerLeader),
     ("CopiesCountAsSafe", Planted::CopiesCountAsSafe),
+    ("ConsumersDoNotWait", Planted::ConsumersDoNotWait),
     ("SlotsOneByOne", Planted::Kernel(Mutant::SlotsOneByOne)),
 ];
 
@@ -52,6 +55,7 @@ impl Planted {
             Self::TrustsFormerLeader | Self::CopiesCountAsSafe | Self::Kernel(Mutant::SlotsOneByOne) => {
                 &[Fault::NodeDeath, Fault::Isolation, Fault::PeerCut, Fault::Switchover, Fault::SlowLink]
             }
+            Self::ConsumersDoNotWait => &[Fault::NodeDeath, Fault::PostmasterCrash, Fault::AgentDeath, Fault::SlowLink],
             Self::BlindToSyncKey => {
                 &[Fault::NodeDeath, Fault::Isolation, Fault::PeerCut, Fault::SlowLink, Fault::EtcdFreeze]
             }
@@ -62,7 +66,11 @@ impl Planted {
     pub fn setup(self, seed: u64) -> Setup {
         let mutant = match self {
             Self::Kernel(mutant) => Some(mutant),
-            Self::BlindToWal | Self::BlindToSyncKey | Self::TrustsFormerLeader | Self::CopiesCountAsSafe => None,
+            Self::BlindToWal
+            | Self::BlindToSyncKey
+            | Self::TrustsFormerLeader
+            | Self::CopiesCountAsSafe
+            | Self::ConsumersDoNotWait => None,
         };
         Setup { planted: Some(self), mutant, ..self.healthy(seed) }
     }
@@ -73,6 +81,12 @@ impl Planted {
         match self {
             Self::Kernel(Mutant::NamesBeforeKey) | Self::BlindToSyncKey => setup.synchronous(&[SyncMode::On]),
             Self::TrustsFormerLeader | Self::CopiesCountAsSafe => setup.with_slot(),
+            Self::ConsumersDoNotWait => {
+                let mut setup = setup.synchronous(&[SyncMode::On, SyncMode::Quorum]).with_consumers_that_wait();
+                // an operator who meddles with the key answers for what follows
+                setup.faults.retain(|planned| !crate::faults::SYNCHRONOUS.contains(&planned.fault));
+                setup
+            }
             Self::Kernel(Mutant::SlotsOneByOne) => setup.with_slot().with_another(),
             Self::Kernel(_) | Self::BlindToWal => setup,
         }

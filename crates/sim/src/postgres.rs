@@ -81,7 +81,7 @@ impl Data {
     pub fn on_history_of(&self, other: &Self) -> bool {
         self.system == other.system && (self.timeline == other.timeline || self.is_within(other))
     }
-    fn control(&self, stopped: bool) -> ControlData {
+    fn control(&self, stopped: bool, major_version: u32) -> ControlData {
         let found = stopped && !self.standby_signal && self.wal_end_found;
         ControlData {
             system_id: self.system,
@@ -92,7 +92,7 @@ impl Data {
             min_recovery_timeline: self.min_recovery.0,
             standby_signal: self.standby_signal,
             wal_end: found.then_some(Lsn(self.wal_end)),
-            major_version: 15,
+            major_version,
             rewindable: true,
             rewind_interrupted: false,
         }
@@ -157,6 +157,14 @@ pub struct Postgres {
     pub stalled_until: u64,
     /// A kill of this process is on its way.
     pub kill_queued: bool,
+    /// Like version 17: it keeps copies of slots by itself, and consumers wait for standbys. Else like version 15.
+    pub native: bool,
+    /// For the standbys of these slots, by its configuration file.
+    pub waited_file: BTreeSet<String>,
+    /// The same as it is in force.
+    pub waited_for: BTreeSet<String>,
+    /// Its consumers wait.
+    pub consumers_held: bool,
     /// A planted bug of the monitor: without a receiver it takes a standby's timeline from the control file, which lags
     /// behind the WAL until the next restartpoint.
     pub blind_to_wal: bool,
@@ -173,11 +181,11 @@ impl Postgres {
     }
     /// One look.
     pub fn look(&mut self, at: Instant, wall: WallTime, stalled: bool) -> PostgresState {
-        let stopped = self.proc == Proc::Stopped;
+        let (stopped, version) = (self.proc == Proc::Stopped, if self.native { 17 } else { 15 });
         let data = match &mut self.data {
             None => DataDirectory::Empty,
             Some(data) => {
-                let seen = DataDirectory::Present(data.control(stopped));
+                let seen = DataDirectory::Present(data.control(stopped, version));
                 data.wal_end_found = stopped; // found out by the first look at a stopped server, told by the next
                 seen
             }
@@ -216,12 +224,17 @@ impl Postgres {
             restore_command: false,
             upstream: data.upstream.clone(),
             forked_at: None,
-            slots: data.slots.iter().map(|name| seen_slot(name, end)).chain(data.logical.seen_logical()).collect(),
+            slots: data
+                .slots
+                .iter()
+                .map(|name| seen_slot(name, end))
+                .chain(data.logical.seen_logical(self.native, standby))
+                .collect(),
             slots_gone: BTreeSet::new(),
             walsenders: Vec::new(),
             sync: Default::default(),
             postmaster_start_time: String::new(),
-            server_version: 150_018,
+            server_version: if self.native { 170_002 } else { 150_018 },
             pending_restart: false,
             pending_restart_reason: Vec::new(),
         }

@@ -30,6 +30,8 @@ pub struct Setup {
     pub write_bytes: u64,
     /// Small mishaps happen on their own: a reply is lost, an operation fails.
     pub mishaps: bool,
+    /// Servers keep copies of slots on standbys by themselves, as from version 17 on.
+    pub native: bool,
     /// A planted bug, also one outside the kernel.
     pub planted: Option<Planted>,
 }
@@ -128,6 +130,7 @@ impl Setup {
             write_every: rng.range(200, 900),
             write_bytes: if heavy { 400_000 } else { rng.range(80, 2000) },
             mishaps: true,
+            native: false,
             planted: None,
         }
     }

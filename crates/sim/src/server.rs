@@ -34,6 +34,7 @@ impl World {
             (pg.pid + 1, Proc::Starting, !primary, false, false);
         (pg.receiver, pg.kill_queued) = (None, false);
         pg.sync = pg.data.as_ref().map(SyncRep::of).unwrap_or_default();
+        (pg.waited_for, pg.consumers_held) = (pg.waited_file.clone(), false);
         let pid = pg.pid;
         let took = self.rng.range(100, if slow { 2500 } else { 800 });
         let fails = self.mishap(10);
@@ -95,6 +96,7 @@ impl World {
         self.trace.count("happened:promotion");
         self.note_promotion();
         self.note_slot_promise(n, timeline);
+        self.check_no_consumer_is_ahead(n, timeline);
         self.timeline_made(n, before, timeline);
         self.became_writable(n);
         self.ship(n);

@@ -30,6 +30,10 @@ pub type Confirmed = [Option<u64>; SLOTS.len()];
 pub struct Slots {
     /// The logical slots.
     pub confirmed: Confirmed,
+    /// Which of them the server itself copied from its primary.
+    pub synced: [bool; SLOTS.len()],
+    /// What standbys have flushed, by their slots.
+    pub flushed: BTreeMap<String, u64>,
     /// What standbys said that they need, by their slots.
     pub marks: BTreeMap<String, u64>,
     /// Rows that are needed by who is not beyond this position are gone.
@@ -52,10 +56,13 @@ fn number_of(name: &str) -> Option<usize> {
 }
 
 impl Slots {
-    /// The logical slots as the monitor sees them.
-    pub fn seen_logical(&self) -> impl Iterator<Item = SeenSlot> {
-        let there = SLOTS.iter().zip(self.confirmed).filter_map(|(name, confirmed)| Some((*name, confirmed?)));
-        there.map(|(name, confirmed)| SeenSlot {
+    /// The logical slots as the monitor sees them; `by_itself`: the server keeps copies on standbys by itself.
+    pub fn seen_logical(&self, by_itself: bool, in_recovery: bool) -> impl Iterator<Item = SeenSlot> {
+        let there = SLOTS.iter().zip(self.confirmed).zip(self.synced);
+        let there = there.filter_map(|((name, confirmed), synced)| Some((*name, confirmed?, synced)));
+        there.map(move |(name, confirmed, synced)| SeenSlot {
+            failover: by_itself,
+            synced: by_itself && in_recovery && synced,
             name: name.to_owned(),
             managed: true,
             database: Some("postgres".to_owned()),
@@ -68,7 +75,7 @@ impl Slots {
     }
 
     /// The oldest position that anything here, or below, needs rows of.
-    fn needs(&self) -> Option<u64> {
+    pub fn needs(&self) -> Option<u64> {
         self.confirmed.into_iter().flatten().chain(self.marks.values().copied()).min()
     }
 }
@@ -135,11 +142,12 @@ impl World {
                 }
                 data.slots.remove(name);
                 data.logical.marks.remove(name);
+                data.logical.flushed.remove(name);
             }
             SlotChange::CreateLogical { name, .. } => {
                 let absent = number_of(name).filter(|slot| data.logical.confirmed[*slot].is_none());
                 let Some(slot) = absent.filter(|_| !in_recovery) else { return };
-                data.logical.confirmed[slot] = Some(data.wal_end);
+                (data.logical.confirmed[slot], data.logical.synced[slot]) = (Some(data.wal_end), false);
                 let data = data.clone();
                 if name == SLOT {
                     self.checks.consumer.begins_anew(&data);
@@ -240,31 +248,6 @@ impl World {
         match needs.filter(|_| theirs.slots.contains(&slot)) {
             Some(at) => drop(theirs.logical.marks.insert(slot, at)),
             None => drop(theirs.logical.marks.remove(&slot)),
-        }
-    }
-
-    /// Vacuum, and the consumer, on every primary.
-    pub fn consume(&mut self) {
-        if !self.has_logical_slot() {
-            return;
-        }
-        for n in 0..self.nodes.len() {
-            let (reads, vacuums) = (self.slot_rng.permille(700), self.slot_rng.permille(500));
-            let pg = &mut self.nodes[n].pg;
-            let serves = pg.writable && pg.proc == Proc::Running && pg.stalled_until <= self.now;
-            let Some(data) = pg.data.as_mut().filter(|_| serves) else { continue };
-            if vacuums {
-                let horizon = data.logical.needs().unwrap_or(data.wal_end);
-                data.logical.vacuumed = data.logical.vacuumed.max(horizon);
-            }
-            if !reads {
-                continue;
-            }
-            let (copy, end) = (data.clone(), data.wal_end);
-            data.logical.confirmed.iter_mut().flatten().for_each(|at| *at = end.max(*at));
-            if let Some(at) = copy.logical.confirmed[0] {
-                self.check_consumed(n, &copy, at, end);
-            }
         }
     }
 

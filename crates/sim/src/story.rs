@@ -5,6 +5,7 @@
 //! settings 30 10 10
 //! failsafe
 //! rewind
+//! consumers wait
 //! sync on
 //! synchronous 2
 //! strict
@@ -62,6 +63,7 @@ fn command(setup: &mut Setup, line: &str) -> Option<()> {
         }
         ["strict"] => setup.settings.sync.strict = true,
         ["synchronous", n] => setup.settings.sync.node_count = number(n)? as u32,
+        ["consumers", "wait"] => *setup = setup.clone().with_consumers_that_wait(),
         ["rewind"] => setup.settings.rewind.use_pg_rewind = true,
         ["until", at] => setup.end_at = number(at)? * 1000,
         ["at", at, fault, whom, "for", lasts] => {

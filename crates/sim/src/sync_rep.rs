@@ -144,7 +144,7 @@ impl Postgres {
             restart_lsn: self.data.as_ref().map(|data| Lsn(data.wal_end)),
             ..SeenSlot::default()
         });
-        seen.chain(self.data.iter().flat_map(|data| data.logical.seen_logical())).collect()
+        seen.chain(self.data.iter().flat_map(|data| data.logical.seen_logical(self.native, self.in_recovery))).collect()
     }
 }
 

@@ -39,7 +39,7 @@ impl World {
     /// A standby tells what it has flushed.
     pub fn reply(&mut self, n: usize) {
         let pg = &mut self.nodes[n].pg;
-        let Some(receiver) = pg.receiver.filter(|r| self.setup.may_be_synchronous() && r.upstream != REMOTE) else {
+        let Some(receiver) = pg.receiver.filter(|r| self.setup.follows_standbys() && r.upstream != REMOTE) else {
             return;
         };
         let Some(end) = pg.data.as_ref().map(|data| data.wal_end) else { return };
@@ -52,7 +52,7 @@ impl World {
 
     /// Standbys that have had nothing to say answer all the same; walsenders find out that their standby is gone.
     pub fn status_replies(&mut self) {
-        if !self.setup.may_be_synchronous() {
+        if !self.setup.follows_standbys() {
             return;
         }
         for n in 0..self.nodes.len() {
@@ -105,7 +105,10 @@ impl World {
         let Some(sender) = pg.sync.senders.iter_mut().find(|sender| sender.pid == connection) else { return };
         sender.flushed = sender.flushed.max(Some(end));
         sender.replied_at = now;
-        if let Some(released) = pg.sync.released_by(connection, &names) {
+        let standby = sender.standby;
+        let released = pg.sync.released_by(connection, &names);
+        self.slot_flushed(n, standby, end);
+        if let Some(released) = released {
             self.release(n, released);
         }
     }

@@ -60,6 +60,7 @@ pub enum Ev {
     Acked { n: usize, pid: u64, connection: u32, end: u64 },
     Reload { n: usize, pid: u64 },
     NamesRead { n: usize, pid: u64, who: Option<u32> },
+    WaitedRead { n: usize, pid: u64 },
     Asked { n: usize, inc: u32, round: u64, slot: usize, peer: usize, until: u64 },
     PeerSaid { n: usize, inc: u32, round: u64, slot: usize, said: Option<Box<(PeerSaid, u64)>> },
     ProbeEnd { n: usize, inc: u32, round: u64, slot: usize },
@@ -150,6 +151,7 @@ impl World {
             |rng: &mut Rng| Clock { offset: rng.range(1_000_000, 9_000_000), ppm: rng.range(0, 2000) as i64 - 1000 };
         let mut nodes: Vec<Node> = (0..setup.nodes).map(|i| Node::new(i, clock(&mut rng))).collect();
         nodes.iter_mut().for_each(|node| node.pg.blind_to_wal = setup.planted == Some(Planted::BlindToWal));
+        nodes.iter_mut().for_each(|node| node.pg.native = setup.native);
         let mut world = Self {
             now: 0,
             seq: 0,
@@ -311,6 +313,7 @@ impl World {
             | Ev::Acked { n, pid, .. }
             | Ev::Reload { n, pid }
             | Ev::NamesRead { n, pid, .. }
+            | Ev::WaitedRead { n, pid }
             | Ev::Wal { n, pid, .. } => self.server_event(n, pid, ev),
             Ev::Alarm { n, inc }
             | Ev::Turn { n, inc, .. }
@@ -396,6 +399,7 @@ impl World {
             Ev::Acked { connection, end, .. } => self.acked(n, connection, end),
             Ev::Reload { .. } => self.reload(n),
             Ev::NamesRead { who, .. } => self.names_read(n, who),
+            Ev::WaitedRead { .. } => self.waited_read(n),
             Ev::Receive { attempt, .. } if attempt == attempts => self.receive(n),
             Ev::Wal { attempt, timeline, end, history, vacuumed, .. } if attempt == attempts => {
                 self.wal(n, timeline, end, history, vacuumed)

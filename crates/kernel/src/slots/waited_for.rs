@@ -8,7 +8,9 @@
 
 use super::{NATIVE_FAILOVER, major_version};
 use crate::View;
-use pgherd_types::{Cluster, Instant, Member, RunningServer, SeenSlot, StandbyNames, SyncMode, SyncName, SyncNames};
+use pgherd_types::{
+    Cluster, Instant, Member, MemberName, RunningServer, SeenSlot, StandbyNames, SyncMode, SyncName, SyncNames,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who has streamed from this primary, and when that was seen last.
@@ -47,20 +49,27 @@ pub fn waited_for(view: &View, now: Instant) -> Option<BTreeSet<String>> {
     if !settings.slots.consumers_wait || !settings.use_slots || major_version(running) < NATIVE_FAILOVER {
         return None;
     }
-    let members = cluster.members.values().filter(|member| member.name != view.me.name && member.doc.tags.may_lead());
-    let slot_of = |member: &Member| {
-        let name = member.name.slot_name();
-        // PostgreSQL refuses a list with a name that it does not know
+    // PostgreSQL refuses a list with a name that it does not know
+    let slot_of = |name: &MemberName| {
+        let name = name.slot_name();
         running.slots.iter().find(|slot| slot.physical && slot.name == name && !slot.lost)
     };
-    let slots = members.filter_map(|member| Some((member, slot_of(member)?)));
-    let synchronous = synchronous(view, cluster, running);
     let waited = |member: &Member, slot: &SeenSlot| match () {
         () if running.in_recovery => may_come(view, cluster, member),
-        () if settings.sync_mode() != SyncMode::Off => synchronous.contains(&SyncName::from(&member.name)),
+        () if settings.sync_mode() != SyncMode::Off => false,
         () => streams(running, slot) || has_grace(view, member, slot, now),
     };
-    Some(slots.filter(|(member, slot)| waited(member, slot)).map(|(_, slot)| slot.name.clone()).collect())
+    let members = cluster.members.values().filter(|member| may_lead(view, cluster, &member.name));
+    let slots = members.filter_map(|member| Some((member, slot_of(&member.name)?)));
+    let waited = slots.filter(|(member, slot)| waited(member, slot)).map(|(_, slot)| slot.name.clone());
+    let synchronous = synchronous(view, cluster, running).into_iter().map(|name| MemberName::from(name.as_str()));
+    let synchronous = synchronous.filter(|name| may_lead(view, cluster, name)).filter_map(|name| slot_of(&name));
+    Some(waited.chain(synchronous.map(|slot| slot.name.clone())).collect())
+}
+
+/// Whoever is dead may come back, and lead with what it has: that its member key is gone says nothing.
+fn may_lead(view: &View, cluster: &Cluster, name: &MemberName) -> bool {
+    *name != view.me.name && cluster.members.get(name).is_none_or(|member| member.doc.tags.may_lead())
 }
 
 /// Once this standby leads, that one will stream from it.
@@ -76,8 +85,13 @@ fn has_grace(view: &View, member: &Member, slot: &SeenSlot, now: Instant) -> boo
     lately && fed_here && member.doc.state == "running"
 }
 
-/// By the key, by PostgreSQL's names in force, and by those that were ordered: names come before the key.
+/// By the key, by PostgreSQL's names in force, and by those that were ordered: names come before the key. A standby has them
+/// once the key is its own, before it is promoted.
 fn synchronous(view: &View, cluster: &Cluster, running: &RunningServer) -> SyncNames {
+    let own_key = cluster.sync.active().is_some_and(|key| key.is_led_by(&SyncName::from(&view.me.name)));
+    if view.settings.sync_mode() == SyncMode::Off || (running.in_recovery && !own_key) {
+        return SyncNames::new();
+    }
     let key = cluster.sync.active().into_iter().flat_map(|key| key.standbys.iter().cloned());
     let ordered = view.sync.ordered.iter().flat_map(|names| names.names.iter().cloned());
     key.chain(ordered).chain(StandbyNames::read(&running.sync.names).names).collect()

@@ -108,6 +108,27 @@ fn in_a_synchronous_mode_consumers_wait_for_those_that_may_be_promoted() {
 }
 
 #[test]
+fn a_dead_synchronous_standby_is_waited_for_until_it_is_out_of_the_key() {
+    let key =
+        |leader: &str| SyncKey { leader: Some(leader.into()), standbys: ["c".into()].into(), ..SyncKey::default() };
+    let gone = |case: Case, leader: &str| {
+        let key = key(leader);
+        case.with_view(|v| v.settings.sync.mode = SyncMode::On).with_cluster(|c| {
+            c.sync = SyncSeen::Valid(key);
+            c.members.remove(&"c".into());
+        })
+    };
+    let list = |case: Case| {
+        let (view, now) = case.build();
+        of(&view, now.mono).unwrap()
+    };
+    assert_eq!(list(gone(leader(), "a")), "c", "it may come back, and lead");
+    let standby = || asked(replica()).with_server(|s| s.slots = vec![slot("b", None), slot("c", None)]);
+    assert_eq!(list(gone(standby(), "a")), "c", "before a promotion the key is there, and so is the list");
+    assert_eq!(list(gone(standby(), "b")), "");
+}
+
+#[test]
 fn a_standby_is_ready_to_be_promoted() {
     let standby = || asked(replica()).with_server(|s| s.slots = vec![slot("b", None), slot("c", None)]);
     let ready = |case: Case| {

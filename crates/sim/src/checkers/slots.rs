@@ -19,6 +19,17 @@ pub struct Consumer {
     warned: BTreeSet<Timeline>,
 }
 
+/// A consumer has seen more than there is.
+#[derive(Debug)]
+pub struct Ahead {
+    /// Of this timeline.
+    pub on: Timeline,
+    /// So far.
+    pub seen: u64,
+    /// And it ends there.
+    pub end: u64,
+}
+
 impl Consumer {
     /// A timeline begins.
     pub fn promoted(&mut self, timeline: Timeline, warned: bool, there: bool) {
@@ -44,6 +55,14 @@ impl Consumer {
         None
     }
 
+    /// The first timeline of which more was seen than is in these data.
+    pub fn ahead_of(&self, data: &Data) -> Option<Ahead> {
+        self.seen.iter().find_map(|(timeline, seen)| {
+            let end = data.end_on(*timeline);
+            (end < *seen).then_some(Ahead { on: *timeline, seen: *seen, end })
+        })
+    }
+
     /// A slot is made on a primary that said that it had none that is safe: its consumer goes on there.
     pub fn begins_anew(&mut self, data: &Data) {
         if self.warned.contains(&data.timeline) {
@@ -57,8 +76,11 @@ impl Consumer {
             let seen = self.seen.entry(timeline).or_default();
             *seen = switch.min(end).max(*seen);
         }
-        let seen = self.seen.entry(data.timeline).or_default();
-        *seen = end.max(*seen);
+        let begin = data.history.last().map_or(0, |row| row.switch_lsn.0);
+        if begin < end {
+            let seen = self.seen.entry(data.timeline).or_default();
+            *seen = end.max(*seen);
+        }
     }
 }
 
