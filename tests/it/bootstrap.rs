@@ -92,7 +92,12 @@ fn keys_are_as_documented(cluster: &Cluster, primary: usize) {
 /// JSON and table say the same of each member, on every node.
 fn lists_agree(cluster: &Cluster, primary: usize) {
     for from in 0..cluster.nodes.len() {
-        let json: Value = serde_json::from_str(&cluster.run(from, &["list", "-f", "json"])).expect("JSON");
+        // a member key follows its server a moment later
+        let json = eventually(PATIENCE, "all member keys say what their servers do", || {
+            let json: Value = serde_json::from_str(&cluster.run(from, &["list", "-f", "json"])).expect("JSON");
+            let streaming = json.as_array()?.iter().filter(|member| member["State"] == "streaming").count();
+            (streaming + 1 == cluster.nodes.len()).then_some(json)
+        });
         let table = cluster.run(from, &["list"]);
         let system_id = cluster.keys().get("initialize").expect("an initialize key").text();
         assert!(table.starts_with("+ Cluster: test (") && table.contains(&system_id), "{table}");
