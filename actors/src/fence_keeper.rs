@@ -194,6 +194,9 @@ impl Fence {
             let act_again_at = self.act(standing.order);
             let watch_again_at =
                 standing.granted_ttl.and_then(|ttl| self.watchdog.tend(standing.order, ttl, pgherd_clock::boottime()));
+            if standing.leaving {
+                self.watchdog.leave();
+            }
             let tend_again_at = self.tend(standing);
             let guard = self.link.as_ref().and_then(Link::fd);
             let until = act_again_at.into_iter().chain(watch_again_at).chain(tend_again_at).min();

@@ -52,6 +52,11 @@ impl WatchdogKeeper {
         tend_at.into_iter().chain(check_at).min()
     }
 
+    /// The agent leaves in order.
+    pub fn leave(&mut self) {
+        self.watchdog.leave();
+    }
+
     fn report(&mut self, gate: &WatchdogGate, wish: &Wish, now: Instant) -> Option<Instant> {
         if wish.paused {
             gate.open();

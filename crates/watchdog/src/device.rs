@@ -2,7 +2,7 @@
 
 use crate::linux;
 use crate::options::{WatchdogDriver, WatchdogOptions};
-use rustix::fs::{Access, Mode, OFlags, access};
+use rustix::fs::{Access, Mode, OFlags, Stat, access, major, minor};
 use rustix::io::{Errno, write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -22,8 +22,15 @@ pub(crate) struct Device {
 #[derive(Debug)]
 enum Driver {
     Linux(linux::Features),
-    /// The timeout that was written last.
-    Testing(u64),
+    /// What it answers to the order to stop.
+    Testing(Result<(), Errno>),
+}
+
+/// A device that goes on, and why.
+#[derive(Debug)]
+pub(crate) struct Unstoppable {
+    pub device: Device,
+    pub why: String,
 }
 
 /// Could it be opened for writing?
@@ -49,7 +56,11 @@ impl Device {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| no_access(path, e))?;
         let driver = match options.driver {
-            WatchdogDriver::Testing => Driver::Testing(0),
+            WatchdogDriver::Testing => Driver::Testing(Ok(())),
+            #[cfg(test)]
+            WatchdogDriver::Played { nowayout, .. } => {
+                Driver::Testing(if nowayout { Err(Errno::BUSY) } else { Ok(()) })
+            }
             WatchdogDriver::Linux => match linux::features(&file) {
                 Ok(features) => Driver::Linux(features),
                 Err(e) => {
@@ -62,14 +73,11 @@ impl Device {
     }
 
     /// Sets the timeout as near as the device can; the one in force.
-    pub fn set_timeout(&mut self, seconds: u64) -> Result<u64, String> {
-        match &mut self.driver {
-            Driver::Testing(timeout) => {
-                write_all(&self.file, format!("Ctimeout={seconds}\n").as_bytes())
-                    .map_err(|e| format!("cannot set the timeout: {e}"))?;
-                *timeout = seconds;
-                Ok(seconds)
-            }
+    pub fn set_timeout(&self, seconds: u64) -> Result<u64, String> {
+        match &self.driver {
+            Driver::Testing(_) => write_all(&self.file, format!("Ctimeout={seconds}\n").as_bytes())
+                .map(|()| seconds)
+                .map_err(|e| format!("cannot set the timeout: {e}")),
             Driver::Linux(features) => {
                 if features.can_set_timeout {
                     linux::set_timeout(&self.file, seconds)
@@ -85,17 +93,59 @@ impl Device {
         write_all(&self.file, PING).map_err(|e| format!("cannot ping: {e}"))
     }
 
-    /// Stops and closes it. An error means that it goes on and will fire.
-    pub fn disarm(self) -> Result<(), String> {
-        let stoppable = match &self.driver {
-            Driver::Testing(_) => true,
-            Driver::Linux(features) => features.can_be_stopped,
+    /// Stops and closes it, or gives it back.
+    pub fn disarm(self) -> Result<(), Unstoppable> {
+        let (stopped, features) = match self.driver {
+            Driver::Linux(features) => (linux::stop(&self.file), features),
+            Driver::Testing(answer) => (answer, linux::Features { can_set_timeout: true, can_be_stopped: true }),
         };
-        if !stoppable {
-            let _ = self.ping();
-            return Err("it cannot be stopped once it runs (its driver knows no magic close)".to_owned());
+        if let Some(why) = unstoppable(stopped, features) {
+            return Err(Unstoppable { device: self, why: why.to_owned() });
         }
-        write_all(&self.file, MAGIC_CLOSE).map_err(|e| e.to_string())
+        // also when it stands already: some drivers start it again when they are closed without
+        write_all(&self.file, MAGIC_CLOSE).map_err(|e| Unstoppable { device: self, why: e.to_string() })
+    }
+
+    /// Does its driver let nobody stop it, as far as the kernel says so?
+    pub fn has_no_way_out(&self) -> bool {
+        match &self.driver {
+            Driver::Linux(_) => rustix::fs::fstat(&self.file).is_ok_and(|file| says(&file, "nowayout", "1")),
+            Driver::Testing(answer) => answer.is_err(),
+        }
+    }
+}
+
+/// Why the magic close will not stop it, judged by what the driver answered to the order to stop.
+fn unstoppable(stopped: Result<(), Errno>, features: linux::Features) -> Option<&'static str> {
+    match stopped {
+        Ok(()) => None,
+        // the driver would take the magic close, and ignore it
+        Err(Errno::BUSY) => Some("its driver was loaded with nowayout"),
+        Err(_) if features.can_be_stopped => None,
+        Err(_) => Some("its driver knows no magic close"),
+    }
+}
+
+/// Does the kernel say that it runs? Leaves it alone. What is no watchdog, or cannot be asked, does not.
+pub(crate) fn is_running(options: &WatchdogOptions) -> bool {
+    match options.driver {
+        WatchdogDriver::Linux => rustix::fs::stat(&options.device).is_ok_and(|file| says(&file, "state", "active")),
+        WatchdogDriver::Testing => false,
+        #[cfg(test)]
+        WatchdogDriver::Played { left_armed, .. } => left_armed,
+    }
+}
+
+fn says(file: &Stat, attribute: &str, wanted: &str) -> bool {
+    let path = format!("{}/{attribute}", sysfs(major(file.st_rdev), minor(file.st_rdev)));
+    std::fs::read_to_string(path).is_ok_and(|said| said.trim() == wanted)
+}
+
+fn sysfs(major: u32, minor: u32) -> String {
+    match (major, minor) {
+        // the old number of /dev/watchdog is another name of the first device
+        (10, 130) => "/sys/class/watchdog/watchdog0".to_owned(),
+        _ => format!("/sys/dev/char/{major}:{minor}"),
     }
 }
 
@@ -106,6 +156,30 @@ fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
             Err(e) => return Err(e),
             Ok(written) if written == bytes.len() => return Ok(()),
             Ok(_) => return Err(Errno::AGAIN),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_stopped_is_known_by_the_drivers_answer() {
+        let knows = |can_be_stopped| linux::Features { can_set_timeout: true, can_be_stopped };
+        assert_eq!(unstoppable(Ok(()), knows(true)), None);
+        assert_eq!(unstoppable(Ok(()), knows(false)), None, "closing it is enough");
+        assert_eq!(unstoppable(Err(Errno::BUSY), knows(true)), Some("its driver was loaded with nowayout"));
+        assert_eq!(unstoppable(Err(Errno::OPNOTSUPP), knows(true)), None, "the magic close is left");
+        assert_eq!(unstoppable(Err(Errno::OPNOTSUPP), knows(false)), Some("its driver knows no magic close"));
+    }
+
+    #[test]
+    fn the_kernel_is_asked_by_the_devices_number() {
+        assert_eq!(sysfs(10, 130), "/sys/class/watchdog/watchdog0");
+        assert_eq!(sysfs(247, 1), "/sys/dev/char/247:1");
+        for none in ["/dev/null", "/no/such/watchdog"] {
+            assert!(!is_running(&WatchdogOptions { device: none.into(), ..WatchdogOptions::default() }), "{none}");
         }
     }
 }

@@ -6,11 +6,14 @@
 //! shortly before the lease ends; the device would fire before that, and reset a machine that is in order. So, shortly
 //! before it would, it is set once to the time between the fence's last deadline and the end of the lease.
 //!
-//! Reading order: `options` (what is configured), `span` (the arithmetic), `device` and `linux` (what it is), `watchdog`.
+//! Reading order: `options` (what is configured), `span` (the arithmetic), `device` and `linux` (what it is), `running`
+//! (while it is needed), `held` (while it is not, and cannot be stopped), `watchdog`.
 
 mod device;
+mod held;
 mod linux;
 mod options;
+mod running;
 mod span;
 mod watchdog;
 

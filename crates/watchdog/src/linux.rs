@@ -19,8 +19,11 @@ struct Info {
 }
 
 const GET_SUPPORT: Opcode = opcode::read::<Info>(b'W', 0);
+const SET_OPTIONS: Opcode = opcode::read::<i32>(b'W', 4);
 const SET_TIMEOUT: Opcode = opcode::read_write::<i32>(b'W', 6);
 const GET_TIMEOUT: Opcode = opcode::read::<i32>(b'W', 7);
+/// `WDIOS_DISABLECARD`.
+const STOP: i32 = 1;
 /// `WDIOF_SETTIMEOUT`.
 const CAN_SET_TIMEOUT: u32 = 0x80;
 /// `WDIOF_MAGICCLOSE`.
@@ -44,6 +47,13 @@ pub(crate) fn features(device: &OwnedFd) -> Result<Features, Errno> {
     })
 }
 
+/// Stops it. `BUSY`: its driver lets nobody do that (`nowayout`); other errors: the driver knows only the magic close.
+pub(crate) fn stop(device: &OwnedFd) -> Result<(), Errno> {
+    let mut options = STOP;
+    // SAFETY: WDIOC_SETOPTIONS reads one `int`; see the module
+    unsafe { ioctl(device, Updater::<SET_OPTIONS, i32>::new(&mut options)) }
+}
+
 pub(crate) fn set_timeout(device: &OwnedFd, seconds: u64) -> Result<(), Errno> {
     let mut seconds = i32::try_from(seconds).map_err(|_| Errno::INVAL)?;
     // SAFETY: WDIOC_SETTIMEOUT reads and writes one `int`; see the module
@@ -63,13 +73,15 @@ mod tests {
     #[test]
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
     fn opcodes_are_those_of_the_kernels_header() {
-        assert_eq!((GET_SUPPORT, SET_TIMEOUT, GET_TIMEOUT), (0x8028_5700, 0xC004_5706, 0x8004_5707));
+        assert_eq!((GET_SUPPORT, SET_OPTIONS), (0x8028_5700, 0x8004_5704));
+        assert_eq!((SET_TIMEOUT, GET_TIMEOUT), (0xC004_5706, 0x8004_5707));
     }
 
     #[test]
     fn what_is_no_watchdog_says_so() {
         let file: OwnedFd = std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap().into();
         assert_eq!(features(&file).err(), Some(Errno::NOTTY));
+        assert_eq!(stop(&file), Err(Errno::NOTTY));
         assert_eq!(set_timeout(&file, 5), Err(Errno::NOTTY));
         assert_eq!(timeout(&file), Err(Errno::NOTTY));
     }

@@ -26,6 +26,14 @@ pub enum WatchdogDriver {
     Linux,
     /// The timeout is written as text, so that a FIFO will do.
     Testing,
+    /// The same, with what the kernel would say of a device.
+    #[cfg(test)]
+    Played {
+        /// Somebody left it armed.
+        left_armed: bool,
+        /// Its driver was loaded with `nowayout`.
+        nowayout: bool,
+    },
 }
 
 /// The section `watchdog` of the settings.

@@ -1,8 +1,10 @@
 //! Keeps the device as the fence's order demands. Never waits; called whenever the order changes and when it said.
 
-use crate::device::{Device, is_writable};
+use crate::device::{Device, Unstoppable, is_running, is_writable};
+use crate::held::Held;
 use crate::options::{WatchdogMode, WatchdogOptions};
-use crate::span::{Span, Stretch};
+use crate::running::Running;
+use crate::span::Span;
 use pgherd_types::{FenceOrder, Instant};
 use std::time::Duration;
 
@@ -24,6 +26,12 @@ pub struct Wish {
 pub struct Watchdog {
     options: WatchdogOptions,
     running: Option<Running>,
+    /// It is not needed, and cannot be stopped.
+    held: Option<Held>,
+    /// The log knows that it cannot be stopped.
+    held_logged: bool,
+    /// Somebody before this agent may have left it armed.
+    maybe_left: bool,
     /// The order for which it was last tried to start it, or to ping it.
     served: Option<Instant>,
     /// Why it cannot be used.
@@ -32,21 +40,19 @@ pub struct Watchdog {
     logged: Option<String>,
 }
 
-#[derive(Debug)]
-struct Running {
-    device: Device,
-    /// As set, and as in force.
-    set_s: u64,
-    timeout_s: u64,
-    /// It fires then if nobody pings it.
-    fires_at: Instant,
-    stretch: Option<Stretch>,
-}
-
 impl Watchdog {
     /// A watchdog that was not opened yet.
     pub fn new(options: WatchdogOptions) -> Self {
-        Self { options, running: None, served: None, problem: None, logged: None }
+        Self {
+            options,
+            running: None,
+            held: None,
+            held_logged: false,
+            maybe_left: true,
+            served: None,
+            problem: None,
+            logged: None,
+        }
     }
 
     /// Is a primary without it forbidden?
@@ -70,9 +76,9 @@ impl Watchdog {
             return None;
         }
         if wish.paused || wish.order == FenceOrder::Disarmed {
-            self.disarm();
+            self.disarm(wish, now);
             (self.served, self.problem) = (None, None);
-            return None;
+            return self.ping_on(now);
         }
         // once the deadline has passed it is not pinged any more, but goes on
         let span = Span::of(wish.order, now)?;
@@ -82,7 +88,18 @@ impl Watchdog {
         } else {
             self.stretch(now);
         }
-        self.plan_stretch(&span, now)
+        self.plan_stretch(&span, now).or_else(|| self.ping_on(now))
+    }
+
+    /// The agent leaves: nobody pings any more what cannot be stopped.
+    pub fn leave(&mut self) {
+        if let Some(held) = self.held.take() {
+            let timeout_s = held.let_go();
+            let device = self.options.device.display();
+            log::error!(
+                "the watchdog {device} cannot be stopped: it resets this machine in {timeout_s} s, unless an agent is started before"
+            );
+        }
     }
 
     /// Could it be used, if it had to be? Leaves the device alone.
@@ -125,7 +142,11 @@ impl Watchdog {
         if seconds == 0 {
             return Err("the lease ends too soon to arm it".to_owned());
         }
-        let mut device = Device::open(&self.options)?;
+        let device = match self.held.take() {
+            Some(held) => held.into_device(),
+            None => Device::open(&self.options)?,
+        };
+        self.maybe_left = false;
         let in_force = device.set_timeout(seconds);
         let fitting = in_force.and_then(|timeout_s| match timeout_s {
             long if long > seconds && self.is_required() => {
@@ -139,7 +160,7 @@ impl Watchdog {
         let timeout_s = match fitting {
             Ok(timeout_s) => timeout_s,
             Err(why) => {
-                stop(device);
+                self.stop(device, wish, now);
                 return Err(why);
             }
         };
@@ -155,7 +176,12 @@ impl Watchdog {
             "the watchdog {} is armed: it resets this machine {timeout_s} s after the last ping",
             self.options.device.display()
         );
-        self.running = Some(running);
+        if running.device.has_no_way_out() {
+            log::warn!(
+                "the watchdog's driver was loaded with nowayout: it resets this machine after a planned stop of the agent, too"
+            );
+        }
+        (self.running, self.held_logged) = (Some(running), false);
         Ok(())
     }
 
@@ -177,10 +203,58 @@ impl Watchdog {
         running.stretch.map(|stretch| stretch.at)
     }
 
-    fn disarm(&mut self) {
-        let Some(running) = self.running.take() else { return };
-        if stop(running.device) {
+    fn disarm(&mut self, wish: &Wish, now: Instant) {
+        let device = match self.running.take() {
+            Some(running) => Some(running.device),
+            None => self.what_was_left(),
+        };
+        if device.is_some_and(|device| self.stop(device, wish, now)) {
             log::info!("the watchdog is disarmed");
+        }
+    }
+
+    /// The device, if it runs and nobody has it open. The kernel is asked once: later nobody but this agent leaves it so.
+    fn what_was_left(&mut self) -> Option<Device> {
+        if !std::mem::take(&mut self.maybe_left) || !is_running(&self.options) {
+            return None;
+        }
+        let name = self.options.device.display();
+        match Device::open(&self.options) {
+            Ok(device) => {
+                log::warn!("the watchdog {name} was left armed, by an agent before this one or another program");
+                Some(device)
+            }
+            Err(why) => {
+                log::info!("the watchdog {name} runs and is left alone: {why}");
+                None
+            }
+        }
+    }
+
+    /// True if it stands still; else it is pinged on.
+    fn stop(&mut self, device: Device, wish: &Wish, now: Instant) -> bool {
+        let Err(Unstoppable { device, why }) = device.disarm() else { return true };
+        match Held::new(device, self.options.timeout_s(wish.ttl), now) {
+            Ok(held) => {
+                if !std::mem::replace(&mut self.held_logged, true) {
+                    log::error!("the watchdog cannot be stopped: {why}; it is pinged on until the agent's end");
+                }
+                self.held = Some(held);
+            }
+            Err(e) => log::error!("the watchdog cannot be stopped and will reset this machine: {why}; {e}"),
+        }
+        false
+    }
+
+    /// When to ping next what cannot be stopped.
+    fn ping_on(&mut self, now: Instant) -> Option<Instant> {
+        match self.held.as_mut()?.tend(now) {
+            Ok(ping_at) => Some(ping_at),
+            Err(why) => {
+                log::error!("the watchdog cannot be stopped and will reset this machine: {why}");
+                self.held = None;
+                None
+            }
         }
     }
 
@@ -197,32 +271,6 @@ impl Watchdog {
             self.logged.clone_from(&problem);
         }
         self.problem = problem;
-    }
-}
-
-impl Running {
-    fn ping(&mut self, seconds: u64, now: Instant) -> Result<(), String> {
-        if seconds == 0 {
-            return Ok(()); // a ping would outlive the lease
-        }
-        if seconds != self.set_s {
-            self.timeout_s = self.device.set_timeout(seconds)?;
-            self.set_s = seconds;
-        }
-        self.device.ping()?;
-        (self.fires_at, self.stretch) = (now + Duration::from_secs(self.timeout_s), None);
-        Ok(())
-    }
-}
-
-/// True if it stands still.
-fn stop(device: Device) -> bool {
-    match device.disarm() {
-        Ok(()) => true,
-        Err(why) => {
-            log::error!("the watchdog could not be stopped and will reset this machine: {why}");
-            false
-        }
     }
 }
 

@@ -27,6 +27,12 @@ impl Fifo {
         let (driver, device) = (WatchdogDriver::Testing, self.path.clone());
         Watchdog::new(WatchdogOptions { mode, driver, device, ..WatchdogOptions::default() })
     }
+    /// One of which the kernel says that it was left armed, and whose driver was loaded with `nowayout`.
+    fn played(&self, left_armed: bool, nowayout: bool) -> Watchdog {
+        let mut watchdog = self.watchdog(WatchdogMode::Automatic);
+        watchdog.options.driver = WatchdogDriver::Played { left_armed, nowayout };
+        watchdog
+    }
     /// What was written since.
     fn said(&self) -> String {
         let mut bytes = [0; 1000];
@@ -81,6 +87,87 @@ fn it_is_armed_pinged_at_renewals_only_and_disarmed() {
     watchdog.tend(&disarmed(), at(7_001));
     assert_eq!(fifo.said(), "");
     assert!(!watchdog.is_armed());
+}
+
+#[test]
+fn one_that_cannot_be_stopped_is_pinged_on_until_it_is_needed_again() {
+    let fifo = Fifo::new();
+    let mut watchdog = fifo.played(false, true);
+    watchdog.tend(&renewed(0, 20), at(10));
+    assert_eq!(fifo.said(), "Ctimeout=15\n1");
+    assert_eq!(watchdog.tend(&disarmed(), at(5_000)), Some(at(10_000)), "a third of its timeout later");
+    assert_eq!(fifo.said(), "Ctimeout=15\n1");
+    assert!(!watchdog.is_armed());
+    assert_eq!(watchdog.tend(&disarmed(), at(9_999)), Some(at(10_000)));
+    assert_eq!(fifo.said(), "");
+    assert_eq!(watchdog.tend(&disarmed(), at(10_010)), Some(at(15_010)));
+    assert_eq!(fifo.said(), "1");
+
+    // now the order counts, and nothing else
+    let order = renewed(12_000, 20);
+    assert_eq!(watchdog.tend(&order, at(12_100)), Some(at(24_500)));
+    assert_eq!(fifo.said(), "Ctimeout=15\n1");
+    assert!(watchdog.is_armed());
+    assert_eq!(watchdog.tend(&order, at(15_010)), Some(at(24_500)));
+    assert_eq!(fifo.said(), "");
+    assert_eq!(watchdog.tend(&Wish { paused: true, ..order }, at(16_000)), Some(at(21_000)));
+    assert_eq!(fifo.said(), "Ctimeout=15\n1", "in maintenance mode too");
+    watchdog.leave();
+    assert_eq!(fifo.said(), "1");
+    assert_eq!(watchdog.tend(&disarmed(), at(22_000)), None);
+    assert_eq!(fifo.said(), "", "the rest is its successor's business");
+}
+
+#[test]
+fn one_that_cannot_be_stopped_is_pinged_on_where_it_does_not_fit() {
+    let fifo = Fifo::new();
+    let mut watchdog = fifo.played(false, true);
+    watchdog.tend(&renewed(0, 20), at(10));
+    watchdog.tend(&disarmed(), at(1_000));
+    fifo.said();
+    watchdog.options.safety_margin_s = Some(17);
+    watchdog.tend(&renewed(2_000, 20), at(2_010));
+    assert!(!watchdog.is_armed() && watchdog.problem().is_some());
+    watchdog.tend(&renewed(2_000, 20), at(6_000));
+    assert_eq!(fifo.said(), "1");
+}
+
+#[test]
+fn one_that_was_left_armed_is_disarmed_once_or_pinged_on() {
+    let paused = Wish { paused: true, ..renewed(0, 20) };
+    for first in [disarmed(), paused] {
+        let fifo = Fifo::new();
+        let mut watchdog = fifo.played(true, false);
+        watchdog.tend(&first, at(1));
+        assert_eq!(fifo.said(), "V");
+        watchdog.tend(&first, at(2));
+        assert_eq!(fifo.said(), "");
+
+        let mut watchdog = fifo.played(true, true);
+        assert_eq!(watchdog.tend(&first, at(1)), Some(at(5_001)));
+        assert_eq!(fifo.said(), "Ctimeout=15\n1");
+    }
+}
+
+#[test]
+fn one_that_was_left_armed_is_taken_over_by_a_primary() {
+    let fifo = Fifo::new();
+    let mut watchdog = fifo.played(true, false);
+    watchdog.tend(&renewed(0, 20), at(10));
+    assert_eq!(fifo.said(), "Ctimeout=15\n1");
+    watchdog.tend(&disarmed(), at(20));
+    watchdog.tend(&disarmed(), at(30));
+    assert_eq!(fifo.said(), "V");
+}
+
+#[test]
+fn what_does_not_run_or_is_off_is_not_touched() {
+    let fifo = Fifo::new();
+    fifo.watchdog(WatchdogMode::Automatic).tend(&disarmed(), at(1));
+    let mut off = fifo.played(true, false);
+    off.options.mode = WatchdogMode::Off;
+    off.tend(&disarmed(), at(1));
+    assert_eq!(fifo.said(), "");
 }
 
 #[test]
