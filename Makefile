@@ -27,7 +27,7 @@ test-net: deps
 	$(CARGO) build --bin pgherd
 	sh tests/net/run --program $${CARGO_TARGET_DIR:-target}/debug/pgherd
 
-# A virtual machine with watchdog devices, from Debian's packages, which it fetches but does not install: amd64; about ten minutes.
+# A virtual machine with watchdog devices, from Debian's packages, which it fetches but does not install: amd64; ten to fifteen minutes.
 test-watchdog: deps build
 	sh tests/watchdog/run --program $${CARGO_TARGET_DIR:-target}/release/pgherd
 

@@ -141,11 +141,12 @@ class Machine:
     def read(self, path):
         return self.run(f"cat {path}")
 
-    def load(self, module):
+    def load(self, module, parameters=""):
         """Loads a module of the kernel there, unless it is."""
         busybox = f"{self.tree}/bin/busybox"
         for name, path in self.kernel.with_dependencies([module]).items():
-            self.run(f"test -e /sys/module/{name} || {busybox} insmod {path}")
+            given = parameters if name == module else ""
+            self.run(f"test -e /sys/module/{name} || {busybox} insmod {path} {given}")
 
     def uptime(self):
         return float(self.read("/proc/uptime").split()[0])

@@ -37,6 +37,13 @@ class Etcd(servers.Etcd):
         kvs = self.ask("kv/range", {"key": base64.b64encode(key.encode()).decode()}).get("kvs")
         return int(self.ask("lease/timetolive", {"ID": kvs[0]["lease"]}).get("TTL", 0)) if kvs else None
 
+    def pause_the_cluster(self):
+        """Maintenance mode, as another member would switch it on."""
+        key = base64.b64encode(f"/service/{SCOPE}/config".encode()).decode()
+        config = json.loads(base64.b64decode(self.ask("kv/range", {"key": key})["kvs"][0]["value"]))
+        paused = json.dumps(config | {"pause": True}).encode()
+        self.ask("kv/put", {"key": key, "value": base64.b64encode(paused).decode()})
+
     def pause(self):
         os.kill(self.process.pid, signal.SIGSTOP)
 
@@ -78,14 +85,17 @@ postgresql:
     - host replication replicator 127.0.0.1/32 scram-sha-256
 """
 
-    def device(self, module):
+    def device(self, module, parameters=""):
         """The device of this kind, for the agent's user."""
-        self.machine.load(module)
+        self.machine.load(module, parameters)
         self.machine.run("chown postgres /dev/watchdog")
 
     def start(self, mode="required"):
         as_postgres = "setpriv --reuid=postgres --regid=postgres --init-groups env HOME=/mnt"
         self.pid = self.machine.run(f"cd /mnt; {as_postgres} {self.program} run {self.home}/{mode}.yml >>/mnt/agent.log 2>&1 & echo $!")
+
+    def command(self, words):
+        return self.machine.run(f"{self.program} -c {self.home}/required.yml {words}")
 
     def lines(self):
         """So many lines the agents have said."""
@@ -138,6 +148,9 @@ postgresql:
     def signal(self, name):
         """To agent and guard."""
         self.machine.run(f"{self.busybox} killall -{name} pgherd")
+
+    def kill_everything(self):
+        self.machine.run(f"{self.busybox} killall -KILL pgherd postgres")
 
     def pgherds(self):
         return self.machine.attempt(f"{self.busybox} pidof pgherd")[1].split()

@@ -1,6 +1,6 @@
 """The watchdog on devices that reset a machine. What is shown: an armed device is pinged and fires if agent and guard do
-not run any more, before another node could lead; what ends in order, and maintenance mode, disarm it; a device that is
-required and missing keeps a node from leading."""
+not run any more, before another node could lead; what ends in order, and maintenance mode, disarm it, also one that was left armed; one that
+cannot be disarmed is pinged on; a device that is required and missing keeps a node from leading."""
 
 import argparse
 import pathlib
@@ -34,12 +34,11 @@ def pings_keep_it_from_firing(node):
 
 
 def maintenance_mode_disarms_it(node):
-    command = f"{node.program} -c {node.home}/required.yml"
-    node.machine.run(f"{command} pause --wait")
+    node.command("pause --wait")
     node.await_disarmed()
     node.is_quiet()
     check("it is writable", node.write())
-    node.machine.run(f"{command} resume --wait")
+    node.command("resume --wait")
     node.await_armed()
 
 
@@ -70,6 +69,21 @@ def an_agent_that_is_killed_and_comes_back_in_time_keeps_it(node):
     node.is_quiet()
     node.await_armed()
     check("it is writable", node.write())
+
+
+def one_that_was_left_armed_is_disarmed_in_maintenance_mode(node):
+    """Agent, guard and PostgreSQL die together, and the mode is on when the agent is back."""
+    node.kill_everything()
+    node.etcd.pause_the_cluster()
+    check("the device is left armed", node.state() == "active", node.state())
+    node.start()
+    node.await_disarmed()
+    node.is_quiet()
+    check("PostgreSQL stays stopped", node.psql("SELECT 1")[0] != 0)
+    node.command("resume --wait")
+    node.await_leads()
+    node.await_armed()
+    check("every acknowledged row is there", node.has_kept(), node.psql("SELECT count(*) FROM ledger"))
 
 
 def is_reset_in_time(node, event, harm):
@@ -138,6 +152,42 @@ def an_automatic_one_that_is_missing_is_logged(node):
     check("every acknowledged row is there", node.has_kept())
 
 
+def one_with_nowayout_is_armed_and_the_log_says_what_that_means(node):
+    before = node.lines()
+    node.device("softdog", "nowayout=1")
+    node.await_armed()
+    print("    " + node.await_log("driver was loaded with nowayout: it resets this machine after a planned stop", since=before))
+
+
+def in_maintenance_mode_it_is_pinged_on(node):
+    before = node.lines()
+    node.command("pause --wait")
+    print("    " + node.await_log("the watchdog cannot be stopped: its driver was loaded with nowayout", since=before))
+    node.is_quiet()
+    check("it runs", node.state() == "active", node.state())
+    check("it is writable", node.write())
+    node.command("resume --wait")
+    node.await_armed()
+
+
+def an_agent_started_in_time_after_a_planned_stop_takes_it_over(node):
+    node.terminate()
+    before = node.lines()
+    node.start("automatic")
+    print("    " + node.await_log("was left armed", since=before))
+    node.is_quiet()
+    node.await_leads()
+    check("it is writable", node.write())
+
+
+def after_a_planned_stop_it_resets_the_machine_and_the_log_says_so(node):
+    before, boots = node.lines(), node.machine.boots
+    node.terminate()
+    print("    " + node.await_log("cannot be stopped: it resets this machine in", since=before))
+    eventually("the machine is reset", node.machine.resets)
+    node.machine.await_boot(boots + 1)
+
+
 STEPS = [
     a_node_leads_with_a_required_device,
     pings_keep_it_from_firing,
@@ -148,9 +198,14 @@ STEPS = [
     maintenance_mode_disarms_it,
     without_etcd_the_fence_comes_first,
     an_agent_that_is_killed_and_comes_back_in_time_keeps_it,
+    one_that_was_left_armed_is_disarmed_in_maintenance_mode,
     agent_and_guard_are_stopped,
     agent_and_guard_are_killed_with_softdog,
     an_automatic_one_that_is_missing_is_logged,
+    one_with_nowayout_is_armed_and_the_log_says_what_that_means,
+    in_maintenance_mode_it_is_pinged_on,
+    an_agent_started_in_time_after_a_planned_stop_takes_it_over,
+    after_a_planned_stop_it_resets_the_machine_and_the_log_says_so,
 ]
 
 
