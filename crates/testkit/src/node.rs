@@ -3,7 +3,7 @@
 
 use crate::eventually::eventually_blocking;
 use crate::http::{self, Answer, Tls};
-use crate::postgres::{run_as, sql};
+use crate::postgres::{end_server, run_as, sql};
 use crate::proxy::Proxy;
 use pgherd_postgres::{Killer, PidFd};
 use rustix::process::{Pid, Signal, kill_process};
@@ -301,9 +301,7 @@ impl Drop for Node {
             let _ = agent.wait();
         }
         pgherd_guard::end(&self.data_dir());
-        for directory in ["data", "data.clone"] {
-            let _ = Killer::new(&self.directory.join(directory)).kill_all(PATIENCE);
-        }
+        ["data", "data.clone"].iter().for_each(|directory| end_server(&self.directory.join(directory)));
     }
 }
 

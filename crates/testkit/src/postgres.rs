@@ -1,8 +1,11 @@
 //! A real PostgreSQL in a temporary directory. PostgreSQL refuses root, so a test that runs as root runs the server's
 //! programs as the user `postgres`.
 
-use pgherd_postgres::{Credentials, Killer, OperationControl, Outcome, Postgres, PostgresOptions, bootstrap};
+use pgherd_postgres::{
+    Credentials, Killer, OperationControl, Outcome, PidFd, Postgres, PostgresOptions, bootstrap, find_postmaster,
+};
 use pgherd_types::Upstream;
+use rustix::process::Signal;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -15,6 +18,8 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 const BIN_DIR: &str = "/usr/lib/postgresql/15/bin";
 /// Names another directory with PostgreSQL's programs (`make test-versions`).
 const BIN_DIR_VARIABLE: &str = "PGHERD_TEST_BIN_DIR";
+/// PostgreSQL kills what it has not ended by then itself.
+const IMMEDIATE_STOP: Duration = Duration::from_secs(6);
 /// Password of every role a test makes.
 pub const PASSWORD: &str = "secret'\\ of tests";
 
@@ -154,8 +159,18 @@ impl TestPostgres {
 
 impl Drop for TestPostgres {
     fn drop(&mut self) {
-        let _ = Killer::new(&self.server.options().data_dir).kill_all(Duration::from_secs(30));
+        end_server(&self.server.options().data_dir);
     }
+}
+
+/// Ends whatever runs in that directory. A server is given the time to give back its shared memory: a machine has a limited
+/// number of segments, and one whose server was killed stays until the next start in the same directory.
+pub fn end_server(data_dir: &Path) {
+    if let Some(postmaster) = find_postmaster(data_dir).and_then(|postmaster| PidFd::open(postmaster.pid).ok()) {
+        let _ = postmaster.signal(Signal::QUIT).and_then(|()| postmaster.signal(Signal::CONT));
+        postmaster.wait(IMMEDIATE_STOP);
+    }
+    let _ = Killer::new(data_dir).kill_all(Duration::from_secs(30));
 }
 
 /// Runs SQL as a client of the server on this port; the first column of every row.

@@ -47,6 +47,10 @@ fn a_node_without_a_safe_copy_is_switched_to_only_by_a_failover_and_says_so_afte
     let (node, name) = (&cluster.nodes[bare], cluster.nodes[bare].name.clone());
     let why = await_note(node, "cdc", "not-safe-yet");
     assert!(why.contains("not safe to be used after a failover to this node"), "{why}");
+    // before that, the request is accepted, and the leader itself refuses a moment later
+    eventually(PATIENCE, "the leader has told of the slot", || {
+        cluster.keys().get("status")?.json()["slots"]["cdc"].is_u64().then_some(())
+    });
     let refused = format!("{name} has no safe copy of logical slots: cdc");
     let (code, text) = send(&cluster.nodes[0], "POST", "/switchover", &json!({"leader": "pg1", "candidate": name}));
     assert!(code == 412 && text.contains(&refused), "{code} {text}");

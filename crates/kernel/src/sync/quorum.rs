@@ -2,8 +2,9 @@
 //!
 //! The target is: key and PostgreSQL name the active standbys A, PostgreSQL waits for N = min(wanted, |A|) of them and
 //! the key asks for |A| - N votes. On the way there PostgreSQL goes first wherever the key in force allows it (then
-//! nobody is promised too early); where it does not, the key asks for more votes first. The key asks for fewer votes
-//! only once enough standbys have proven to have what was acknowledged before.
+//! nobody is promised too early), also while some walsenders have read the new names and others have not; where it does
+//! not, the key asks for more votes first. The key asks for fewer votes only once enough standbys have proven to have
+//! what was acknowledged before.
 
 use super::state::{Awaited, State, Step, Waits, promise_nobody};
 use std::collections::BTreeSet;
@@ -67,21 +68,16 @@ fn aim<T: Ord + Clone>(s: &State<T>) -> Result<Aim<T>, Step<T>> {
         let voters = s.promise.voters.intersection(&s.active).cloned().collect();
         return Ok((Waits::of(number.max(wanted), alive), voters));
     }
-    let more: Vec<T> = s.active.difference(names).take(wanted.saturating_sub(number)).cloned().collect();
-    if more.is_empty() {
-        return Ok(last);
-    }
-    // as many names more as the number grows: whoever had to have a commit still has to
-    let (number, names) = (number + more.len(), names.iter().cloned().chain(more).collect());
-    Ok((Waits::of(number, names), s.active.clone()))
+    Ok(last)
 }
 
 /// PostgreSQL first if the key in force allows it; else a key first that allows it.
 fn reach<T: Ord + Clone>(s: &State<T>, want: Waits<T>, voters: BTreeSet<T>) -> Step<T> {
-    if want.may_lack(&s.promised()) <= s.promise.quorum {
+    let meanwhile = s.waits.while_it_grows(&want);
+    if meanwhile.may_lack(&s.promised()) <= s.promise.quorum {
         return Step::Waits(want);
     }
-    s.promise_or_nobody(s.least_quorum(&voters, Some(&want)), voters)
+    s.promise_or_nobody(s.least_quorum(&voters, Some(&meanwhile)), voters)
 }
 
 /// PostgreSQL is where it should be: the key follows as far as standbys have proven themselves.

@@ -44,6 +44,16 @@ impl<T: Ord + Clone> Waits<T> {
     pub fn blocked() -> Self {
         Self { number: 1, names: BTreeSet::new(), blocked: true }
     }
+    /// What counts until all walsenders have read `next`: each waits for the number that it has read itself, of all who
+    /// are listed by what their own walsender has read. So a walsender that still has the smaller number may let a commit
+    /// go for a standby that is new. (Where names go, a standby that is listed a moment longer can do the same: see
+    /// docs/decisions/2026-11-26-names-are-read-one-by-one.md.)
+    pub fn while_it_grows(&self, next: &Self) -> Self {
+        if self.names.is_empty() || !next.names.is_superset(&self.names) {
+            return next.clone();
+        }
+        Self::of(self.number.min(next.number), next.names.clone())
+    }
     /// How many of `voters` may lack a commit that is acknowledged while PostgreSQL waits like this.
     pub fn may_lack(&self, voters: &BTreeSet<T>) -> usize {
         if self.blocked {

@@ -59,6 +59,12 @@ impl Model {
     pub fn acknowledged(&self, waits: &Waits<u8>) -> Commits {
         if waits.blocked { 0 } else { self.acknowledged[waits.number][usize::from(mask(&waits.names))] }
     }
+    /// The commits that are acknowledged by a walsender that has not read a longer list yet: by the number that it knows,
+    /// of all who are on the new one.
+    pub fn while_it_grows(&self, s: &State<u8>, next: &Waits<u8>) -> Commits {
+        let grows = !s.waits.names.is_empty() && s.waits.names.is_subset(&next.names);
+        if grows { self.acknowledged[s.waits.number.min(next.number)][usize::from(mask(&next.names))] } else { 0 }
+    }
     /// Does the key hold for what PostgreSQL acknowledges?
     pub fn kept(&self, s: &State<u8>) -> bool {
         self.acknowledged(&s.waits) & self.lost_under(&s.promise) == 0
