@@ -1,7 +1,6 @@
 //! What the tests share.
 
-pub use pgherd_testkit::cluster::ClusterOptions;
-pub use pgherd_testkit::cluster::{Cluster, PATIENCE};
+pub use pgherd_testkit::cluster::{Cluster, ClusterOptions, PATIENCE};
 pub use pgherd_testkit::eventually::eventually_blocking as eventually;
 use pgherd_testkit::keys::Key;
 pub use pgherd_testkit::leader_watch::LeaderWatch;

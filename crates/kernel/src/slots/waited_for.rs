@@ -85,7 +85,7 @@ fn has_grace(view: &View, member: &Member, slot: &SeenSlot, now: Instant) -> boo
     lately && fed_here && member.doc.state == "running"
 }
 
-/// By the key, by PostgreSQL's names in force, and by those that were ordered: names come before the key. A standby has them
+/// By the key, by PostgreSQL's names in force, and by those that were ordered: either may come first. A standby has them
 /// once the key is its own, before it is promoted.
 fn synchronous(view: &View, cluster: &Cluster, running: &RunningServer) -> SyncNames {
     let own_key = cluster.sync.active().is_some_and(|key| key.is_led_by(&SyncName::from(&view.me.name)));
