@@ -57,6 +57,7 @@ impl Story {
         assert_eq!(self.cluster.await_complete(), next);
         await_slot(&self.cluster, "cdc", true);
         self.await_safe_but_on(next);
+        self.await_known(lost, next);
         assert_eq!(times(&self.cluster.nodes[lost], mark, "begins: starting as a secondary"), 1, "and it starts once");
     }
 
@@ -69,6 +70,15 @@ impl Story {
             let gone = keys.get(&format!("members/{slot}")).is_none();
             let told = || Some(keys.get("status")?.json()["retain_slots"].as_array()?.contains(&json!(slot)));
             (gone && told()? && has_slot(&self.cluster.nodes[leader], slot)?).then_some(())
+        });
+    }
+
+    /// Its key had lapsed: before the leader has the new one, it is no candidate.
+    fn await_known(&self, member: usize, leader: usize) {
+        let name = json!(self.cluster.nodes[member].name);
+        eventually(PATIENCE, "the leader knows the member again", || {
+            let known = self.cluster.nodes[leader].get("/cluster")?.json();
+            known["members"].as_array()?.iter().any(|member| member["name"] == name).then_some(())
         });
     }
 
