@@ -64,6 +64,12 @@ impl EtcdError {
         ];
         matches!(self.code, 1 | 2 | 4 | 13 | 14) || TEXTS.iter().any(|text| self.message.contains(text))
     }
+    /// The gateway is a client of its own server, and did not get through to it. Its words depend on where the connection
+    /// broke, and on the version; the server's own words name it.
+    pub fn is_the_gateways(&self) -> bool {
+        const UNAVAILABLE: u64 = 14;
+        self.code == UNAVAILABLE && !self.message.contains("etcdserver: ")
+    }
 }
 
 #[cfg(test)]
@@ -114,6 +120,13 @@ mod tests {
             r#"{"code":5,"message":"etcdserver: requested lease not found"}"#,
         ];
         assert!(final_word.iter().all(|body| !error(body).is_no_answer()));
+        let gateways = [
+            r#"{"code":14,"message":"connection closed"}"#,
+            r#"{"code":14,"message":"connection error: desc = \"error reading server preface: EOF\""}"#,
+            r#"{"error":"write tcp 127.0.0.1:38776->127.0.0.1:20002: write: broken pipe","code":14}"#,
+        ];
+        assert!(gateways.iter().all(|body| error(body).is_the_gateways() && error(body).is_no_answer()));
+        assert!(no_answer.iter().all(|body| !error(body).is_the_gateways()));
         assert!(error(final_word[3]).lease_gone() && !error(final_word[0]).lease_gone());
     }
 }

@@ -56,6 +56,15 @@ pub(crate) fn of_sending(url: &str, error: &SendRequestError) -> Failure {
     if unmade { Failure::unsent(why) } else { Failure::unsure(why) }
 }
 
+/// The endpoint's own words for "I could not find out".
+pub(crate) fn of_answer(url: &str, error: &EtcdError) -> Failure {
+    let gateways = || (error.is_the_gateways() && url.starts_with("https:")).then_some(GATEWAYS_CERTIFICATE);
+    Failure::unsure(match advice(&error.message).or_else(gateways) {
+        Some(advice) => format!("{url}: {} ({advice})", error.message),
+        None => format!("{url}: {}", error.message),
+    })
+}
+
 const GATEWAYS_CERTIFICATE: &str = "if this goes on, etcd runs with client-cert-auth and its own certificate lacks the \
     extended key usage clientAuth, by which its gateway logs in at itself: issue one with serverAuth and clientAuth";
 
@@ -91,8 +100,6 @@ const ADVICE: &[(&str, &str)] = &[
         "etcd's certificate does not name this host: use a name or address that it has, or issue one with it",
     ),
     ("InvalidContentType", "it does not speak TLS: is it http instead of https?"),
-    ("connection closed", GATEWAYS_CERTIFICATE),
-    ("authentication handshake failed: remote error", GATEWAYS_CERTIFICATE),
     (
         "CommonName of client",
         "etcd's authentication does not work with a client certificate that has a CommonName, through the gateway: issue one \

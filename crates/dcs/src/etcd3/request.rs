@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::endpoint::Endpoint;
 use super::etcd_error::EtcdError;
-use super::failure::{Failure, of_sending, with_advice};
+use super::failure::{Failure, of_answer, of_sending, with_advice};
 use super::session::Token;
 use super::version::api_for;
 use super::watch::{Sign, SignOfLife};
@@ -94,7 +94,7 @@ impl Client {
             return Ok(Some(body.to_vec()));
         }
         match EtcdError::parse(&body) {
-            Some(e) if e.is_no_answer() => Err(Failure::unsure(with_advice(format!("{url}: {}", e.message)))),
+            Some(e) if e.is_no_answer() => Err(of_answer(&url, &e)),
             Some(e) => Err(Failure::Explicit(e)),
             None if status == 404 => Ok(None),
             None if status.is_success() => {
