@@ -194,6 +194,18 @@ fn modes_are_switched_while_the_cluster_serves() {
     let both: Vec<&str> = others.iter().map(String::as_str).collect();
     await_standbys(&cluster, &node.name, &both, 0);
     await_names(node, &format!("2 ({})", both.join(",")));
+    // not all walsenders read them in the same moment: number and names change one after the other
+    let begun = node.log_mark();
+    switch(&cluster, json!({"synchronous_node_count": 1}));
+    let one = &cluster.nodes[only_standby(&cluster)].name;
+    await_names(node, one);
+    switch(&cluster, json!({"synchronous_node_count": 2}));
+    await_standbys(&cluster, &node.name, &both, 0);
+    let (two_of_one, two_of_two) = (format!("2 ({one})"), format!("2 ({})", both.join(",")));
+    let mut at = begun;
+    for names in [&two_of_one, one, &two_of_one, &two_of_two] {
+        (at, _) = node.await_log(at, &format!("Assigning synchronous_standby_names to {names}"));
+    }
     switch(&cluster, json!({"synchronous_mode": "quorum", "synchronous_node_count": 1}));
     await_standbys(&cluster, &node.name, &both, 1);
     await_names(node, &format!("ANY 1 ({})", both.join(",")));

@@ -49,6 +49,8 @@ enum Mutant {
     NoProof,
     /// PostgreSQL waits for more of more before the key asks for more votes.
     GrowsAtOnce,
+    /// Number and names of PostgreSQL change at once.
+    AtOnce,
     /// A broken promise is mended in PostgreSQL, so that the key looks true.
     Whitewash,
 }
@@ -89,6 +91,9 @@ fn step(mode: Mode, mutant: Mutant, s: &World) -> Step<u8> {
         {
             Step::Waits(last)
         }
+        (Mutant::AtOnce, Step::Waits(_)) if kept && last.may_lack(&s.promised()) <= s.promise.quorum => {
+            Step::Waits(last)
+        }
         (Mutant::Whitewash, Step::Promise { .. }) if !kept => {
             Step::Waits(Waits::of(s.promise.voters.len(), s.promise.voters.clone()))
         }
@@ -97,7 +102,7 @@ fn step(mode: Mode, mutant: Mutant, s: &World) -> Step<u8> {
 }
 
 /// Does the step endanger a commit?
-fn danger(mode: Mode, model: &Model, s: &World, step: &Step<u8>) -> Option<&'static str> {
+fn danger(model: &Model, s: &World, step: &Step<u8>) -> Option<&'static str> {
     let kept = model.kept(s);
     match step {
         Step::Promise { quorum, voters } => {
@@ -105,12 +110,9 @@ fn danger(mode: Mode, model: &Model, s: &World, step: &Step<u8>) -> Option<&'sta
             (model.commits(s) & model.lost_under(&key) != 0).then_some("the key lets one win who may lack a commit")
         }
         Step::Waits(_) if !kept => Some("a broken promise is covered up"),
-        Step::Waits(waits) => {
-            // mode `on` has no votes to ask for; what remains there is told in docs/decisions/2026-11-26-names-are-read-one-by-one.md
-            let meanwhile = if mode == Mode::Quorum { model.while_it_grows(s, waits) } else { 0 };
-            ((model.acknowledged(waits) | meanwhile) & model.lost_under(&s.promise) != 0)
-                .then_some("PostgreSQL would acknowledge what one who may win lacks")
-        }
+        Step::Waits(waits) => ((model.acknowledged(waits) | model.meanwhile(s, waits)) & model.lost_under(&s.promise)
+            != 0)
+            .then_some("PostgreSQL would acknowledge what one who may win lacks"),
         Step::Done => (!kept).then_some("done with a broken promise"),
         Step::Await(_) => None,
     }
@@ -123,7 +125,7 @@ fn first_danger(mode: Mode, mutant: Mutant) -> Option<String> {
     model::every_state(mode == Mode::On, |s| {
         seen += 1;
         let step = step(mode, mutant, s);
-        fault = danger(mode, &model, s, &step).map(|what| format!("{what}: {step:?} in {s:?}"));
+        fault = danger(&model, s, &step).map(|what| format!("{what}: {step:?} in {s:?}"));
         fault.is_none()
     });
     println!("{mode:?} {mutant:?}: {seen} states");
@@ -144,12 +146,14 @@ fn planted_faults_are_found() {
         (Mode::On, Mutant::NamesFirstWhenRemoving),
         (Mode::On, Mutant::KeyFirstWhenAdding),
         (Mode::On, Mutant::NoProof),
+        (Mode::On, Mutant::AtOnce),
         (Mode::On, Mutant::Whitewash),
         (Mode::Quorum, Mutant::NamesFirstWhenRemoving),
         (Mode::Quorum, Mutant::KeyFirstWhenAdding),
         (Mode::Quorum, Mutant::LowerBeforeRaise),
         (Mode::Quorum, Mutant::VotesBeforeNumber),
         (Mode::Quorum, Mutant::GrowsAtOnce),
+        (Mode::Quorum, Mutant::AtOnce),
         (Mode::Quorum, Mutant::NoProof),
         (Mode::Quorum, Mutant::Whitewash),
     ] {

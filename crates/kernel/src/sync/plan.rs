@@ -147,7 +147,8 @@ pub(super) fn waits(names: &StandbyNames) -> Waits<SyncName> {
     match names {
         names if names.is_blocked() => Waits::blocked(),
         names if names.has_star => Waits::of(1, SyncNames::from(["*".into()])),
-        names => Waits::of(names.number as usize, names.names.clone()),
+        names if names.names.is_empty() => Waits::none(),
+        names => Waits { number: names.number as usize, names: names.names.clone(), blocked: false },
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Every standby in the key has every acknowledged commit, so PostgreSQL waits for all of them: a quorum of none. A
 //! standby is added to PostgreSQL first, and to the key once it has proven itself; it is removed from the key first.
-//! One that is to make way for a better one stays until the better one has proven itself.
+//! One that is to make way for a better one stays until the better one has proven itself. Number and names change one
+//! after the other, since not all walsenders read them in the same moment: commits wait a moment longer.
 
 use super::state::{Awaited, State, Step, Waits, promise_nobody};
 use std::collections::BTreeSet;
@@ -26,7 +27,7 @@ pub fn next<T: Ord + Clone>(s: &State<T>) -> Step<T> {
     let all: BTreeSet<T> = s.picked.union(&kept).cloned().collect();
     let waits = Waits::of(all.len(), all);
     if waits != s.waits {
-        return Step::Waits(waits);
+        return s.change(waits);
     }
     publish(s)
 }

@@ -37,7 +37,7 @@ fn take_over<T: Ord + Clone>(s: &State<T>) -> Step<T> {
     let voters = s.promised();
     let open = s.waits.names.is_empty() && !s.waits.blocked && voters.len() > s.promise.quorum;
     match (open, s.pristine) {
-        (true, true) => Step::Waits(Waits::of(voters.len() - s.promise.quorum, voters)),
+        (true, true) => s.change(Waits::of(voters.len() - s.promise.quorum, voters)),
         (true, false) => promise_nobody(), // commits were acknowledged that nobody else has
         (false, _) if s.holds() => s.promise_or_nobody(s.promise.quorum, voters),
         (false, _) => repair(s),
@@ -71,13 +71,15 @@ fn aim<T: Ord + Clone>(s: &State<T>) -> Result<Aim<T>, Step<T>> {
     Ok(last)
 }
 
-/// PostgreSQL first if the key in force allows it; else a key first that allows it.
+/// PostgreSQL first if the key in force allows it; else a key first that allows it. Where names are only added, the key
+/// allows also what counts until all walsenders have read them, so that no commit has to wait for that.
 fn reach<T: Ord + Clone>(s: &State<T>, want: Waits<T>, voters: BTreeSet<T>) -> Step<T> {
-    let meanwhile = s.waits.while_it_grows(&want);
-    if meanwhile.may_lack(&s.promised()) <= s.promise.quorum {
-        return Step::Waits(want);
+    let grows = s.waits.names.is_subset(&want.names);
+    let needed = if grows { s.waits.meanwhile(&want) } else { want.clone() };
+    if s.allows(&needed) {
+        return s.change(want);
     }
-    s.promise_or_nobody(s.least_quorum(&voters, Some(&meanwhile)), voters)
+    s.promise_or_nobody(s.least_quorum(&voters, Some(&needed)), voters)
 }
 
 /// PostgreSQL is where it should be: the key follows as far as standbys have proven themselves.

@@ -19,8 +19,8 @@ pub struct Promise<T: Ord> {
     pub voters: BTreeSet<T>,
 }
 
-/// Whom PostgreSQL waits for: any `number` of `names`. (A method that prefers the first ones promises no more, since
-/// those may be away.)
+/// Whom PostgreSQL waits for: any `number` of `names`; where those are fewer, nothing is acknowledged. (A method that
+/// prefers the first ones promises no more, since those may be away.)
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Waits<T: Ord> {
     /// How many; 0: nobody.
@@ -45,14 +45,25 @@ impl<T: Ord + Clone> Waits<T> {
         Self { number: 1, names: BTreeSet::new(), blocked: true }
     }
     /// What counts until all walsenders have read `next`: each waits for the number that it has read itself, of all who
-    /// are listed by what their own walsender has read. So a walsender that still has the smaller number may let a commit
-    /// go for a standby that is new. (Where names go, a standby that is listed a moment longer can do the same: see
-    /// docs/decisions/2026-11-26-names-are-read-one-by-one.md.)
-    pub fn while_it_grows(&self, next: &Self) -> Self {
-        if self.names.is_empty() || !next.names.is_superset(&self.names) {
+    /// are listed by what their own walsender has read. So one that has the smaller number may let a commit go for a
+    /// standby that is new already, or still listed (docs/decisions/2026-11-26-names-are-read-one-by-one.md).
+    pub fn meanwhile(&self, next: &Self) -> Self {
+        if self.names.is_empty() || next.names.is_empty() {
             return next.clone();
         }
-        Self::of(self.number.min(next.number), next.names.clone())
+        let names = self.names.union(&next.names).cloned().collect();
+        Self { number: self.number.min(next.number), names, blocked: false }
+    }
+    /// On the way to `next` names and number change one after the other, so that meanwhile nobody is counted in the place
+    /// of another. There commits wait: for more than there are names, or for some who are going.
+    fn by_way_of(&self, next: &Self) -> Self {
+        let all: BTreeSet<T> = self.names.union(&next.names).cloned().collect();
+        let number = if all == self.names || all == next.names { self.number.max(next.number) } else { all.len() };
+        if self.number < number {
+            Self { number, ..self.clone() }
+        } else {
+            Self { number: self.number, ..next.clone() }
+        }
     }
     /// How many of `voters` may lack a commit that is acknowledged while PostgreSQL waits like this.
     pub fn may_lack(&self, voters: &BTreeSet<T>) -> usize {
@@ -128,7 +139,7 @@ impl<T: Ord + Clone> State<T> {
     }
     /// Does the promise hold for commits that are acknowledged from now on?
     pub fn holds(&self) -> bool {
-        self.waits.may_lack(&self.promised()) <= self.promise.quorum
+        self.allows(&self.waits)
     }
     /// How many of `voters` may lack a commit that has been acknowledged so far: those who have not proven otherwise, of
     /// whom the promise in force vouches for all but `quorum`.
@@ -144,6 +155,15 @@ impl<T: Ord + Clone> State<T> {
     pub fn least_quorum(&self, voters: &BTreeSet<T>, next: Option<&Waits<T>>) -> usize {
         let later = next.map_or(0, |next| next.may_lack(voters));
         self.waits.may_lack(voters).max(self.may_lack_so_far(voters)).max(later)
+    }
+    /// PostgreSQL is to wait like this. It gets there at once if the key in force allows what counts meanwhile.
+    pub(super) fn change(&self, waits: Waits<T>) -> Step<T> {
+        let at_once = self.allows(&self.waits.meanwhile(&waits));
+        Step::Waits(if at_once { waits } else { self.waits.by_way_of(&waits) })
+    }
+    /// Does the promise hold while PostgreSQL waits like this?
+    pub(super) fn allows(&self, waits: &Waits<T>) -> bool {
+        waits.may_lack(&self.promised()) <= self.promise.quorum
     }
     /// The write of a key with these voters; a quorum that could not be reached promises nobody instead. (Patroni
     /// takes a quorum of all voters or more for a fault.)
@@ -166,13 +186,13 @@ impl<T: Ord + Clone> State<T> {
         if self.strict {
             let number = voters.len().saturating_sub(self.promise.quorum).max(1);
             let waits = if voters.is_empty() { Waits::blocked() } else { Waits::of(number, voters) };
-            return if waits == self.waits { Step::Await(Awaited::Standby) } else { Step::Waits(waits) };
+            return if waits == self.waits { Step::Await(Awaited::Standby) } else { self.change(waits) };
         }
         match (self.promise.voters.is_empty(), self.waits_for_nobody()) {
             (true, true) => Step::Done,
             _ if self.patient && !self.waits.blocked => Step::Await(Awaited::Reconnect),
             (false, _) => promise_nobody(),
-            (true, false) => Step::Waits(Waits::none()),
+            (true, false) => self.change(Waits::none()),
         }
     }
 }

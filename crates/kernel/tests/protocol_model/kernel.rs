@@ -61,10 +61,10 @@ impl Protocol {
 
     fn standby_names(&self, waits: Waits) -> StandbyNames {
         let kind = if self.mode == SyncMode::Quorum { SyncKind::Any } else { SyncKind::First };
-        match kind {
+        match waits {
             _ if waits.blocked => StandbyNames::blocked(kind),
-            SyncKind::First => StandbyNames::all(names(waits.names)),
-            SyncKind::Any => StandbyNames::any(waits.number.into(), names(waits.names)),
+            Waits { names: 0, .. } | Waits { number: 0, .. } => StandbyNames::none(),
+            _ => StandbyNames { kind, number: waits.number.into(), names: names(waits.names), has_star: false },
         }
     }
 

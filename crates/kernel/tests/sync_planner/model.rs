@@ -59,11 +59,13 @@ impl Model {
     pub fn acknowledged(&self, waits: &Waits<u8>) -> Commits {
         if waits.blocked { 0 } else { self.acknowledged[waits.number][usize::from(mask(&waits.names))] }
     }
-    /// The commits that are acknowledged by a walsender that has not read a longer list yet: by the number that it knows,
-    /// of all who are on the new one.
-    pub fn while_it_grows(&self, s: &State<u8>, next: &Waits<u8>) -> Commits {
-        let grows = !s.waits.names.is_empty() && s.waits.names.is_subset(&next.names);
-        if grows { self.acknowledged[s.waits.number.min(next.number)][usize::from(mask(&next.names))] } else { 0 }
+    /// The commits that are acknowledged while some walsenders have read `next` and others have not, by the smaller number,
+    /// of all who are listed before or after.
+    pub fn meanwhile(&self, s: &State<u8>, next: &Waits<u8>) -> Commits {
+        if s.waits.names.is_empty() || next.names.is_empty() {
+            return 0;
+        }
+        self.acknowledged[s.waits.number.min(next.number)][usize::from(mask(&s.waits.names) | mask(&next.names))]
     }
     /// Does the key hold for what PostgreSQL acknowledges?
     pub fn kept(&self, s: &State<u8>) -> bool {
@@ -131,6 +133,9 @@ fn every_key() -> impl Iterator<Item = Promise<u8>> {
 }
 
 fn every_wait() -> impl Iterator<Item = Waits<u8>> {
-    let some = submasks(ALL).flat_map(|names| (0..=set(names).len()).map(move |n| Waits::of(n, set(names))));
+    let some = submasks(ALL).flat_map(|names| {
+        let numbers = 0..=if names == 0 { 0 } else { STANDBYS.into() };
+        numbers.map(move |number| Waits { number, names: set(names), blocked: false })
+    });
     some.chain([Waits::blocked()])
 }

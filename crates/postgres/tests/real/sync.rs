@@ -152,6 +152,31 @@ async fn with_the_placeholder_commits_wait_until_the_names_change_and_forced_wal
     }
 }
 
+/// The number may be changed before the names are, in either direction, and nobody is counted twice.
+#[tokio::test]
+async fn with_fewer_names_than_wanted_commits_wait_although_all_of_them_have_it() {
+    let dir = TestDir::new();
+    let a = primary(&dir, "a1").await;
+    let b = standby(&dir, &a).await;
+    a.sql("CREATE TABLE t (n int)").await.unwrap();
+    for kind in [SyncKind::First, SyncKind::Any] {
+        let list = |number| StandbyNames { kind, number, ..names(&["b1"]) };
+        order(&a, SyncApply::Names(list(2))).await.unwrap();
+        let blocked = client(&a, "INSERT INTO t VALUES (1)");
+        let waiting = commits_wait(&a, 1).await;
+        let position = running(&a).await.flushed;
+        let has_it = async || (running(&b).await.replayed >= position).then_some(());
+        eventually(PATIENCE, "the standby has the commit", has_it).await;
+        let told = async || running(&a).await.walsenders.pop().filter(|sender| sender.replayed >= Some(position));
+        eventually(PATIENCE, "the primary knows", told).await;
+        assert_eq!(commits_wait(&a, 1).await, waiting, "the same commit still waits");
+        assert!(!blocked.is_finished());
+
+        order(&a, SyncApply::Names(list(1))).await.unwrap();
+        assert_eq!(blocked.await.unwrap(), Ok(Vec::new()));
+    }
+}
+
 #[tokio::test]
 async fn a_look_shows_who_streams_and_how_far_and_forced_wal_reaches_him() {
     let dir = TestDir::new();

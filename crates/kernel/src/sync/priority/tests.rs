@@ -63,16 +63,16 @@ fn one_step_after_the_other() {
         ("-", "-", "b", "b", "P(1,b) proof K(b)"),
         ("b", "b", "b", "b", ""),
         ("b", "b", "bc", "b", ""),
-        ("b", "b", "bc", "bc", "P(2,bc) proof K(bc)"),
-        ("bc", "bc", "b", "b", "K(b) P(1,b)"),
-        ("bc", "bc", "bc", "b", "K(b) P(1,b)"),
+        ("b", "b", "bc", "bc", "P(2,b) P(2,bc) proof K(bc)"),
+        ("bc", "bc", "b", "b", "K(b) P(2,b) P(1,b)"),
+        ("bc", "bc", "bc", "b", "K(b) P(2,b) P(1,b)"),
         ("b", "b", "-", "-", "K(-) P(0,-)"),
         ("b", "b", "c", "c", "K(-) P(1,c) proof K(c)"),
         ("-", "b", "-", "-", "P(0,-)"),
         ("-", "b", "c", "c", "P(1,c) proof K(c)"),
-        ("b", "bc", "bc", "b", "P(1,b)"),
+        ("b", "bc", "bc", "b", "P(2,b) P(1,b)"),
         // one that makes way for a better one stays until that one has everything
-        ("b", "b", "bc", "c", "P(2,bc) proof K(c) P(1,c)"),
+        ("b", "b", "bc", "c", "P(2,b) P(2,bc) proof K(c) P(2,c) P(1,c)"),
         // the key says more than PostgreSQL keeps
         ("bc", "b", "bc", "bc", "K(-) P(2,bc) proof K(bc)"),
     ] {
@@ -102,12 +102,12 @@ fn strict_mode_keeps_the_last_ones_until_another_is_there() {
     let strict =
         |voters: &str, names: &str, active: &str| State { strict: true, ..world(voters, names, active, active) };
     assert_eq!(play(strict("b", "b", "-")), "standby");
-    assert_eq!(play(strict("b", "bc", "-")), "P(1,b) standby");
+    assert_eq!(play(strict("b", "bc", "-")), "P(2,b) P(1,b) standby");
     assert_eq!(play(strict("bc", "b", "-")), "K(-) P(1,-) standby", "the key was broken");
     assert_eq!(play(strict("-", "-", "-")), "P(1,-) standby");
     assert_eq!(play(strict("b", "b", "c")), "K(-) P(1,c) proof K(c)");
     // after a promotion PostgreSQL waits for everybody: the first who streams is enough
-    assert_eq!(play(strict("bc", "bc", "c")), "K(c) P(1,c)");
+    assert_eq!(play(strict("bc", "bc", "c")), "K(c) P(2,c) P(1,c)");
     assert_eq!(play(State { waits: Waits::blocked(), ..strict("b", "-", "b") }), "P(1,b)");
 }
 
