@@ -13,7 +13,7 @@ deps:
 	sh scripts/install-deps
 
 test: deps
-	$(CARGO) test --workspace
+	TMPDIR=$$(sh scripts/test-dir) $(CARGO) test --workspace
 	$(MAKE) --no-print-directory explore
 
 # What depends on order, again and again: `TIMES` (10) times, a logical consumer through `SWITCHOVERS` (20) and `DEATHS` (5), then

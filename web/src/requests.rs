@@ -39,7 +39,8 @@ pub struct Requests {
 /// Filled in when the actors run.
 pub type SharedRequests = Arc<OnceLock<Requests>>;
 
-/// Asks, and waits no longer than that; the error is the answer for the client.
+/// Asks, and waits no longer than that; the error is the answer for the client. Pending once in any case, if there is
+/// somebody to ask.
 pub async fn ask<M>(
     requests: &SharedRequests,
     way: impl FnOnce(&Requests) -> &Option<Recipient<M>>,
@@ -53,6 +54,9 @@ where
     let unavailable = |why: &str| Answer::error(StatusCode::SERVICE_UNAVAILABLE, why);
     let requests = requests.get().ok_or_else(|| unavailable("the node is still starting: try again"))?;
     let to = way(requests).as_ref().ok_or_else(|| unavailable("nothing on this node handles such a request"))?;
+    // what an actor says is never there at the first poll, however quick it is: to a client that does not wait, what is
+    // refused at once is what its request alone is refused for
+    tokio::task::yield_now().await;
     match tokio::time::timeout(patience, to.send(message)).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) => Err(unavailable("the node is being stopped, or the request failed: see its log")),
@@ -60,5 +64,44 @@ where
             "no answer within {} seconds; the operation may still be in progress",
             patience.as_secs()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix::{Actor, ActorContext, Context, Handler};
+    use std::future::{Future, poll_fn};
+    use std::task::Poll;
+
+    struct Gone;
+
+    impl Actor for Gone {
+        type Context = Context<Self>;
+        fn started(&mut self, context: &mut Context<Self>) {
+            context.stop();
+        }
+    }
+
+    impl Handler<ReloadRequested> for Gone {
+        type Result = bool;
+        fn handle(&mut self, _: ReloadRequested, _: &mut Context<Self>) -> bool {
+            true
+        }
+    }
+
+    #[actix_rt::test]
+    async fn what_an_actor_says_is_not_there_at_once() {
+        let to = Gone.start();
+        while to.connected() {
+            tokio::task::yield_now().await;
+        }
+        let requests = SharedRequests::default();
+        let ways = Requests { reload: Some(to.recipient()), ..Requests::default() };
+        assert!(requests.set(ways).is_ok());
+        let mut asked = Box::pin(ask(&requests, |r| &r.reload, ReloadRequested, Duration::from_secs(60)));
+        let first = poll_fn(|context| Poll::Ready(asked.as_mut().poll(context))).await;
+        assert!(first.is_pending());
+        assert_eq!(asked.await.map_err(|answer| answer.code), Err(StatusCode::SERVICE_UNAVAILABLE));
     }
 }
