@@ -44,8 +44,12 @@ fn reached(etcd: &Etcd, authority: Option<PathBuf>, own: Option<&Files>) -> Etcd
 }
 
 fn start(authority: &Signer, server: Files, client: Option<Files>) -> Etcd {
+    start_with(EtcdSetup::members(1), authority, server, client)
+}
+
+fn start_with(setup: EtcdSetup, authority: &Signer, server: Files, client: Option<Files>) -> Etcd {
     let tls = etcd::EtcdTls { authority: authority.file(), server, client };
-    Etcd::start_setup(&EtcdSetup { tls: Some(tls), ..EtcdSetup::members(1) }).remove(0)
+    Etcd::start_setup(&EtcdSetup { tls: Some(tls), ..setup }).remove(0)
 }
 
 async fn why(server: EtcdServer) -> String {
@@ -80,6 +84,20 @@ async fn a_server_is_verified_and_may_ask_for_a_certificate() {
     let named = authority.signs("named", Usage::Client, Some("agent"));
     let refused = why(with(&named)).await;
     assert!(refused.contains("CommonName") && refused.contains("issue one without"), "{refused}");
+}
+
+#[actix_rt::test]
+async fn the_old_api_is_spoken_over_tls_with_certificates_of_clients() {
+    let directory = TestDir::new();
+    let authority = Signer::new(&directory);
+    let client = authority.signs("client", Usage::Client, None);
+    let server = authority.signs("server", Usage::Both, None);
+    let etcd = start_with(EtcdSetup::members(1).with_v2(), &authority, server, Some(client.clone()));
+    let at = |name: &str, own: Option<&Files>| node2_at(name, reached(&etcd, Some(authority.file()), own).shared());
+    script(&at("a", Some(&client)), &at("b", Some(&client))).await;
+    let without = at("a", None).read(in_ms(2000)).await;
+    let Err(Refused::Unreachable(why)) = without else { panic!("{without:?}") };
+    assert!(why.contains("etcd.cert"), "{why}");
 }
 
 #[actix_rt::test]
