@@ -29,6 +29,7 @@ CYCLE = {
     "replica_restart": events.restart_of_replica,
     "replica_new": events.new_replica,
     "sync_switchover": events.synchronous_switchover,
+    "sync_second": events.second_synchronous_standby,
     "sync_stall": events.death_of_synchronous_standby,
     "crash_move": events.crash_and_move,
     "death": events.death,

@@ -80,6 +80,22 @@ def synchronous_switchover(cluster, client):
     return longest_pause(cluster, client, lambda: switch(cluster, new))
 
 
+def second_synchronous_standby(cluster, client):
+    """It is added and taken out again: the longest time without a write."""
+    cluster.configure({"synchronous_mode": True})
+    synchronous_standby(cluster)
+    primary = cluster.primary()
+
+    def cause():
+        for wanted in (2, 1):
+            cluster.configure({"synchronous_node_count": wanted})
+            counted = lambda: sum(n.check("/sync") for n in cluster.nodes) == wanted
+            cluster.wait(counted, 60, f"{wanted} synchronous standbys")
+        return {primary.name}
+
+    return longest_pause(cluster, client, cause)
+
+
 def death_of_synchronous_standby(cluster, client):
     """SIGKILL for everything on its node while another healthy replica streams: the longest time without a write."""
     cluster.configure({"synchronous_mode": True})

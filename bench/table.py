@@ -34,6 +34,7 @@ MEASURES = [
     Measure("crash", "postmaster killed: to the first write on the same node, s", wanted=1),
     Measure("crash_move", "the same with primary_start_timeout 0: to the first write on another node, s", wanted=1),
     Measure("sync_switchover", "switchover to the synchronous standby: longest time without a write, s", wanted=0.7),
+    Measure("sync_second", "a second synchronous standby comes and goes: longest time without a write, s", wanted=0.3),
     Measure("sync_stall", "death of the synchronous standby, another one healthy: longest time without a write, s", wanted=0.5, of_theirs=1),
     Measure("death", "death of the primary's node: the key's lease has lapsed to the first write, s", "{:.3f}", of_theirs=1, more=0.1),
     Measure("death_total", "the same: death to the first write (ttl 20), s", "{:.1f}"),

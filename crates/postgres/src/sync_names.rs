@@ -11,7 +11,7 @@ use crate::queries;
 use crate::reload::reload_config;
 use crate::server::Postgres;
 use crate::sql::Session;
-use pgherd_types::SyncApply;
+use pgherd_types::{StandbyNames, SyncApply};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ pub async fn apply(server: &Arc<Postgres>, apply: &SyncApply, may_go_on: impl Fn
         return Err("the fence passed".to_owned());
     }
     match apply {
-        SyncApply::Names(names) => set(server, &session, names.to_string()).await,
+        SyncApply::Names(names) => set(server, &session, names).await,
         SyncApply::UserNames => give_back(server, &session).await,
         SyncApply::ForceWal => force_wal(&session).await,
     }
@@ -61,8 +61,9 @@ impl Shown {
     }
 }
 
-async fn set(server: &Arc<Postgres>, session: &Session, names: String) -> Result<(), String> {
+async fn set(server: &Arc<Postgres>, session: &Session, wanted: &StandbyNames) -> Result<(), String> {
     let begun = Instant::now();
+    let names = wanted.to_string();
     let before = Shown::read(session).await?.names;
     if before != names {
         log::info!("Assigning synchronous_standby_names to {}", if names.is_empty() { "''" } else { &names });
@@ -70,15 +71,13 @@ async fn set(server: &Arc<Postgres>, session: &Session, names: String) -> Result
     let former = server.standby_names.change_begins(&before);
     own(server, Some(names.clone())).await?;
     wait_until_shown(server, &names, begun).await?;
+    // most have read them by now
+    release_commits(session, wanted).await;
     sleep(WALSENDERS).await;
     if former.is_empty() && !names.is_empty() {
         wait_for_checkpointer(session, begun).await?;
     }
-    if !names.is_empty()
-        && let Err(why) = release_commits(session).await
-    {
-        log::warn!("commits may go on waiting until a standby answers by itself: {why}");
-    }
+    release_commits(session, wanted).await;
     server.standby_names.settled();
     Ok(())
 }
@@ -184,7 +183,17 @@ async fn wait_for_checkpointer(session: &Session, begun: Instant) -> Result<(), 
 /// A walsender releases commits only when its standby answers, and one that has everything answers in
 /// `wal_receiver_status_interval` (10 s): commits that waited for a standby that is gone would wait as long for one that
 /// has long had them.
-async fn release_commits(session: &Session) -> Result<(), String> {
+async fn release_commits(session: &Session, names: &StandbyNames) {
+    let nobody_can = names.number as usize > names.names.len() || names.is_blocked();
+    if names.is_none() || nobody_can {
+        return;
+    }
+    if let Err(why) = answer_if_commits_wait(session).await {
+        log::warn!("commits may go on waiting until a standby answers by itself: {why}");
+    }
+}
+
+async fn answer_if_commits_wait(session: &Session) -> Result<(), String> {
     if queries::commits_wait(session).await.map_err(|e| format!("could not look whether commits wait: {e}"))? {
         log::info!("commits wait: a little WAL is written, so that the standbys answer and release them");
         queries::force_wal(session).await.map_err(|e| format!("could not write WAL: {e}"))?;
