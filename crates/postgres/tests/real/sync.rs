@@ -152,6 +152,20 @@ async fn with_the_placeholder_commits_wait_until_the_names_change_and_forced_wal
     }
 }
 
+/// Not by the WAL writer, which would take `wal_writer_delay`.
+#[tokio::test]
+async fn forced_wal_is_flushed_when_the_order_is_done() {
+    let dir = TestDir::new();
+    let mut options = options("a1", dir.path());
+    options.parameters.insert("wal_writer_delay".to_owned(), "10s".to_owned());
+    let it = primary_with(options).await;
+    for _ in 0..3 {
+        let before = running(&it).await.flushed;
+        order(&it, SyncApply::ForceWal).await.unwrap();
+        assert!(running(&it).await.flushed > before);
+    }
+}
+
 /// The number may be changed before the names are, in either direction, and nobody is counted twice.
 #[tokio::test]
 async fn with_fewer_names_than_wanted_commits_wait_although_all_of_them_have_it() {
