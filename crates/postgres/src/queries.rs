@@ -130,7 +130,7 @@ pub(crate) async fn commits_wait(session: &Session) -> Result<bool, SqlError> {
 /// nothing before its commit is flushed by the WAL writer only, `wal_writer_delay` later: a lock on a row is little, and
 /// nobody else waits for it or sees it, nor do logical decoders.
 pub(crate) async fn force_wal(session: &Session) -> Result<Option<String>, SqlError> {
-    let text = "BEGIN; SET LOCAL synchronous_commit = local; \
+    let text = "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; \
         SELECT FROM pg_catalog.pg_tablespace WHERE spcname = 'pg_default' FOR KEY SHARE; \
         COMMIT; SELECT pg_current_wal_insert_lsn()";
     let rows = session.rows(text, STATEMENT_PATIENCE).await?;

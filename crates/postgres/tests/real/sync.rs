@@ -159,6 +159,11 @@ async fn forced_wal_is_flushed_when_the_order_is_done() {
     let mut options = options("a1", dir.path());
     options.parameters.insert("wal_writer_delay".to_owned(), "10s".to_owned());
     let it = primary_with(options).await;
+    it.sql("ALTER SYSTEM SET default_transaction_read_only = on").await.unwrap();
+    it.sql("SELECT pg_reload_conf()").await.unwrap();
+    let read_only =
+        async || (it.sql("SHOW default_transaction_read_only").await == Ok(vec!["on".into()])).then_some(());
+    eventually(PATIENCE, "a user's setting that must not matter", read_only).await;
     for _ in 0..3 {
         let before = running(&it).await.flushed;
         order(&it, SyncApply::ForceWal).await.unwrap();
