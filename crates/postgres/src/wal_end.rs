@@ -23,11 +23,14 @@ pub fn wal_end(options: &PostgresOptions, control: &ControlData) -> Result<Lsn, 
     }
     let begin = begin(options, control).ok_or_else(|| format!("there is no history of timeline {timeline}"))?;
     let segment = segment_bytes(options).ok_or("pg_controldata does not say how long a WAL file is")?;
-    let missing = first_missing_segment(options, timeline, begin, segment)?.to_string();
+    let missing = first_missing_segment(options, timeline, begin, segment)?;
     let dump = |from: Lsn, more: &[&str]| {
         let arguments = |c: &mut Command| {
             c.arg("-p").arg(options.data_dir.join("pg_wal")).arg("-t").arg(timeline.to_string());
-            c.args(["-s", &from.to_string(), "-e", &missing]).args(more);
+            c.args(["-s", &from.to_string(), "-e", &missing.to_string()]).args(more);
+            // else it learns the size of a file from any one that is there, also from one that was made in advance and is empty
+            let (first, last) = (from.0 / segment, (missing.0 / segment).saturating_sub(1));
+            c.args([first, last].map(|number| file_name(timeline, number, segment)));
         };
         options.run_short("pg_waldump", arguments, PATIENCE).map_err(|e| e.to_string())
     };
@@ -71,11 +74,7 @@ fn first_missing_segment(
     begin: Lsn,
     segment: u64,
 ) -> Result<Lsn, String> {
-    let place = |number: u64| {
-        let per_log = (1 << 32) / segment;
-        let name = format!("{:08X}{:08X}{:08X}", timeline.0, number / per_log, number % per_log);
-        options.data_dir.join("pg_wal").join(name)
-    };
+    let place = |number: u64| options.data_dir.join("pg_wal").join(file_name(timeline, number, segment));
     for number in begin.0 / segment.. {
         match std::fs::metadata(place(number)) {
             Ok(found) if found.is_file() => {}
@@ -84,6 +83,11 @@ fn first_missing_segment(
         }
     }
     Err("there is no end to the WAL files".to_owned())
+}
+
+fn file_name(timeline: Timeline, number: u64, segment: u64) -> String {
+    let per_log = (1 << 32) / segment;
+    format!("{:08X}{:08X}{:08X}", timeline.0, number / per_log, number % per_log)
 }
 
 /// The size of a WAL file.

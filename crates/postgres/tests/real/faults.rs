@@ -237,6 +237,22 @@ async fn the_wal_of_a_dead_primary_ends_where_its_standby_was_promoted_or_behind
     }
 }
 
+/// PostgreSQL makes WAL files in advance; they are empty until they are written to, and may be the first in the directory.
+#[tokio::test]
+async fn wal_files_that_were_made_in_advance_do_not_hide_the_end() {
+    let dir = TestDir::new();
+    let a = primary(&dir, "a1").await;
+    a.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n").await.unwrap();
+    let written: Lsn = a.sql("SELECT pg_current_wal_flush_lsn()").await.unwrap()[0].parse().unwrap();
+    a.server.killer().kill_all(PATIENCE).unwrap();
+    for number in 0x80..0xFF {
+        let file = a.server.options().data_dir.join(format!("pg_wal/0000000100000000000000{number:02X}"));
+        std::fs::write(&file, vec![0; 1 << 20]).unwrap();
+    }
+    let end = found_wal_end(&a).await;
+    assert!(end >= written, "end {end}, written up to {written}");
+}
+
 /// A node may die when it has just been promoted: the checkpoint on its new timeline comes later.
 #[tokio::test]
 async fn the_wal_of_a_primary_that_died_right_after_its_promotion_ends_on_the_new_timeline() {
