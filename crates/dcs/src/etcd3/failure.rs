@@ -38,10 +38,7 @@ impl Failure {
 /// Only a connection that was never made proves that the request was not delivered.
 pub(crate) fn of_sending(url: &str, error: &SendRequestError) -> Failure {
     // what went wrong in a handshake is often only in the error's own form
-    let why = match advice(&format!("{error} {error:?}")) {
-        Some(advice) => format!("{url}: {error} ({advice})"),
-        None => format!("{url}: {error}"),
-    };
+    let why = advised(format!("{url}: {error}"), advice(&format!("{error} {error:?}")));
     let unmade = match error {
         SendRequestError::Url(_) => true,
         SendRequestError::Connect(ConnectError::Io(e)) => matches!(
@@ -59,10 +56,7 @@ pub(crate) fn of_sending(url: &str, error: &SendRequestError) -> Failure {
 /// The endpoint's own words for "I could not find out".
 pub(crate) fn of_answer(url: &str, error: &EtcdError) -> Failure {
     let gateways = || (error.is_the_gateways() && url.starts_with("https:")).then_some(GATEWAYS_CERTIFICATE);
-    Failure::unsure(match advice(&error.message).or_else(gateways) {
-        Some(advice) => format!("{url}: {} ({advice})", error.message),
-        None => format!("{url}: {}", error.message),
-    })
+    Failure::unsure(advised(format!("{url}: {}", error.message), advice(&error.message).or_else(gateways)))
 }
 
 const GATEWAYS_CERTIFICATE: &str = "if this goes on, etcd runs with client-cert-auth and its own certificate lacks the \
@@ -109,7 +103,12 @@ const ADVICE: &[(&str, &str)] = &[
 
 /// The text with what to do about it, where that is known.
 pub(crate) fn with_advice(text: String) -> String {
-    match advice(&text) {
+    let advice = advice(&text);
+    advised(text, advice)
+}
+
+fn advised(text: String, advice: Option<&str>) -> String {
+    match advice {
         Some(advice) => format!("{text} ({advice})"),
         None => text,
     }

@@ -56,6 +56,7 @@ fn play(mut s: World) -> String {
     steps.join(" ")
 }
 
+/// The spec's driver (spec/sync-and-quorum.md 6) changes number and names of PostgreSQL at once.
 #[test]
 fn one_step_after_the_other() {
     for (voters, names, active, picked, steps) in [
